@@ -1,0 +1,1 @@
+"""The experiments: configuration, data, DVC stages, tracking, the `gait` command."""

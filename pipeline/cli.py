@@ -1,0 +1,240 @@
+"""The ``gait`` command: thin; each stage of dvc.yaml is one of its commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import GaitError
+
+# Imports that take seconds (torch, MLflow, matplotlib) wait until a command needs them.
+
+app = typer.Typer(
+    name="gait",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Tracked, reproducible experiments on GAIT-prop. Run it in the project's folder: all"
+    " settings are in params.yaml. `gait repro` does everything that has changed; the other stages"
+    " can also be run one by one.",
+)
+
+INTERRUPTED = 130
+
+
+@app.command()
+def download(
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image sets; those of params.yaml if none is named.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Fetch image archives, verify them and keep them as tensors.
+
+    Archives that are already in the data root (GAIT_DATA_ROOT, or archives.root in params.yaml)
+    are verified and not fetched again; broken ones are fetched anew.
+
+    Examples:
+
+        gait download
+
+        gait download mnist fashion
+
+        GAIT_DATA_ROOT=/data/torchvision gait download mnist
+    """
+    from pipeline import config, data
+    from pipeline.stages import download as stage
+
+    params = config.load()
+    chosen = datasets or params.run.datasets
+    for name in chosen:
+        data.image_set(name)
+    for name in chosen:
+        path = stage.run(params, name, progress=sys.stderr.isatty())
+        print(f"{name}: verified, in {path}")
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Argument(help="An image set of run.datasets.")],
+    architecture: Annotated[str, typer.Argument(help="One of run.architectures.")],
+    model: Annotated[str, typer.Argument(help="One of run.rules, or `reference`.")],
+) -> None:
+    """Train one model, all its seeds side by side, and record it in MLflow.
+
+    Writes models/PROFILE/DATASET/ARCHITECTURE/MODEL. Nothing is written if training diverges.
+
+    Examples:
+
+        gait train digits square gait
+
+        gait train digits square reference
+    """
+    from pipeline import config
+    from pipeline.project import ModelKey
+    from pipeline.stages import train as stage
+
+    params = config.load()
+    for what, received, allowed in (
+        ("data set", dataset, params.run.datasets),
+        ("architecture", architecture, params.run.architectures),
+        ("model", model, params.models()),
+    ):
+        _refuse_unknown(what, received, allowed)
+    stage.run(params, ModelKey(params.profile, dataset, architecture, model))
+
+
+@app.command()
+def evaluate() -> None:
+    """Evaluate every trained model on the test set and write the tables.
+
+    Writes results/PROFILE/summary.json, .csv and .md, seeds.csv and curves.csv, and adds the test
+    figures to the models' MLflow runs.
+
+    Example:
+
+        gait evaluate
+    """
+    from pipeline import config
+    from pipeline.stages import evaluate as stage
+
+    for path in stage.run(config.load()):
+        print(path)
+
+
+@app.command()
+def plot() -> None:
+    """Draw learning curves, alignment with BP, orthogonality and final accuracies.
+
+    Writes results/PROFILE/plots/*.svg.
+
+    Example:
+
+        gait plot
+    """
+    from pipeline import config
+    from pipeline.stages import plot as stage
+
+    for path in stage.run(config.load()):
+        print(path)
+
+
+@app.command()
+def profile(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="The profile to put into params.yaml.", show_default=False),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a params.yaml that has been edited.")
+    ] = False,
+) -> None:
+    """Put a profile into params.yaml; without a name, list the profiles.
+
+    Examples:
+
+        gait profile
+
+        gait profile mnist && gait repro
+    """
+    from pipeline import profiles
+
+    if name is not None:
+        profiles.use(name, force)
+        print(f"params.yaml is now the profile {name}; `gait repro` runs it")
+        return
+    current = profiles.current()
+    for known in profiles.names():
+        print(f"{'*' if known == current else ' '} {known}")
+    if current is None:
+        print("params.yaml is none of them as it stands")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open MLflow's pages on this machine (127.0.0.1 alone) until Ctrl-C.
+
+    Example:
+
+        gait ui --port 5001
+    """
+    from pipeline import tracking
+
+    uri = tracking.tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {uri} in a browser")
+    tracking.open_experiment("Default")
+    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--default-artifact-root", tracking.artifact_folder().as_uri()]
+    raise typer.Exit(_run(command))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def repro(context: typer.Context) -> None:
+    """Run every stage whose code, data or parameters have changed (`dvc repro`).
+
+    Further arguments go to `dvc repro`.
+
+    Examples:
+
+        gait repro
+
+        gait repro --force
+
+        gait repro --dry
+    """
+    from pipeline import config
+
+    config.load()
+    raise typer.Exit(_run([sys.executable, "-m", "dvc", "repro", *context.args]))
+
+
+def main() -> None:
+    """Runs the command; a ``GaitError`` is one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except GaitError as error:
+        print(f"gait: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("gait: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _refuse_unknown(what: str, received: str, allowed: list[str]) -> None:
+    if received not in allowed:
+        import difflib
+
+        near = difflib.get_close_matches(received, allowed, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise GaitError(
+            f"unknown {what} {received!r}{hint}; allowed by params.yaml: {', '.join(allowed)}"
+        )
+
+
+def _run(command: list[str]) -> int:
+    """Runs a program in the foreground with this interpreter's folder first on PATH."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path, "DO_NOT_TRACK": "true"}
+    with subprocess.Popen(command, env=environment) as child:
+        # The terminal sends Ctrl-C to both; the child decides what it means.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return child.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -1,0 +1,297 @@
+"""What params.yaml may say: every field typed, bounded and described; unknown keys are refused.
+
+``load`` reports every problem of the file at once, each with its line and its place.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from gaitprop.rules import RULES
+from pipeline.data import IMAGE_SETS
+from pipeline.errors import GaitError
+
+PARAMS_FILE = Path("params.yaml")
+REFERENCE = "reference"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
+
+
+class Section(BaseModel):
+    """A mapping that allows its own keys and no others, without changing types silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Run(Section):
+    """Which models are trained: every combination of these, and BP's reference for each pair."""
+
+    datasets: list[str] = Field(min_length=1, description="image sets, by name")
+    architectures: list[Name] = Field(min_length=1, description="keys of `architectures`")
+    rules: list[str] = Field(min_length=1, description="learning rules; keys of `rules`")
+
+    @model_validator(mode="after")
+    def _known(self) -> Run:
+        _refuse_unknown("datasets", self.datasets, IMAGE_SETS)
+        _refuse_unknown("rules", self.rules, RULES)
+        for key in ("datasets", "architectures", "rules"):
+            names = getattr(self, key)
+            if len(set(names)) != len(names):
+                raise ValueError(f"{key} are {names}; allowed: each name once")
+        return self
+
+
+class Archives(Section):
+    """Where image archives are kept and fetched from; changes no result, so no stage depends on it.
+
+    The environment variables GAIT_DATA_ROOT and GAIT_DATA_MIRROR override it.
+    """
+
+    root: str = Field(
+        default="data/archives", min_length=1, description="folder as torchvision lays it out"
+    )
+    mirror: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="address to fetch archives from in place of torchvision's own",
+    )
+
+
+class Data(Section):
+    """How the training images are split."""
+
+    validation_fraction: float = Field(
+        gt=0, lt=1, description="share of the training images that is held out every epoch"
+    )
+    split_seed: int = Field(ge=0, description="seed of that split, the same for every model")
+
+
+class Architecture(Section):
+    """A network's shape: square (`hidden_layers`) or tower (`widths`)."""
+
+    hidden_layers: int | None = Field(
+        default=None, ge=0, le=1000, description="square: so many layers below the output layer"
+    )
+    widths: list[Annotated[int, Field(ge=1)]] | None = Field(
+        default=None, min_length=1, description="tower: widths above the input, never growing"
+    )
+    activation: Literal["leaky_relu", "linear"] = Field(
+        default="leaky_relu", description="of every layer, the output's too"
+    )
+    negative_slope: float = Field(
+        default=0.1, gt=0, le=1, description="the leaky ReLU's slope below zero"
+    )
+    initialisation: Literal["orthogonal", "gaussian"] = Field(
+        default="orthogonal", description="of the weights; biases start at 0"
+    )
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Architecture:
+        if (self.hidden_layers is None) == (self.widths is None):
+            raise ValueError("give either hidden_layers (square) or widths (tower), and not both")
+        for below, above in itertools.pairwise(self.widths or []):
+            if above > below:
+                raise ValueError(
+                    f"widths are {self.widths}: {above} follows {below}; allowed: widths that"
+                    " never grow, since a layer's inverse needs all of its inputs back"
+                )
+        return self
+
+    def layer_widths(self, inputs: int) -> list[int]:
+        """The input's width and each layer's."""
+        if self.widths is not None:
+            return [inputs, *self.widths]
+        assert self.hidden_layers is not None
+        return [inputs] * (self.hidden_layers + 2)
+
+
+class RuleSettings(Section):
+    """How one rule's models are trained."""
+
+    learning_rate: float = Field(gt=0, le=10, description="Adam's")
+    orthogonality: float = Field(
+        ge=0, le=1e6, description="λ of the soft orthogonality regularizer"
+    )
+    gamma: float = Field(
+        default=1e-3, ge=0, le=1, description="γ of gait and itp (bp and tp have none); 0: limit"
+    )
+
+
+class Adam(Section):
+    """The optimizer's constants; the published code's second decay is 0.99."""
+
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's mean")
+    beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the gradient's square")
+    epsilon: float = Field(default=1e-8, gt=0, le=1, description="added to the denominator")
+
+
+class Training(Section):
+    """What all models share."""
+
+    epochs: int = Field(ge=1, le=100_000, description="passes over the training set")
+    batch_size: int = Field(ge=1, description="samples of one seed in a step")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        min_length=1, description="one network each: initialisation and shuffling"
+    )
+    adam: Adam = Field(default_factory=Adam)
+    probe_size: int = Field(
+        default=128, ge=1, description="training samples on which alignment with BP is measured"
+    )
+    precision: Literal["float32", "float64"] = Field(default="float32", description="of all maths")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: a GPU where there is one"
+    )
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="CPU threads; null: PyTorch's own choice"
+    )
+
+    @model_validator(mode="after")
+    def _different_seeds(self) -> Training:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds are {self.seeds}; allowed: each seed once")
+        return self
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    profile: Name = Field(description="results go to results/<profile>")
+    run: Run
+    archives: Archives = Field(default_factory=Archives)
+    data: Data
+    architectures: dict[Name, Architecture] = Field(min_length=1)
+    reference: RuleSettings = Field(description="BP that the others are compared to")
+    rules: dict[str, RuleSettings] = Field(min_length=1)
+    training: Training
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Params:
+        _refuse_unknown("rules", self.rules, RULES)
+        _refuse_unknown("run.architectures", self.run.architectures, self.architectures)
+        _refuse_unknown("run.rules", self.run.rules, self.rules)
+        for dataset in self.run.datasets:
+            images = IMAGE_SETS[dataset]
+            for name in self.run.architectures:
+                widths = self.architectures[name].layer_widths(images.inputs)
+                if widths[1] > widths[0]:
+                    raise ValueError(
+                        f"architectures.{name}.widths start with {widths[1]}, but {dataset} has"
+                        f" {widths[0]} inputs; allowed: widths that never grow"
+                    )
+                if widths[-1] < images.classes:
+                    raise ValueError(
+                        f"architectures.{name} has {widths[-1]} outputs, but {dataset} has"
+                        f" {images.classes} classes; allowed: an output for each class, or more"
+                    )
+        return self
+
+    def models(self) -> list[str]:
+        """Names of the models of one data set and architecture: the reference and each rule."""
+        return [REFERENCE, *self.run.rules]
+
+    def rule_of(self, model: str) -> str:
+        """The learning rule that trains a model."""
+        return "bp" if model == REFERENCE else model
+
+    def settings_of(self, model: str) -> RuleSettings:
+        """Learning rate, λ and γ of a model."""
+        return self.reference if model == REFERENCE else self.rules[model]
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """The checked content of a params file.
+
+    Raises:
+        GaitError: it is missing, is not YAML, or says something that is not allowed; every
+            problem is listed with its line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise GaitError(
+            f"{path} cannot be read ({reason}); run gait in the project's folder, and"
+            " `gait profile digits` to have a new one"
+        ) from None
+    try:
+        document = YAML(typ="rt").load(text)
+    except YAMLError as error:
+        raise GaitError(f"{path} is not YAML: {_yaml_reason(error)}") from None
+    if not isinstance(document, CommentedMap):
+        raise GaitError(f"{path} is not a mapping of settings; see profiles/digits.yaml for one")
+    try:
+        return Params.model_validate(_plain(document))
+    except ValidationError as error:
+        raise GaitError(_explain(path, document, error)) from None
+
+
+def _refuse_unknown(what: str, names: Any, allowed: Any) -> None:
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        raise ValueError(
+            f"{what}: unknown {', '.join(map(repr, unknown))}; allowed: {', '.join(allowed)}"
+        )
+
+
+def _plain(node: Any) -> Any:
+    """ruamel's tree as plain Python values: strict models accept no subclass of float or list."""
+    if isinstance(node, CommentedMap):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _yaml_reason(error: YAMLError) -> str:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
+    return str(error).splitlines()[0]
+
+
+def _explain(path: Path, document: CommentedMap, error: ValidationError) -> str:
+    problems = [
+        (_line(document, problem["loc"]), ".".join(map(str, problem["loc"])), problem)
+        for problem in error.errors()
+    ]
+    lines = [
+        f"  line {line}, {place or 'the file as a whole'}: {_reason(problem)}"
+        for line, place, problem in sorted(problems, key=lambda found: found[0])
+    ]
+    count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
+    return f"{path} has {count}:\n" + "\n".join(lines)
+
+
+def _reason(problem: Any) -> str:
+    if problem["type"] == "missing":
+        return "this key is missing"
+    if problem["type"] == "extra_forbidden":
+        return "unknown key; see profiles/ for those that are known"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return str(message)
+    return f"received {problem['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _line(document: CommentedMap, place: tuple[int | str, ...]) -> int:
+    """The line, from 1, of the deepest part of a place that the file has."""
+    node: Any = document
+    line = 0
+    for key in place:
+        if not isinstance(node, CommentedMap | CommentedSeq):
+            break
+        try:
+            line = node.lc.data[key][0]
+            node = node[key]
+        except (KeyError, IndexError, TypeError):
+            break
+    return line + 1

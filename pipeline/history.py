@@ -1,0 +1,50 @@
+"""Epoch records as a table: one row an epoch and seed, one column a quantity.
+
+Columns: epoch, seed, train_loss, train_accuracy (empty at epoch 0), validation_loss,
+validation_accuracy, then for each layer, from 1: orthogonality_defect_layer_1…,
+bp_cosine_layer_1…, bp_relative_norm_layer_1….
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas
+
+from gaitprop.training import EpochRecord
+
+PER_LAYER = ("orthogonality_defect", "bp_cosine", "bp_relative_norm")
+
+
+def rows(record: EpochRecord, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """The rows of one epoch, a seed each; what does not exist is left out."""
+    return [_row(record, index, seed) for index, seed in enumerate(seeds)]
+
+
+def write(path: Path, table: Sequence[dict[str, float]]) -> None:
+    """Writes rows as CSV; floats in the shortest form that reads back to the same bits."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        # The last row has all columns: epoch 0 has no training figures.
+        writer = csv.DictWriter(file, fieldnames=list(table[-1]), restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def read(path: Path) -> pandas.DataFrame:
+    """The table as written; missing values are NaN."""
+    return pandas.read_csv(path, float_precision="round_trip")
+
+
+def _row(record: EpochRecord, index: int, seed: int) -> dict[str, float]:
+    row: dict[str, float] = {"epoch": record.epoch, "seed": seed}
+    if record.training is not None:
+        row["train_loss"] = record.training.loss[index].item()
+        row["train_accuracy"] = record.training.accuracy[index].item()
+    row["validation_loss"] = record.validation.loss[index].item()
+    row["validation_accuracy"] = record.validation.accuracy[index].item()
+    for quantity in PER_LAYER:
+        values = getattr(record, quantity)[index].tolist()
+        row |= {f"{quantity}_layer_{layer}": v for layer, v in enumerate(values, start=1)}
+    return row

@@ -1,0 +1,51 @@
+"""Profiles: whole params files under profiles/, one of which is put in the place of params.yaml."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from pipeline import config
+from pipeline.errors import GaitError
+
+PROFILES = Path("profiles")
+
+
+def names() -> list[str]:
+    """The profiles at hand."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def current() -> str | None:
+    """The profile that params.yaml is, to the letter; None if it was edited or is absent."""
+    if not config.PARAMS_FILE.is_file():
+        return None
+    text = config.PARAMS_FILE.read_bytes()
+    return next((name for name in names() if _path(name).read_bytes() == text), None)
+
+
+def use(name: str, force: bool = False) -> None:
+    """Copies the profile to params.yaml.
+
+    Raises:
+        GaitError: there is no such profile, it is not valid, or params.yaml holds edits that
+            would be lost and ``force`` is false.
+    """
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise GaitError(f"unknown profile {name!r}{hint}; allowed: {', '.join(names())}")
+    config.load(_path(name))
+    if config.PARAMS_FILE.is_file() and current() is None and not force:
+        raise GaitError(
+            "params.yaml has been edited and is no profile as it stands; save it as"
+            " profiles/<name>.yaml to keep it, or overwrite it with --force"
+        )
+    temporary = config.PARAMS_FILE.with_suffix(".tmp")
+    temporary.write_bytes(_path(name).read_bytes())
+    os.replace(temporary, config.PARAMS_FILE)
+
+
+def _path(name: str) -> Path:
+    return PROFILES / f"{name}.yaml"

@@ -1,0 +1,79 @@
+"""Progress bars on a terminal; silence elsewhere, but for one line when a model is done."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+# The bar is redrawn a few times a second at most, however fast the steps are.
+REDRAW_S = 0.1
+
+
+class TrainingProgress:
+    """Epochs, steps per second and validation accuracy of one model in training."""
+
+    def __init__(self, title: str, epochs: int, steps_per_epoch: int) -> None:
+        self._console = Console(stderr=True)
+        self._title, self._epochs = title, epochs
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, {task.fields[rate]}"),
+            TextColumn("{task.fields[accuracy]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        total = epochs * steps_per_epoch
+        self._task = self._bar.add_task(title, total=total, rate="", accuracy="")
+        self._steps = 0
+        self._last_accuracy = float("nan")
+        self._started = self._drawn = time.monotonic()
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if error is None:
+            seconds = time.monotonic() - self._started
+            print(
+                f"{self._title}: {self._epochs} epochs in {seconds:.1f} s,"
+                f" validation accuracy {self._last_accuracy:.2%}",
+                flush=True,
+            )
+
+    def step(self, steps: int) -> None:
+        """Counts finished steps."""
+        self._steps += steps
+        now = time.monotonic()
+        if now - self._drawn >= REDRAW_S:
+            self._drawn = now
+            rate = f"{self._steps / (now - self._started):.0f} a second"
+            self._bar.update(self._task, completed=self._steps, rate=rate)
+
+    def epoch(self, epoch: int, validation_accuracy: float) -> None:
+        """Shows the epoch's number and the mean validation accuracy over the seeds."""
+        self._last_accuracy = validation_accuracy
+        self._bar.update(
+            self._task,
+            completed=self._steps,
+            description=f"{self._title}, epoch {epoch} of {self._epochs}",
+            accuracy=f"validation {validation_accuracy:.2%}",
+        )

@@ -1,0 +1,1 @@
+"""One DVC stage a file; each is also a command of ``gait``."""

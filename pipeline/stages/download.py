@@ -1,0 +1,26 @@
+"""Download stage: archives to one verified file of tensors for each data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import data
+from pipeline.config import Params
+from pipeline.project import archive_mirror, archive_root, data_file
+
+
+def run(params: Params, dataset: str, progress: bool) -> Path:
+    """Fetches what is missing or broken, verifies everything, writes data/<profile>/<set>.
+
+    Raises:
+        GaitError: the set is unknown, or an archive can neither be read nor fetched.
+    """
+    destination = data_file(params.profile, dataset)
+    data.prepare(
+        dataset,
+        destination,
+        root=archive_root(params),
+        mirror=archive_mirror(params),
+        progress=progress,
+    )
+    return destination

@@ -1,0 +1,100 @@
+"""Evaluate stage: every trained model meets the test set, once; tables for people and programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import pandas
+
+from gaitprop.training import evaluate
+from pipeline import checkpoint, data, history, summary, tracking
+from pipeline.config import Params
+from pipeline.errors import GaitError
+from pipeline.project import ModelKey, data_file, model_keys, results_folder
+from pipeline.stages.train import choose_device, result_checksum
+
+TABLES = ("summary.json", "summary.csv", "summary.md", "seeds.csv", "curves.csv")
+
+
+def run(params: Params) -> list[Path]:
+    """Writes results/<profile>/{summary.json, summary.csv, summary.md, seeds.csv, curves.csv}.
+
+    Raises:
+        GaitError: a model or its data is missing, or the tracking store cannot be used.
+    """
+    keys = model_keys(params)
+    for key in keys:
+        if not (key.folder / checkpoint.CONFIG).is_file():
+            raise GaitError(
+                f"there is no trained model in {key.folder}: run `gait train {key.dataset}"
+                f" {key.architecture} {key.model}`, or `gait repro` for all of them"
+            )
+    seeds = pandas.concat([evaluate_model(params, key) for key in keys], ignore_index=True)
+    models = summary.summarize(params, seeds)
+    folder = results_folder(params.profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(folder / "summary.json", summary.as_metrics(models))
+    models.to_csv(folder / "summary.csv", index=False, lineterminator="\n")
+    (folder / "summary.md").write_text(summary.as_markdown(params, models), encoding="utf-8")
+    seeds.to_csv(folder / "seeds.csv", index=False, lineterminator="\n")
+    curves = pandas.concat([mean_curve(key) for key in keys], ignore_index=True)
+    curves.to_csv(folder / "curves.csv", index=False, lineterminator="\n")
+    _track(params, keys, seeds)
+    return [folder / name for name in TABLES]
+
+
+def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
+    """One row a seed: test loss and accuracy, training accuracy at its end and at its peak."""
+    images = data.load(data_file(key.profile, key.dataset))
+    device = choose_device(params.training.device)
+    network = checkpoint.load_network(key.folder / checkpoint.NETWORK, device)
+    test_images, test_labels = data.test_set(images)
+    result = evaluate(
+        network,
+        test_images.to(device, network.dtype),
+        test_labels.to(device),
+        images.classes,
+    )
+    epochs = history.read(key.folder / checkpoint.HISTORY)
+    last = epochs[epochs.epoch == epochs.epoch.max()].set_index("seed")
+    peak = epochs.groupby("seed").train_accuracy.max()
+    order = list(network.seeds)
+    return pandas.DataFrame(
+        {
+            "dataset": key.dataset,
+            "architecture": key.architecture,
+            "model": key.model,
+            "seed": order,
+            "test_accuracy": result.accuracy.numpy(),
+            "test_loss": result.loss.numpy(),
+            "train_accuracy_final": last.train_accuracy.loc[order].to_numpy(),
+            "train_accuracy_peak": peak.loc[order].to_numpy(),
+            "validation_accuracy_final": last.validation_accuracy.loc[order].to_numpy(),
+        }
+    )
+
+
+def mean_curve(key: ModelKey) -> pandas.DataFrame:
+    """Means over the seeds of an epoch's losses and accuracies, for `dvc plots`."""
+    epochs = history.read(key.folder / checkpoint.HISTORY)
+    quantities = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+    means = epochs.groupby("epoch")[quantities].mean().reset_index()
+    # Twelve digits: the mean of a sum may differ in the last bits between pandas versions.
+    means = means.round(12).replace({numpy.nan: None})
+    means.insert(0, "model", str(key))
+    return means
+
+
+def _track(params: Params, keys: list[ModelKey], seeds: pandas.DataFrame) -> None:
+    """Adds the test figures to the runs that made these models, where this store has them."""
+    client, experiment_id = tracking.open_experiment(params.profile)
+    columns = ["dataset", "architecture", "model"]
+    for key in keys:
+        wanted = (seeds[columns] == [key.dataset, key.architecture, key.model]).all(axis=1)
+        rows = seeds[wanted].set_index("seed")[["test_accuracy", "test_loss"]]
+        for run in tracking.find_runs(client, experiment_id, result_checksum(key.folder)):
+            seed = run.data.params.get("seed")
+            values = rows.mean() if seed is None else rows.loc[int(seed)]
+            figures = {name: float(value) for name, value in values.items()}
+            tracking.log_metrics(client, run.info.run_id, figures, params.training.epochs)
