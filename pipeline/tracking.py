@@ -6,8 +6,10 @@ processes could mix up.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -53,6 +55,8 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    # What MLflow says of the tables that it makes is no news to the user.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     uri = tracking_uri()
     local = uri.startswith("sqlite:///") and "MLFLOW_TRACKING_URI" not in os.environ
     try:
@@ -66,9 +70,10 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
             return client, client.create_experiment(name, artifact_location=location)
     except (MlflowException, OSError) as error:
         raise GaitError(
-            f"the MLflow store {_without_password(uri)} cannot be used ({_first_line(error)});"
-            " check MLFLOW_TRACKING_URI, or unset it to use a SQLite file in this folder"
-        ) from error
+            f"the MLflow store {without_password(uri)} cannot be used"
+            f" ({without_password(_first_line(error))}); check MLFLOW_TRACKING_URI, or unset it to"
+            " use a SQLite file in this folder"
+        ) from None
 
 
 class ModelRuns:
@@ -201,10 +206,9 @@ def provenance_tags(source: Source, data_checksum: str, device: str) -> dict[str
     }
 
 
-def _without_password(uri: str) -> str:
-    """The address without what may be a token: nothing before the host is shown."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+def without_password(text: str) -> str:
+    """The text with its addresses shown from the host on: what is before may be a token."""
+    return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
 
 
 def _first_line(error: BaseException) -> str:

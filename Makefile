@@ -1,0 +1,48 @@
+# Everything starts here; each target sets up .venv by itself.
+# Needs Python 3.11, pip, git, make and a network to the package index; after set-up, no network.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := uv==0.13.9
+BIN := .venv/bin
+READY := .venv/.ready
+
+export DO_NOT_TRACK := true
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint lock
+
+help:
+	@echo "make setup   install what requirements.lock names into .venv"
+	@echo "make repro   train, evaluate and plot the profile in params.yaml; a second run does nothing"
+	@echo "make test    run the tests"
+	@echo "make lint    check style and types"
+	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "make: $(PYTHON) is not Python 3.11; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# DVC looks for git unless told otherwise; a source archive has none.
+repro: $(READY)
+	@test -e .git || dvc config --local core.no_scm true
+	gait repro
+
+test: $(READY)
+	python -m pytest --numprocesses 2
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	mypy
+
+lock: $(READY)
+	uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --all-extras \
+		--no-annotate --no-header pyproject.toml --output-file requirements.lock

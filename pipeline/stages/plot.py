@@ -1,0 +1,81 @@
+"""Plot stage: figures for readers, from the tables that training and evaluation wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas
+from matplotlib.figure import Figure
+
+from pipeline import checkpoint, figures, history
+from pipeline.config import Params
+from pipeline.data import IMAGE_SETS
+from pipeline.errors import GaitError
+from pipeline.project import ModelKey, model_keys, results_folder
+
+PLOTS = "plots"
+
+
+def run(params: Params) -> list[Path]:
+    """Writes results/<profile>/plots/*.svg, all of them or none.
+
+    Raises:
+        GaitError: a model's history or the evaluation's table is missing or does not have what
+            params.yaml asks for.
+    """
+    keys = model_keys(params)
+    histories = {key: _history(key) for key in keys}
+    seeds = _seeds(params, keys)
+    drawn = draw(params, histories, seeds)
+    folder = results_folder(params.profile) / PLOTS
+    with checkpoint.whole_folder(folder) as temporary:
+        for name, figure in drawn.items():
+            figure.savefig(temporary / name)
+    return [folder / name for name in drawn]
+
+
+def draw(
+    params: Params, histories: Mapping[ModelKey, pandas.DataFrame], seeds: pandas.DataFrame
+) -> dict[str, Figure]:
+    """Every figure of a profile, by file name."""
+    drawn = {
+        "final_accuracy.svg": figures.final_accuracy(params, seeds),
+        "learning_curves.svg": figures.learning_curves(params, histories),
+    }
+    for dataset in params.run.datasets:
+        for architecture in params.run.architectures:
+            models = {
+                key.model: table
+                for key, table in histories.items()
+                if (key.dataset, key.architecture) == (dataset, architecture)
+            }
+            title = f"{IMAGE_SETS[dataset].title}, {architecture}"
+            case = f"{dataset}-{architecture}.svg"
+            if any(params.rule_of(model) != "bp" for model in models):
+                drawn[f"alignment-{case}"] = figures.alignment(params, models, title)
+            drawn[f"orthogonality-{case}"] = figures.orthogonality(params, models, title)
+    return drawn
+
+
+def _history(key: ModelKey) -> pandas.DataFrame:
+    path = key.folder / checkpoint.HISTORY
+    if not path.is_file():
+        raise GaitError(
+            f"{path} is missing: run `gait train {key.dataset} {key.architecture} {key.model}`,"
+            " or `gait repro` for all models"
+        )
+    return history.read(path)
+
+
+def _seeds(params: Params, keys: list[ModelKey]) -> pandas.DataFrame:
+    path = results_folder(params.profile) / "seeds.csv"
+    if not path.is_file():
+        raise GaitError(f"{path} is missing: run `gait evaluate`")
+    seeds = pandas.read_csv(path)
+    columns = ["dataset", "architecture", "model"]
+    evaluated = set(seeds[columns].itertuples(index=False, name=None))
+    for key in keys:
+        if (key.dataset, key.architecture, key.model) not in evaluated:
+            raise GaitError(f"{path} does not know the model {key}: run `gait evaluate`")
+    return seeds

@@ -1,0 +1,227 @@
+"""The training loop: seeds together or alone, interrupted or not, against a plain autograd loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gaitprop import RULES, ArgumentError, DivergenceError, InvertibleNetwork, layer_gradients
+from gaitprop.regularizer import penalty
+from gaitprop.seeding import generator
+from gaitprop.training import (
+    EpochRecord,
+    TrainingData,
+    TrainingSettings,
+    evaluate,
+    make_optimizer,
+    train,
+)
+
+WIDTHS = {"square": [16] * 5, "tower": [32, 32, 16, 16]}
+SEEDS = (3, 0, 11, 7, 5)
+
+
+def clouds(inputs: int = 16, dtype: torch.dtype = torch.float32) -> TrainingData:
+    """Four Gaussian clouds."""
+    source = generator(0, "clouds")
+    centres = torch.rand(4, inputs, generator=source, dtype=torch.float64)
+    labels = torch.randint(4, (130,), generator=source)
+    noise = torch.randn(130, inputs, generator=source, dtype=torch.float64)
+    images = (centres[labels] + 0.1 * noise).to(dtype)
+    return TrainingData(images[:100], labels[:100], images[100:], labels[100:], n_classes=4)
+
+
+def settings_for(rule: str) -> TrainingSettings:
+    return TrainingSettings(
+        rule=rule, learning_rate=1e-3, orthogonality=0.1, epochs=4, batch_size=16, probe_size=32
+    )
+
+
+def trained(
+    widths: list[int],
+    seeds: tuple[int, ...],
+    settings: TrainingSettings,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[InvertibleNetwork, list[EpochRecord]]:
+    network = InvertibleNetwork(widths, seeds=seeds, dtype=dtype)
+    data = clouds(inputs=widths[0], dtype=dtype)
+    records = list(train(network, make_optimizer(network, settings), data, settings))
+    return network, records
+
+
+@pytest.mark.parametrize("shape", WIDTHS)
+@pytest.mark.parametrize("rule", RULES)
+def test_seeds_together_are_single_runs_bit_for_bit(rule: str, shape: str) -> None:
+    settings = settings_for(rule)
+    together, records = trained(WIDTHS[shape], SEEDS, settings)
+    for index, seed in enumerate(SEEDS):
+        alone, alone_records = trained(WIDTHS[shape], (seed,), settings)
+        for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+            assert torch.equal(ours[index], theirs[0])
+        for ours, theirs in zip(records, alone_records, strict=True):
+            assert torch.equal(ours.validation.loss[index], theirs.validation.loss[0])
+            assert torch.equal(ours.bp_cosine[index], theirs.bp_cosine[0])
+            assert torch.equal(ours.orthogonality_defect[index], theirs.orthogonality_defect[0])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_seeds_together_are_single_runs_to_rounding_at_odd_widths(rule: str) -> None:
+    """Where a seed's block of memory is no multiple of 64 bytes, MKL and Adam round otherwise.
+
+    In float64, since Adam's division by the gradient's own size makes much of small differences.
+    """
+    settings = replace(settings_for(rule), batch_size=15, learning_rate=1e-4)
+    widths = [16, 13, 11, 7, 5]
+    together, _ = trained(widths, SEEDS, settings, torch.float64)
+    for index, seed in enumerate(SEEDS):
+        alone, _ = trained(widths, (seed,), settings, torch.float64)
+        for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(ours[index], theirs[0], rtol=1e-6, atol=1e-9)
+
+
+def test_seeds_differ() -> None:
+    network, _ = trained(WIDTHS["square"], SEEDS, settings_for("bp"))
+    assert not torch.equal(network.weights[0][0], network.weights[0][1])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_resumed_training_is_uninterrupted_training(rule: str) -> None:
+    settings = settings_for(rule)
+    whole, records = trained(WIDTHS["tower"], SEEDS, settings)
+
+    first = InvertibleNetwork(WIDTHS["tower"], seeds=SEEDS)
+    optimizer = make_optimizer(first, settings)
+    early = list(train(first, optimizer, clouds(32), replace(settings, epochs=2)))
+    second = InvertibleNetwork.from_parameters(
+        first.weights, first.biases, input_width=32, seeds=SEEDS
+    )
+    restored = make_optimizer(second, settings)
+    restored.load_state_dict(optimizer.state_dict())
+    late = list(train(second, restored, clouds(32), settings, first_epoch=2))
+
+    assert [record.epoch for record in early + late] == [record.epoch for record in records]
+    for ours, theirs in zip(second.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(late[-1].validation.loss, records[-1].validation.loss)
+
+
+def test_bp_follows_autograd_and_plain_adam() -> None:
+    """Two epochs in float64 against the textbook: autograd and an unfused Adam, seed by seed."""
+    settings = replace(settings_for("bp"), epochs=2)
+    data = clouds(32, torch.float64)
+    network = InvertibleNetwork(WIDTHS["tower"], seeds=(3, 8), dtype=torch.float64)
+    records = list(train(network, make_optimizer(network, settings), data, settings))
+    for index, seed in enumerate(network.seeds):
+        start = InvertibleNetwork(WIDTHS["tower"], seeds=(seed,), dtype=torch.float64)
+        weights = [w[0].clone().requires_grad_() for w in start.weights]
+        biases = [b[0].clone().requires_grad_() for b in start.biases]
+        adam = torch.optim.Adam([*weights, *biases], lr=1e-3, betas=(0.9, 0.99), foreach=False)
+        losses = []
+        for epoch in range(2):
+            order = torch.randperm(100, generator=generator(seed, "shuffling", epoch))
+            for batch in order[:96].split(16):
+                units = data.images[batch]
+                for weight, bias in zip(weights, biases, strict=True):
+                    hidden = units[:, : len(weight)] @ weight.T + bias
+                    units = torch.nn.functional.leaky_relu(hidden, 0.1)
+                target = torch.nn.functional.one_hot(data.labels[batch], 4)
+                loss = (units[:, :4] - target).square().sum() / 2 / 16
+                losses.append(loss.item())
+                adam.zero_grad()
+                (loss + 0.1 * sum(penalty(weight) for weight in weights)).backward()
+                adam.step()
+        for ours, theirs in zip(network.parameters(), [*weights, *biases], strict=True):
+            torch.testing.assert_close(ours[index], theirs.detach(), rtol=1e-6, atol=1e-8)
+        assert records[-1].training is not None
+        mean = sum(losses[6:]) / 6
+        assert records[-1].training.loss[index].item() == pytest.approx(mean, rel=1e-9)
+
+
+def test_parameters_stay_contiguous_and_learning_works() -> None:
+    """A column-major parameter would train on scrambled gradients, silently."""
+    network, records = trained(WIDTHS["square"], SEEDS, replace(settings_for("gait"), epochs=60))
+    assert all(parameter.is_contiguous() for parameter in network.parameters())
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert all(parameter.grad.stride() == parameter.stride() for parameter in network.parameters())
+    assert records[-1].validation.accuracy.min() > 0.9
+    assert records[0].validation.accuracy.max() < 0.6
+
+
+def test_records_are_what_a_look_from_outside_finds() -> None:
+    settings = settings_for("gait")
+    network, records = trained(WIDTHS["tower"], SEEDS, settings)
+    data, last = clouds(32), records[-1]
+    assert [record.epoch for record in records] == [0, 1, 2, 3, 4]
+    assert records[0].training is None
+    for index in range(len(SEEDS)):
+        outputs = network.forward(data.validation_images)[-1][index, :, :4]
+        hits = (outputs.argmax(-1) == data.validation_labels).double().mean()
+        assert last.validation.accuracy[index] == pytest.approx(hits.item())
+        target = torch.nn.functional.one_hot(data.validation_labels, 4)
+        loss = (outputs - target).square().sum(-1).mean() / 2
+        assert last.validation.loss[index] == pytest.approx(loss.item(), rel=1e-5)
+        single = InvertibleNetwork.from_parameters(
+            [w[index] for w in network.weights], [b[index] for b in network.biases], input_width=32
+        )
+        probe = data.images[:32], data.labels[:32], 4
+        pairs = zip(
+            layer_gradients(single, *probe, rule="gait"),
+            layer_gradients(single, *probe, rule="bp"),
+            single.weights,
+            strict=True,
+        )
+        for layer, (gait, bp, weight) in enumerate(pairs):
+            cosine = torch.cosine_similarity(gait.weight.flatten(), bp.weight.flatten(), dim=0)
+            ratio = gait.weight.norm() / bp.weight.norm()
+            defect = torch.dist(weight.T @ weight, torch.eye(len(weight))) / len(weight) ** 0.5
+            assert last.bp_cosine[index, layer] == pytest.approx(cosine.item(), abs=1e-5)
+            assert last.bp_relative_norm[index, layer] == pytest.approx(ratio.item(), rel=1e-4)
+            assert last.orthogonality_defect[index, layer] == pytest.approx(defect.item(), rel=1e-4)
+
+
+def test_evaluation_does_not_depend_on_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, data = InvertibleNetwork(WIDTHS["tower"], seeds=SEEDS), clouds(32)
+    whole = evaluate(network, data.images, data.labels, 4)
+    monkeypatch.setattr("gaitprop.training.EVALUATION_BATCH", 7)
+    parts = evaluate(network, data.images, data.labels, 4)
+    assert torch.equal(whole.accuracy, parts.accuracy)
+    torch.testing.assert_close(whole.loss, parts.loss, rtol=1e-6, atol=0)
+
+
+def test_every_step_is_counted() -> None:
+    steps: list[int] = []
+    network, settings = InvertibleNetwork(WIDTHS["square"]), settings_for("bp")
+    optimizer = make_optimizer(network, settings)
+    list(train(network, optimizer, clouds(), settings, on_step=steps.append))
+    assert sum(steps) == 4 * (100 // 16)
+
+
+def test_divergence_names_the_epoch_and_the_seed() -> None:
+    settings = settings_for("bp")
+    network = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    network.weights[2][1] = 1e30
+    with pytest.raises(DivergenceError, match=r"epoch 1: .* of seed 0 is no longer finite"):
+        list(train(network, make_optimizer(network, settings), clouds(), settings))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 101}, "batch_size is 101; allowed: 1 to 100"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"learning_rate": -1e-3}, "learning_rate is -0.001; allowed: above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"gamma": -1.0}, "gamma is -1.0"),
+        ({"orthogonality": -1.0}, "orthogonality is -1.0"),
+        ({"rule": "hebb"}, "rule is 'hebb'; allowed: bp, gait, itp, tp"),
+        ({"epochs": 0}, "epochs is 0"),
+    ],
+)
+def test_settings_are_checked_before_any_work(changes: dict, message: str) -> None:
+    settings = settings_for("gait")
+    network = InvertibleNetwork(WIDTHS["square"])
+    optimizer = make_optimizer(network, settings)
+    with pytest.raises(ArgumentError, match=message):
+        next(train(network, optimizer, clouds(), replace(settings, **changes)))

@@ -1,0 +1,201 @@
+"""The command line: one clear sentence and exit code 2 for bad input, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline import cli
+from tests.pipeline.project_copy import REPOSITORY, gait, small_params
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params and profiles, and nothing else."""
+    for variable in ("GAIT_DATA_ROOT", "GAIT_DATA_MIRROR", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles").symlink_to(REPOSITORY / "profiles")
+    (tmp_path / "params.yaml").write_text(small_params())
+    return tmp_path
+
+
+def edit(project: Path, old: str, new: str) -> None:
+    params = project / "params.yaml"
+    text = params.read_text()
+    assert old in text
+    params.write_text(text.replace(old, new))
+
+
+def refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Runs gait, which must end with code 2, and returns what it says."""
+    monkeypatch.setattr("sys.argv", ["gait", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    captured = capsys.readouterr()
+    assert caught.value.code == 2, captured
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def files(project: Path) -> set[str]:
+    return {
+        str(path.relative_to(project))
+        for path in project.rglob("*")
+        if path.is_file() and "profiles" not in path.parts
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digits", "square", "gate"], "unknown model 'gate' (did you mean 'gait'?)"),
+        (["train", "mnist", "square", "gait"], "unknown data set 'mnist'; allowed by params.yaml"),
+        (["train", "digits", "tower", "gait"], "unknown architecture 'tower'"),
+        (["download", "mnits"], "did you mean 'mnist'?"),
+        (["profile", "minst"], "unknown profile 'minst' (did you mean 'mnist'?)"),
+        (["evaluate"], "there is no trained model in models/digits/digits/square/reference"),
+        (["plot"], "history.csv"),
+        (["train", "digits", "square", "gait"], "run `gait download`"),
+        (["ui", "--port", "0"], "--port"),
+        (["trian"], "No such command"),
+    ],
+)
+def test_wrong_words(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    before = files(project)
+    assert message in " ".join(refused(arguments, capsys, monkeypatch).split())
+    assert files(project) == before
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "digits", "square", "gait"], ["evaluate"], ["repro"]]
+)
+def test_params_are_checked_before_any_work(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+) -> None:
+    edit(project, "learning_rate: 0.001", "learning_rate: -1")
+    edit(project, "epochs: 2", "epochs: 0")
+    message = refused(command, capsys, monkeypatch)
+    assert "rules.gait.learning_rate: received -1" in message
+    assert "training.epochs: received 0" in message
+    assert files(project) == {"params.yaml"}
+
+
+def test_batch_larger_than_the_data(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gait", "download"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    edit(project, "batch_size: 30", "batch_size: 1294")
+    message = refused(["train", "digits", "square", "gait"], capsys, monkeypatch)
+    assert "training.batch_size: received 1294; allowed: at most 1293" in message
+    assert not (project / "mlflow.db").exists()
+
+
+def test_a_gpu_that_is_not_there(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    gait_download(project)
+    edit(project, "device: auto", "device: cuda")
+    message = refused(["train", "digits", "square", "gait"], capsys, monkeypatch)
+    assert "training.device: received cuda" in message
+
+
+def gait_download(project: Path) -> None:
+    from pipeline import config
+    from pipeline.stages import download
+
+    download.run(config.load(project / "params.yaml"), "digits", progress=False)
+
+
+def test_archives_that_are_missing_without_a_network(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A port of this machine on which nobody listens: no name server is asked.
+    monkeypatch.setenv("GAIT_DATA_MIRROR", "http://127.0.0.1:9/")
+    message = refused(["download", "mnist"], capsys, monkeypatch)
+    assert "train-images-idx3-ubyte.gz is missing and could not be fetched" in message
+    assert files(project) == {"params.yaml"}
+
+
+def test_a_data_root_that_cannot_be_written(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAIT_DATA_ROOT", str(project / "params.yaml" / "archives"))
+    message = refused(["download", "mnist"], capsys, monkeypatch)
+    assert "params.yaml/archives" in message
+
+
+def test_diverging_training_is_a_failed_run_and_no_result(project: Path) -> None:
+    edit(project, "learning_rate: 0.001", "learning_rate: 10")
+    edit(project, "hidden_layers: 1", "hidden_layers: 40")
+    # The folder has no code of its own: the installed package runs.
+    message = gait(project, "download") and gait(project, "train", "digits", "square", "bp", code=2)
+    assert "digits/square/bp: training diverged in epoch 1" in message
+    assert "Traceback" not in message
+    assert not (project / "models" / "digits" / "digits" / "square" / "bp").exists()
+    assert not list(project.rglob(".incomplete-*"))
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in found} == {"FAILED"}
+    assert len(found) == 3
+    assert "diverged" in found[0].data.tags["gait.failure"]
+
+
+def test_an_unusable_store_is_one_sentence(project: Path) -> None:
+    gait_download(project)
+    message = gait(
+        project,
+        *("train", "digits", "square", "gait"),
+        code=2,
+        MLFLOW_TRACKING_URI="http://user:secret@127.0.0.1:9",
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+    )
+    assert "the MLflow store http://127.0.0.1:9 cannot be used" in message
+    assert "secret" not in message
+    assert "Traceback" not in message
+
+
+def test_help_has_an_example_for_every_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("download", "train", "evaluate", "plot", "profile", "ui", "repro"):
+        monkeypatch.setattr("sys.argv", ["gait", command, "--help"])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        assert not done.value.code
+        assert f"gait {command}" in capsys.readouterr().out
+
+
+def test_profile_lists_and_switches(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refused(["profile", "mnist"], capsys, monkeypatch)
+    assert "has been edited" in message
+    monkeypatch.setattr("sys.argv", ["gait", "profile", "mnist", "--force"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    assert (project / "params.yaml").read_text() == (
+        REPOSITORY / "profiles" / "mnist.yaml"
+    ).read_text()
+    assert os.listdir(project).count("params.yaml") == 1
