@@ -209,7 +209,7 @@ class InvertibleNetwork:
 
     def _checked(self, inputs: Tensor) -> Tensor:
         leading = self.weights[0].shape[:-2]
-        if inputs.dim() == 2 and leading and inputs.shape[-1] == self.widths[0]:
+        if inputs.dim() == 2 and leading:
             inputs = inputs.expand(*leading, *inputs.shape)
         if inputs.dim() != len(leading) + 2 or inputs.shape != (
             *leading,

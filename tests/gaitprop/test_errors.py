@@ -84,7 +84,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "half precision": (lambda: mixed(torch.float16, torch.float32), ["float16", "float64"]),
     "integer weights": (lambda: mixed(torch.int64, torch.float32), ["int64", "float32 or"]),
     "bias dtype": (lambda: mixed(torch.float32, torch.float64), ["float64", "one for all"]),
-    "input units": (lambda: gradients(torch.ones(5, 7)), ["(5, 7)", "(batch, 6)", "(2, batch, 6)"]),
+    "input units": (lambda: gradients(torch.ones(5, 7)), ["5, 7)", "(batch, 6)", "(2, batch, 6)"]),
     "input seeds": (lambda: gradients(torch.ones(3, 5, 6)), ["(3, 5, 6)", "(2, batch, 6)"]),
     "input dimensions": (lambda: gradients(torch.ones(6)), ["(6,)", "(batch, 6)"]),
     "too many dimensions": (lambda: gradients(torch.ones(1, 2, 5, 6)), ["(1, 2, 5, 6)"]),

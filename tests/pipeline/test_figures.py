@@ -329,6 +329,19 @@ def test_run_writes_every_figure(project: Params) -> None:
     assert [path.read_bytes() for path in plot.run(project)] == contents
 
 
+def test_each_case_has_figures_of_its_own_models() -> None:
+    params = make_params(architectures=["square", "tower"])
+    histories = {
+        key: make_history(key.model, layers=3 if key.architecture == "square" else 2)
+        for key in model_keys(params)
+    }
+    drawn = plot.draw(params, histories, make_seeds(params))
+    for architecture, layers in (("square", 3), ("tower", 2)):
+        for kind in ("alignment", "orthogonality"):
+            *panels, _ = drawn[f"{kind}-digits-{architecture}.svg"].axes
+            assert {many_point_lines(panel, 7) for panel in panels} == {layers}
+
+
 def test_run_names_the_missing_history(project: Params) -> None:
     Path("models/test/digits/square/itp/history.csv").unlink()
     with pytest.raises(GaitError, match=r"itp/history\.csv .*`gait train digits square itp`"):
@@ -355,7 +368,8 @@ def test_run_keeps_the_old_figures_if_one_fails(
     (first, *_) = plot.run(project)
     before = first.read_bytes()
 
-    def fail(*_: object) -> None:
+    def fail(_: Figure, path: Path) -> None:
+        path.write_text("half a figure")
         raise OSError("disk full")
 
     monkeypatch.setattr(figures.StyledFigure, "savefig", fail)

@@ -1,0 +1,40 @@
+"""What the README shows is what the commands wrote."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
+
+
+def table(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("profile", ["digits", "mnist", "fashion"])
+def test_tables_are_the_results(profile: str) -> None:
+    shown = re.search(rf"<!-- table: {profile} -->(.*?)<!-- /table -->", README, re.DOTALL)
+    assert shown, f"README.md has no table of {profile}"
+    written = (REPOSITORY / "results" / profile / "summary.md").read_text()
+    assert table(shown[1]) == table(written)
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(targets) > 5
+    assert [target for target in targets if not (REPOSITORY / target).exists()] == []
+
+
+def test_the_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code
+    exec(compile(code[1], "README.md", "exec"), {})
+    differences = [
+        float(number) for number in re.findall(r"tensor\(([^)]+)\)", capsys.readouterr().out)
+    ]
+    assert len(differences) == 2
+    assert max(differences) < 1e-4
