@@ -36,7 +36,7 @@ repro: $(READY)
 	gait repro
 
 test: $(READY)
-	python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(READY)
 	ruff check .

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import REFERENCE, Params
 from pipeline.data import IMAGE_SETS
+from pipeline.labels import model_name
 from pipeline.project import ModelKey
 
 Array = NDArray[numpy.float64]
@@ -97,7 +98,6 @@ QUANTITIES = {"validation": "validation", "training": "train"}
 """What is drawn of a history, and how its columns' names begin."""
 
 _OTHER_LOOKS = (_Look("#E69F00", (0, (3, 1)), "P"), _Look("#56B4E9", (0, (8, 2)), "X"))
-_NAMES = {"bp": "BP", "gait": "GAIT-prop", "itp": "ITP", "tp": "TP"}
 
 
 class StyledFigure(Figure):
@@ -122,10 +122,8 @@ def style() -> Iterator[None]:
 
 def model_label(params: Params, model: str, break_line: bool = False) -> str:
     """A model's name for readers, with its λ, in one line or two."""
-    rule = params.rule_of(model)
-    role = " reference" if model == REFERENCE else ""
     between = "\n" if break_line else ", "
-    return f"{_NAMES.get(rule, rule)}{role}{between}λ = {params.settings_of(model).orthogonality:g}"
+    return f"{model_name(params, model)}{between}λ = {params.settings_of(model).orthogonality:g}"
 
 
 def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFrame]) -> Figure:

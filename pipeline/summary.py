@@ -10,6 +10,7 @@ from scipy import stats
 
 from pipeline.config import REFERENCE, Params
 from pipeline.data import IMAGE_SETS
+from pipeline.labels import model_name
 
 CONFIDENCE = 0.95
 QUANTITIES = (
@@ -104,23 +105,14 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
             " | training accuracy, peak | final |",
             "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]
-        lines += [_markdown_row(row) for row in group.to_dict("records")]
+        lines += [_markdown_row(params, row) for row in group.to_dict("records")]
     return "\n".join(lines) + "\n"
 
 
-def title(model: str, orthogonality: float) -> str:
-    """A model's name for readers."""
-    names = {"bp": "BP", "gait": "GAIT-prop", "itp": "ITP", "tp": "TP", REFERENCE: "BP"}
-    name = names.get(model, model)
-    if model == REFERENCE:
-        return f"{name} (reference)"
-    return f"{name} + regularizer" if orthogonality else name
-
-
-def _markdown_row(row: dict[str, Any]) -> str:
+def _markdown_row(params: Params, row: dict[str, Any]) -> str:
     gamma = f"{row['gamma']:g}" if row["rule"] in ("gait", "itp") else "–"
     cells = [
-        title(row["model"], row["orthogonality"]),
+        model_name(params, row["model"]),
         f"{row['learning_rate']:g}",
         f"{row['orthogonality']:g}",
         gamma,

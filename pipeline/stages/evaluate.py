@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy
@@ -13,8 +14,6 @@ from pipeline.config import Params
 from pipeline.errors import GaitError
 from pipeline.project import ModelKey, data_file, model_keys, results_folder
 from pipeline.stages.train import choose_device, result_checksum
-
-TABLES = ("summary.json", "summary.csv", "summary.md", "seeds.csv", "curves.csv")
 
 
 def run(params: Params) -> list[Path]:
@@ -34,14 +33,18 @@ def run(params: Params) -> list[Path]:
     models = summary.summarize(params, seeds)
     folder = results_folder(params.profile)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(folder / "summary.json", summary.as_metrics(models))
-    models.to_csv(folder / "summary.csv", index=False, lineterminator="\n")
-    (folder / "summary.md").write_text(summary.as_markdown(params, models), encoding="utf-8")
-    seeds.to_csv(folder / "seeds.csv", index=False, lineterminator="\n")
     curves = pandas.concat([mean_curve(key) for key in keys], ignore_index=True)
-    curves.to_csv(folder / "curves.csv", index=False, lineterminator="\n")
+    tables = {
+        "summary.json": json.dumps(summary.as_metrics(models), indent=2, sort_keys=True) + "\n",
+        "summary.csv": _csv(models),
+        "summary.md": summary.as_markdown(params, models),
+        "seeds.csv": _csv(seeds),
+        "curves.csv": _csv(curves),
+    }
+    for name, text in tables.items():
+        _write(folder / name, text)
     _track(params, keys, seeds)
-    return [folder / name for name in TABLES]
+    return [folder / name for name in tables]
 
 
 def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
@@ -84,6 +87,17 @@ def mean_curve(key: ModelKey) -> pandas.DataFrame:
     means = means.round(12).replace({numpy.nan: None})
     means.insert(0, "model", str(key))
     return means
+
+
+def _csv(table: pandas.DataFrame) -> str:
+    return str(table.to_csv(index=False, lineterminator="\n"))
+
+
+def _write(path: Path, text: str) -> None:
+    """All of the text or none of it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def _track(params: Params, keys: list[ModelKey], seeds: pandas.DataFrame) -> None:

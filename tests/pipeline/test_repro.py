@@ -59,7 +59,7 @@ def test_results_have_a_row_a_model(project: Path) -> None:
         assert float(row["test_accuracy_mean"]) == pytest.approx(sum(own) / 2)
         assert 0.3 < sum(own) / 2 <= 1
     table = (folder / "summary.md").read_text()
-    assert table.count("| GAIT-prop + regularizer |") == 1
+    assert table.count("| GAIT-prop |") == 1
     plots = {path.name for path in (folder / "plots").iterdir()}
     assert {"learning_curves.svg", "final_accuracy.svg"} < plots
 
