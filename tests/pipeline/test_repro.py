@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 
-from tests.pipeline.project_copy import commit, copy_project, dvc, gait
+from tests.pipeline.project_copy import commit, copy_project, dvc, gait, run
 
 pytestmark = pytest.mark.xdist_group("repro")
 STAGE = "train@digits-digits-square"
@@ -42,17 +42,15 @@ def restored(project: Path) -> Iterator[Path]:
 
 
 def git_show(folder: Path, name: str) -> str:
-    from tests.pipeline.project_copy import run
-
     return run(folder, "git", "show", f"HEAD:{name}")
 
 
 def test_results_have_a_row_a_model(project: Path) -> None:
     folder = project / "results" / "digits"
-    rows = list(csv.DictReader((folder / "summary.csv").open()))
+    rows = list(csv.DictReader((folder / "summary.csv").read_text().splitlines()))
     assert [row["model"] for row in rows] == ["reference", "bp", "gait"]
     assert {row["seeds"] for row in rows} == {"2"}
-    per_seed = list(csv.DictReader((folder / "seeds.csv").open()))
+    per_seed = list(csv.DictReader((folder / "seeds.csv").read_text().splitlines()))
     assert len(per_seed) == 6
     for row in rows:
         own = [float(r["test_accuracy"]) for r in per_seed if r["model"] == row["model"]]
@@ -66,18 +64,18 @@ def test_results_have_a_row_a_model(project: Path) -> None:
 
 def test_every_model_is_a_parent_run_with_a_nested_run_a_seed(project: Path) -> None:
     found = runs(project)
-    parents = {run.info.run_id: run for run in found if run.data.tags["gait.level"] == "model"}
+    parents = {each.info.run_id: each for each in found if each.data.tags["gait.level"] == "model"}
     assert len(parents) == 3
     assert len(found) == 9
-    for run in found:
-        assert run.info.status == "FINISHED"
-        assert run.data.params["training.epochs"] == "2"
-        assert run.data.tags["git.commit"] != "none"
-        assert run.data.tags["git.clean"] == "true"
-        assert len(run.data.tags["data.sha256"]) == 64
-        assert run.data.metrics["test_accuracy"] > 0.3
-        if run.info.run_id not in parents:
-            assert run.data.tags["mlflow.parentRunId"] in parents
+    for each in found:
+        assert each.info.status == "FINISHED"
+        assert each.data.params["training.epochs"] == "2"
+        assert each.data.tags["git.commit"] != "none"
+        assert each.data.tags["git.clean"] == "true"
+        assert len(each.data.tags["data.sha256"]) == 64
+        assert each.data.metrics["test_accuracy"] > 0.3
+        if each.info.run_id not in parents:
+            assert each.data.tags["mlflow.parentRunId"] in parents
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     for parent in parents:
         files = {file.path for file in client.list_artifacts(parent)}
@@ -146,4 +144,4 @@ def test_source_archive_without_git(tmp_path: Path) -> None:
     params.write_text(params.read_text().replace("rules: [bp, gait]", "rules: [gait]"))
     assert "evaluate@digits" in gait(folder, "repro")
     assert (folder / "results" / "digits" / "summary.md").is_file()
-    assert {run.data.tags["git.commit"] for run in runs(folder)} == {"none"}
+    assert {each.data.tags["git.commit"] for each in runs(folder)} == {"none"}
