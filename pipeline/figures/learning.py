@@ -1,0 +1,117 @@
+"""Error against epochs, all models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pandas
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.config import Params
+from pipeline.data import IMAGE_SETS
+from pipeline.figures.curves import (
+    QUANTITIES,
+    Curve,
+    arithmetic_mean,
+    epoch_limit,
+    error_floor,
+    error_rates,
+    raised,
+)
+from pipeline.figures.panels import (
+    add_note,
+    case_title,
+    draw_curve,
+    epoch_axes,
+    error_axis,
+    make_panels,
+)
+from pipeline.figures.style import look_of, model_label, style
+from pipeline.project import ModelKey
+
+
+def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFrame]) -> Figure:
+    """Validation and training error (percent, log axis) against epochs, a line a model.
+
+    On a log axis of the error, rules that learn stand apart from one another, and rules that fail
+    stay near chance. Columns: data sets; rows: architectures, validation above training. With a
+    single data set, validation and training stand side by side.
+
+    Args:
+        params: says which models there are, and names them.
+        histories: of any number of data sets and architectures.
+    """
+    with style():
+        figure, panels = _learning_panels(histories)
+        limit = epoch_limit(3 * 2 * len(histories))
+        curves = {
+            (key, quantity): arithmetic_mean(error_rates(history, quantity), limit)
+            for key, history in histories.items()
+            for quantity in QUANTITIES
+        }
+        leaving = False
+        for (dataset, architecture, quantity), panel in panels.items():
+            # One floor for a data set's architectures, which are compared.
+            of_dataset = {
+                key: curve
+                for (key, shown), curve in curves.items()
+                if (key.dataset, shown) == (dataset, quantity)
+            }
+            floor = error_floor(of_dataset.values())
+            error_axis(panel, floor, 100 * (1 - 1 / IMAGE_SETS[dataset].classes))
+            for key, curve in of_dataset.items():
+                if key.architecture == architecture:
+                    _draw_model(panel, curve, floor, params, key.model)
+                    leaving |= bool((curve.mean < floor).any())
+        _model_legend(figure, params)
+        others = "Grey line: chance. " + ("Below the frame: fewer errors, or none." * leaving)
+        add_note(figure, histories.values(), others=others)
+        return figure
+
+
+def _different(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _learning_panels(
+    keys: Iterable[ModelKey],
+) -> tuple[Figure, dict[tuple[str, str, str], Axes]]:
+    """Axes by data set, architecture and quantity."""
+    keys = list(keys)
+    datasets = _different(key.dataset for key in keys)
+    architectures = _different(key.architecture for key in keys)
+    beside = len(datasets) == 1
+    rows = len(architectures) * (1 if beside else 2)
+    figure, grid = make_panels(
+        rows, 2 if beside else len(datasets), 2.2 if rows == 1 else 1.65, sharex=True
+    )
+    panels = {}
+    for row, architecture in enumerate(architectures):
+        for column, dataset in enumerate(datasets):
+            for place, quantity in enumerate(QUANTITIES):
+                panel = grid[row, place] if beside else grid[2 * row + place, column]
+                panels[dataset, architecture, quantity] = panel
+                if beside or place == 0:
+                    panel.set_title(case_title(dataset, architecture))
+                if beside or column == 0:
+                    panel.set_ylabel(f"{quantity} error (%)")
+    epoch_axes(grid)
+    return figure, panels
+
+
+def _draw_model(panel: Axes, curve: Curve, floor: float, params: Params, model: str) -> None:
+    """One model's error; what lies below the axis' floor, 0 too, leaves the frame downwards."""
+    order = params.models().index(model)
+    look, label = look_of(params, model), model_label(params, model)
+    draw_curve(panel, raised(curve, floor / 2), look, order, label)
+
+
+def _model_legend(figure: Figure, params: Params) -> None:
+    handles = [
+        Line2D([], [], color=look.colour, linestyle=look.dashes, marker=look.marker)
+        for look in (look_of(params, model) for model in params.models())
+    ]
+    labels = [model_label(params, model) for model in params.models()]
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)

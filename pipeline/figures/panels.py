@@ -1,0 +1,184 @@
+"""Panels, lines and axes that several figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import matplotlib
+import numpy
+import pandas
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from pipeline.data import IMAGE_SETS
+from pipeline.figures.curves import MOST_BANDS, Curve
+from pipeline.figures.style import WIDTH, Look, StyledFigure
+
+
+def make_panels(
+    rows: int,
+    columns: int,
+    height: float,
+    *,
+    sharex: bool | Literal["all", "row", "col"] = False,
+    sharey: bool | Literal["all", "row", "col"] = False,
+    ratios: Sequence[float] | None = None,
+) -> tuple[Figure, Any]:
+    """An empty figure and its axes, (rows, columns); ``height`` of a row in inches."""
+    figure = StyledFigure(figsize=(WIDTH, rows * height + 0.6), layout="constrained")
+    panels = figure.subplots(
+        rows, columns, squeeze=False, sharex=sharex, sharey=sharey, width_ratios=ratios
+    )
+    return figure, panels
+
+
+def case_title(dataset: str, architecture: str) -> str:
+    """What readers call a data set with an architecture."""
+    return f"{IMAGE_SETS[dataset].title}, {architecture}"
+
+
+def draw_curve(panel: Axes, curve: Curve, look: Look, order: int, label: str) -> None:
+    """A model's line with its band; ``order`` tells it from the panel's other lines."""
+    _band(panel, curve, look.colour)
+    # Six markers a line, each line's at other epochs: they tell lines apart where colours do not.
+    step = max(1, len(curve.epochs) // 6)
+    panel.plot(
+        curve.epochs,
+        curve.mean,
+        color=look.colour,
+        linestyle=look.dashes,
+        marker=look.marker,
+        markevery=(order * step // 5 % step, step),
+        label=label,
+        zorder=3,
+    )
+
+
+def draw_layers(panel: Axes, curves: Sequence[Curve]) -> None:
+    """A line a layer, numbered where few enough: the numbers must not cover each other."""
+    colours = _layer_colours(len(curves))
+    for layer, (curve, colour) in enumerate(zip(curves, colours, strict=True), start=1):
+        if len(curves) <= MOST_BANDS:
+            _band(panel, curve, colour)
+            _number(panel, curve, layer, len(curves), colour)
+        panel.plot(curve.epochs, curve.mean, color=colour, zorder=3)
+
+
+def _number(panel: Axes, curve: Curve, layer: int, layers: int, colour: Any) -> None:
+    """The layer's number on its line; every layer's at another epoch."""
+    epoch = curve.epochs[0] + (curve.epochs[-1] - curve.epochs[0]) * (layer - 0.4) / (layers + 0.2)
+    # Lines are straight on the axis as it is scaled.
+    scale, unscale = (numpy.log, numpy.exp) if panel.get_yscale() == "log" else (_same, _same)
+    panel.annotate(
+        str(layer),
+        (epoch, float(unscale(numpy.interp(epoch, curve.epochs, scale(curve.mean))))),
+        color=colour,
+        ha="center",
+        va="center",
+        annotation_clip=True,
+        bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "alpha": 0.8, "linewidth": 0},
+        zorder=4,
+    )
+
+
+def _same(values: Any) -> Any:
+    return values
+
+
+def _band(panel: Axes, curve: Curve, colour: Any) -> None:
+    if (curve.high > curve.low).any():
+        panel.fill_between(
+            curve.epochs, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0, zorder=2
+        )
+
+
+def add_guide(panel: Axes, height: float) -> None:
+    """A grey line at a value to compare with, if the axis shows it; call it once limits are set."""
+    low, high = panel.get_ylim()
+    if low < height < high:
+        panel.axhline(height, color="0.5", linewidth=0.8, zorder=1)
+
+
+def _layer_colours(layers: int) -> list[tuple[float, float, float, float]]:
+    """From dark (input) to light (output), in grey too; not to yellow, invisible on white."""
+    viridis = matplotlib.colormaps["viridis"]
+    return [viridis(shade) for shade in numpy.linspace(0, 0.75, layers)]
+
+
+def add_layer_bar(figure: Figure, panels: Sequence[Axes], layers: int) -> None:
+    """The key to the layers' colours, right of the panels."""
+    edges = numpy.arange(layers + 1) + 0.5
+    colours = ListedColormap(_layer_colours(layers))
+    bar = figure.colorbar(
+        ScalarMappable(BoundaryNorm(edges, layers), colours),
+        ax=panels,
+        ticks=MaxNLocator(8, integer=True),
+        label="layer (1: input side)",
+        aspect=30,
+        pad=0.01,
+    )
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(length=0)
+    bar.outline.set_visible(False)
+
+
+def log_axis(panel: Axes, low: float, high: float) -> None:
+    """From low to high: powers of ten, and 2 and 5 between them where they are few."""
+    panel.set(yscale="log", ylim=(low, high))
+    subs = (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
+    panel.yaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
+    panel.yaxis.set_minor_locator(NullLocator())
+    if low > 1e-4 and high < 2e3:
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def error_axis(panel: Axes, floor: float, chance: float | None = None) -> None:
+    """A log axis of percent from the floor, with a grey line at chance."""
+    log_axis(panel, floor, 130)
+    if chance is not None:
+        add_guide(panel, chance)
+
+
+def cosine_axis(panel: Axes) -> None:
+    """As much of −1…1 as the lines take, and 0.9…1 at least."""
+    panel.set(ylabel="cosine with BP", ylim=(max(-1.05, min(0.9, panel.get_ylim()[0])), 1.02))
+
+
+def norm_axis(panel: Axes) -> None:
+    """A log axis that shows 0.5…2 at least."""
+    panel.set_ylabel("norm relative to BP")
+    low, high = panel.get_ylim()
+    log_axis(panel, min(low, 0.5), max(high, 2.0))
+
+
+def epoch_axes(panels: Any) -> None:
+    """Whole epochs on every panel; a column's lowest panel is labelled."""
+    for panel in panels.flat:
+        panel.xaxis.set_major_locator(
+            MaxNLocator(4, integer=True, steps=[1, 2, 2.5, 5, 10], min_n_ticks=1)
+        )
+        panel.tick_params(labelbottom=False)
+    for panel in panels[-1]:
+        panel.tick_params(labelbottom=True)
+        panel.set_xlabel("epoch")
+
+
+def add_note(
+    figure: Figure,
+    histories: Iterable[pandas.DataFrame],
+    mean: str = "mean",
+    bands: bool = True,
+    others: str = "",
+) -> None:
+    """Says below the panels what lines and bands are."""
+    count = max(history.seed.nunique() for history in histories)
+    if count == 1:
+        text = "One seed."
+    else:
+        band = "; band: ± 1 standard deviation" if bands else ""
+        text = f"Line: {mean} over {count} seeds{band}."
+    figure.supxlabel(f"{text} {others}".strip(), color="0.3")

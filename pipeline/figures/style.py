@@ -1,0 +1,108 @@
+"""How figures look: size, type, colours, and a model's own colour, dashes and marker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from pipeline.config import REFERENCE, Params
+from pipeline.labels import model_name
+
+WIDTH = 7.1
+"""Inches: the text width of most journals' pages."""
+
+
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.facecolor": "white",
+    "axes.grid": True,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 8,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.facecolor": "white",  # a transparent page would be unreadable in dark mode
+    "figure.labelsize": 8,
+    "figure.titlesize": 9,
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 8,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.title_fontsize": 9,
+    "legend.handlelength": 2.8,  # long enough to tell dashes from dots
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "gait",  # names of clip paths would be random otherwise
+    "xtick.labelsize": 8,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": 8,
+    "ytick.major.width": 0.6,
+    "ytick.minor.width": 0.4,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model is drawn: colour, dashes and marker each tell it apart."""
+
+    colour: str
+    dashes: Any
+    marker: str
+
+
+# Okabe and Ito's colours, which do not depend on the reader's kind of colour vision.
+LOOKS = {
+    REFERENCE: Look("#000000", "solid", "s"),
+    "bp": Look("#0072B2", (0, (5, 1.5)), "^"),
+    "gait": Look("#D55E00", "solid", "o"),
+    "itp": Look("#009E73", (0, (5, 1.5, 1, 1.5)), "v"),
+    "tp": Look("#CC79A7", (0, (1, 1.2)), "D"),
+}
+
+
+_OTHER_LOOKS = (Look("#E69F00", (0, (3, 1)), "P"), Look("#56B4E9", (0, (8, 2)), "X"))
+
+
+class StyledFigure(Figure):
+    """A figure that is saved in the style it was made in, by whomever it is saved."""
+
+    def savefig(self, fname: Any, *args: Any, **options: Any) -> None:
+        """As ``Figure.savefig``; an SVG carries no date."""
+        if str(options.get("format", fname)).endswith("svg"):
+            options["metadata"] = {"Date": None, **(options.get("metadata") or {})}
+        with style():
+            super().savefig(fname, *args, **options)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's own defaults and ``STYLE`` within the block; the user's settings after it."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def model_label(params: Params, model: str, break_line: bool = False) -> str:
+    """A model's name for readers, with its λ, in one line or two."""
+    between = "\n" if break_line else ", "
+    return f"{model_name(params, model)}{between}λ = {params.settings_of(model).orthogonality:g}"
+
+
+def look_of(params: Params, model: str) -> Look:
+    """A model's own look, the same in every figure."""
+    if model in LOOKS:
+        return LOOKS[model]
+    others = [name for name in params.models() if name not in LOOKS]
+    return _OTHER_LOOKS[others.index(model) % len(_OTHER_LOOKS)]
