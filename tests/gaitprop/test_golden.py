@@ -9,12 +9,13 @@ import json
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.gaitprop.oracles import Case, literal, relative
+from tests.gaitprop.oracles import Array, Case, literal, relative
 from tests.gaitprop.rounding import (
     assert_within,
     forward_bounds,
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @cache
-def load(name: str) -> tuple[dict[str, np.ndarray], Case, dict]:
+def load(name: str) -> tuple[dict[str, Array], Case, dict[str, Any]]:
     with np.load(VECTORS / f"{name}.npz") as archive:
         stored = dict(archive)
     meta = json.loads(str(stored["meta"]))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
+
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gaitprop.linalg import solve_rows
-from tests.gaitprop.oracles import RULE_NAMES, Case, literal, random_case, relative
+from tests.gaitprop.oracles import Case, literal, random_case
 from tests.gaitprop.rounding import assert_within, gradient_bounds
 
 U = np.finfo(float).eps / 2
@@ -58,43 +61,35 @@ def test_linear_networks_do_not_know_gamma(case: Case, gamma: float) -> None:
 
 
 @few
-@given(cases(), gammas, st.sampled_from(RULE_NAMES), st.randoms(use_true_random=False))
+@given(cases(), gammas, st.sampled_from(["gait", "itp", "tp"]), st.randoms(use_true_random=False))
 def test_the_order_of_the_batch_does_not_matter(
-    case: Case, gamma: float, rule: str, random
-) -> None:  # type: ignore[no-untyped-def]
+    case: Case, gamma: float, rule: str, random: Random
+) -> None:
     order = list(range(len(case.inputs)))
     random.shuffle(order)
-    shuffled = Case(
-        case.widths,
-        case.weights,
-        case.biases,
-        case.inputs[order],
-        case.labels[order],
-        case.n_classes,
-        case.slope,
-    )
+    shuffled = replace(case, inputs=case.inputs[order], labels=case.labels[order])
+    bounds = gradient_bounds(case, literal(case, rule, gamma, digits=100), rule, gamma)
     pairs = zip(shuffled.gradients(rule, gamma), case.gradients(rule, gamma), strict=True)
-    bounds = [np.inf] * case.depth if rule == "bp" else None
-    if bounds is None:
-        trace = literal(case, rule, gamma, digits=100)
-        bounds = [2 * b[0] for b in gradient_bounds(case, trace, rule, gamma)]
     for (left, right), bound in zip(pairs, bounds, strict=True):
-        assert (np.abs(left[0] - right[0]) <= bound).all()
-        if rule == "bp":
-            assert relative(left[0], right[0]) < 1e-13 * case.depth
+        assert (np.abs(left[0] - right[0]) <= 2 * bound[0]).all()
+        assert (np.abs(left[1] - right[1]) <= 2 * bound[1]).all()
 
 
 @few
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 10**6), st.integers(0, 12))
 def test_a_solve_is_backward_stable(n: int, batch: int, seed: int, decades: int) -> None:
-    """The residual ‖XWᵀ − R‖ is within 3n·u·‖W‖‖X‖ whatever κ(W) is, up to 1e12."""
+    """The residual ‖XWᵀ − R‖ is within 4n·u·‖W‖‖X‖ whatever κ(W) is, up to 1e12.
+
+    R is made from an X of moderate size: there the inverse, formed and multiplied, gives κ times
+    as much.
+    """
     draw = np.random.default_rng(seed)
     left, right = (np.linalg.qr(draw.standard_normal((n, n)))[0] for _ in range(2))
     weight = left * np.geomspace(1, 10.0**-decades, n) @ right
-    rows = draw.standard_normal((batch, n))
+    rows = draw.standard_normal((batch, n)) @ weight.T
     solution = solve_rows(torch.tensor(weight), torch.tensor(rows)).numpy()
     residual = np.linalg.norm(solution @ weight.T - rows)
-    assert residual <= (3 * n + n) * U * np.linalg.norm(solution) * np.linalg.norm(weight, 2)
+    assert residual <= 4 * n * U * np.linalg.norm(solution) * np.linalg.norm(weight, 2)
 
 
 @few

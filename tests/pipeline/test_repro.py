@@ -108,7 +108,9 @@ def test_parameters_concern_their_own_models_alone(restored: Path) -> None:
     assert f"{STAGE}-gait" in changed
     assert f"{STAGE}-bp" not in changed
     difference = json.loads(dvc(restored, "params", "diff", "--json"))
-    assert difference == {"params.yaml": {"rules.gait.gamma": {"old": 0.001, "new": 0.01}}}
+    assert list(difference["params.yaml"]) == ["rules.gait.gamma"]
+    gamma = difference["params.yaml"]["rules.gait.gamma"]
+    assert (gamma["old"], gamma["new"]) == (0.001, 0.01)
     params.write_text(text.replace("root: data/archives", "root: /elsewhere"))
     assert json.loads(dvc(restored, "status", "--json")) == {}
 
