@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -179,7 +177,7 @@ def ui(
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--backend-store-uri", uri, "--workers", "1"]
     command += ["--default-artifact-root", tracking.artifact_folder().as_uri()]
-    raise typer.Exit(_run(command))
+    _become(command)
 
 
 @app.command(
@@ -201,7 +199,7 @@ def repro(context: typer.Context) -> None:
     from pipeline import config
 
     config.load()
-    raise typer.Exit(_run([sys.executable, "-m", "dvc", "repro", *context.args]))
+    _become([sys.executable, "-m", "dvc", "repro", *context.args])
 
 
 def main() -> None:
@@ -227,14 +225,11 @@ def _refuse_unknown(what: str, received: str, allowed: list[str]) -> None:
         )
 
 
-def _run(command: list[str]) -> int:
-    """Runs a program in the foreground with this interpreter's folder first on PATH."""
+def _become(command: list[str]) -> NoReturn:
+    """Goes on as another program, with this interpreter's folder first on PATH.
+
+    Nothing stands between it and the terminal: signals and the exit code are its own.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": path, "DO_NOT_TRACK": "true"}
-    with subprocess.Popen(command, env=environment) as child:
-        # The terminal sends Ctrl-C to both; the child decides what it means.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            return child.wait()
-        finally:
-            signal.signal(signal.SIGINT, before)
+    sys.stdout.flush()
+    os.execve(command[0], command, {**os.environ, "PATH": path, "DO_NOT_TRACK": "true"})

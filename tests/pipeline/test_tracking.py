@@ -45,6 +45,9 @@ def serving(folder: Path, port: int, *command: str) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(60)
+            # Ctrl-C and SIGTERM must reach MLflow itself, behind `gait ui` too.
+            with pytest.raises(OSError, match="refused"):
+                urllib.request.urlopen(f"{address}/health", timeout=5)
 
 
 @pytest.fixture
