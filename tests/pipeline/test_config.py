@@ -26,10 +26,6 @@ def changed(old: str, new: str) -> str:
     return DIGITS.replace(old, new)
 
 
-def line_of(text: str, part: str) -> int:
-    return next(i for i, line in enumerate(text.splitlines(), start=1) if part in line)
-
-
 @pytest.mark.parametrize(
     "path", sorted((REPOSITORY / "profiles").glob("*.yaml")), ids=lambda p: p.stem
 )
@@ -113,8 +109,6 @@ def test_one_problem(tmp_path: Path, old: str, new: str, place: str, reason: str
     message = problems(tmp_path, text)
     assert place in message
     assert reason in message
-    if "missing" not in reason and new and place != "the file":
-        assert f"line {line_of(text, new.strip())}," in message or f"{place}:" in message
 
 
 @pytest.mark.parametrize(
