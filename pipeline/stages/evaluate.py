@@ -12,8 +12,9 @@ from gaitprop.training import evaluate
 from pipeline import checkpoint, data, history, summary, tracking
 from pipeline.config import Params
 from pipeline.errors import GaitError
+from pipeline.experiment import choose_device
 from pipeline.project import ModelKey, data_file, model_keys, results_folder
-from pipeline.stages.train import choose_device, result_checksum
+from pipeline.stages.train import result_checksum
 
 
 def run(params: Params) -> list[Path]:

@@ -1,0 +1,134 @@
+"""One experiment as params.yaml describes it: network, data and settings of one model.
+
+The train stage and the trials of a sweep build theirs here, so that equal parameters give equal
+figures, whichever of them trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+
+from gaitprop import InvertibleNetwork
+from gaitprop.training import TrainingData, TrainingSettings
+from pipeline import data
+from pipeline.config import Params
+from pipeline.errors import GaitError
+from pipeline.project import ModelKey
+
+
+class Experiment(NamedTuple):
+    """An untrained network of S seeds, and what it is to be trained on and how."""
+
+    network: InvertibleNetwork
+    data: TrainingData
+    settings: TrainingSettings
+
+
+def prepare(params: Params, key: ModelKey, images: data.ImageData) -> Experiment:
+    """Everything that ``gaitprop.training.train`` needs, on the device that params.yaml names.
+
+    Raises:
+        GaitError: the device is not there, or the data too small for its split or for a batch.
+    """
+    settings = training_settings(params, key)
+    split = data.training_and_validation(
+        images, params.data.validation_fraction, params.data.split_seed
+    )
+    if settings.batch_size > len(split.images):
+        raise GaitError(
+            f"params.yaml, training.batch_size: received {settings.batch_size}; allowed: at most"
+            f" {len(split.images)}, the training images of {key.dataset}"
+        )
+    device = choose_device(params.training.device)
+    network = _untrained(params, key, images, device)
+    training_data = TrainingData(
+        images=split.images.to(device, network.dtype),
+        labels=split.labels.to(device),
+        validation_images=split.val_images.to(device, network.dtype),
+        validation_labels=split.val_labels.to(device),
+        n_classes=images.classes,
+    )
+    return Experiment(network, training_data, settings)
+
+
+def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
+    """The library's settings for one model."""
+    rule, training = params.settings_of(key.model), params.training
+    return TrainingSettings(
+        rule=params.rule_of(key.model),
+        learning_rate=rule.learning_rate,
+        orthogonality=rule.orthogonality,
+        gamma=rule.gamma,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        beta1=training.adam.beta1,
+        beta2=training.adam.beta2,
+        epsilon=training.adam.epsilon,
+        probe_size=training.probe_size,
+    )
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device that params.yaml names; ``auto`` is a GPU where there is one.
+
+    Raises:
+        GaitError: a GPU is asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise GaitError(
+            "params.yaml, training.device: received cuda, but PyTorch sees no GPU here; allowed:"
+            " auto or cpu"
+        )
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def described(params: Params, key: ModelKey, images: data.ImageData) -> dict[str, Any]:
+    """All that decides the model's figures, for its config.json: parameters and data."""
+    return {
+        "profile": key.profile,
+        "dataset": key.dataset,
+        "model": key.model,
+        "rule": params.rule_of(key.model),
+        "settings": params.settings_of(key.model).model_dump(),
+        "architecture": params.architectures[key.architecture].model_dump(),
+        "architecture_name": key.architecture,
+        "training": params.training.model_dump(),
+        "data": {**params.data.model_dump(), "sha256": images.checksum},
+    }
+
+
+@contextmanager
+def threads(wanted: int | None) -> Iterator[None]:
+    """So many CPU threads within the block; None leaves PyTorch's own choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _untrained(
+    params: Params, key: ModelKey, images: data.ImageData, device: torch.device
+) -> InvertibleNetwork:
+    architecture = params.architectures[key.architecture]
+    return InvertibleNetwork(
+        architecture.layer_widths(images.train_images.shape[1]),
+        activation=architecture.activation,
+        negative_slope=architecture.negative_slope,
+        orthogonal=architecture.initialisation == "orthogonal",
+        seeds=params.training.seeds,
+        dtype=getattr(torch, params.training.precision),
+        device=device,
+    )
