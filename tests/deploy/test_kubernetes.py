@@ -1,4 +1,4 @@
-"""deploy/rayjob.yaml against Kubernetes' schemas and KubeRay's, with no unknown field let through."""
+"""deploy/rayjob.yaml against Kubernetes' and KubeRay's schemas; unknown fields are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""deploy/ray-cluster.yaml by what `ray up` does with it: Ray's schema and AWS's own request model."""
+"""deploy/ray-cluster.yaml by what `ray up` does first, and against AWS's own request model."""
 
 from __future__ import annotations
 
