@@ -185,7 +185,8 @@ def sweep(project: Path, address: str, name: str, trials: int, cpus: int) -> Mea
         time.sleep(0.2)
     wall = time.perf_counter() - began
     if process.wait() != 0:
-        sys.exit(f"sweep_overhead: the sweep {name} ended with {process.returncode}")
+        said = (project / "output").read_text()[-1000:]
+        sys.exit(f"sweep_overhead: the sweep {name} ended with {process.returncode}:\n{said}")
     records = (project / "sweeps" / "digits" / name / "trials").glob("*.json")
     ends = sorted(record.stat().st_mtime - wall_began for record in records)
     assert len(ends) == trials, f"{len(ends)} of {trials} trials have a record"
@@ -207,7 +208,6 @@ def write_params(project: Path, name: str, trials: int, cpus: int) -> None:
             "architecture.hidden_layers": 1,
             "training.epochs": 1,
             "training.seeds": [0],
-            "training.threads": 1,
         },
         "resources": {"cpus": cpus, "gpus": 0.0},
     }
