@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gaitprop.errors import ArgumentError
 from gaitprop.network import InvertibleNetwork
-from gaitprop.regularizer import penalty_gradient
+from gaitprop.regularizer import add_penalty_gradient
 from gaitprop.rules import Rule, find_rule
 from gaitprop.rules.layer import LayerView
 
@@ -62,10 +62,11 @@ def propagate(
         weight, outputs = network.weights[layer - 1], activations[layer]
         inputs = activations[layer - 1][..., : weight.shape[-1]]
         local_error = network.activation.times_derivative(error, outputs)
-        weight_gradient = (local_error.mT @ inputs).div_(batch_size)
+        share = local_error / batch_size
+        weight_gradient = share.mT @ inputs
         if orthogonality:
-            weight_gradient += penalty_gradient(weight, orthogonality)
-        gradients.append(LayerGradient(weight_gradient, local_error.mean(-2)))
+            add_penalty_gradient(weight_gradient, weight, orthogonality)
+        gradients.append(LayerGradient(weight_gradient, share.sum(-2)))
         if layer > 1:
             view = LayerView(weight, outputs, local_error, network.activation)
             below = rule(view, error, gamma ** (network.depth - layer + 1))
