@@ -196,10 +196,18 @@ def repro(context: typer.Context) -> None:
 
         gait repro --dry
     """
-    from pipeline import config
+    from dvc.cli import main as dvc
 
-    config.load()
-    _become([sys.executable, "-m", "dvc", "repro", *context.args])
+    from pipeline import config
+    from pipeline.stages import evaluate as stage
+
+    params = config.load()
+    _prepare_environment()
+    code = dvc(["repro", *context.args])
+    if code:
+        sys.exit(code)
+    if "--dry" not in context.args:
+        stage.complete_runs(params)
 
 
 def main() -> None:
@@ -226,10 +234,13 @@ def _refuse_unknown(what: str, received: str, allowed: list[str]) -> None:
 
 
 def _become(command: list[str]) -> NoReturn:
-    """Goes on as another program, with this interpreter's folder first on PATH.
-
-    Nothing stands between it and the terminal: signals and the exit code are its own.
-    """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    """Goes on as another program: signals and the exit code are its own."""
+    _prepare_environment()
     sys.stdout.flush()
-    os.execve(command[0], command, {**os.environ, "PATH": path, "DO_NOT_TRACK": "true"})
+    os.execve(command[0], command, dict(os.environ))
+
+
+def _prepare_environment() -> None:
+    """For what is started from here: this interpreter's folder comes first on PATH."""
+    path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    os.environ |= {"PATH": os.pathsep.join(path), "DO_NOT_TRACK": "true"}
