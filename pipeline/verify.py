@@ -72,7 +72,7 @@ def as_document(found: Verification) -> dict[str, Any]:
 
 def as_json(document: dict[str, Any]) -> str:
     """Sorted keys, no time, no machine."""
-    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False)
+    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
 def check_device(device: str) -> None:
@@ -108,9 +108,16 @@ def write_figure(document: dict[str, Any], path: Path) -> None:
 
 
 def _comparison(row: Comparison) -> dict[str, Any]:
-    widths = row.widths
-    shape = "square" if widths[0] == widths[-1] else "tower"
-    return {**_rounded(asdict(row)), "hidden_layers": len(widths) - 2, "shape": shape}
+    figures = _rounded(asdict(row))
+    widths = figures.pop("widths")
+    hidden, square = len(widths) - 2, widths[0] == widths[-1]
+    return {
+        **figures,
+        "hidden_layers": hidden,
+        "network": f"{hidden} × {widths[0]}" if square else "-".join(map(str, widths)),
+        "shape": "square" if square else "tower",
+        "width": widths[0],
+    }
 
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:

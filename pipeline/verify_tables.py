@@ -35,16 +35,16 @@ def show(document: dict[str, Any], console: Console) -> None:
         console.print(_comparisons(title, chosen, rule_column=True))
     console.print(_kink(document["kink"]))
     console.print(
-        "γ = 0 is the limit, computed exactly. A unit that the step γ^k D²e pushes across the kink of"
-        " the leaky ReLU is inverted with the other side's slope: there GAIT-prop differs from BP."
-        " The theorem is tested on the samples without such a unit."
+        "γ = 0 is the limit, computed exactly. A unit that the step γ^k D²e pushes across the kink"
+        " of the leaky ReLU is inverted with the other side's slope, and there GAIT-prop differs"
+        " from BP: the theorem is tested on the samples without such a unit."
     )
     console.print(_departures(document["departures"]))
     console.print(
         "GAIT-prop at γ = 0 in networks of 4 hidden layers that are not quite orthogonal. First"
         " order: what docs/theory.md predicts; bound: what it can never exceed."
     )
-    limits = " and ".join(f"{limit:g} in {name}" for name, limit in tolerances.items())
+    limits = " and ".join(f"{tolerances[name]:g} in {name}" for name in PRECISIONS)
     failed = failures(document)
     if failed:
         console.print(f"[bold red]The theorem FAILS[/] (allowed: {limits}):")
@@ -57,14 +57,14 @@ def show(document: dict[str, Any], console: Console) -> None:
 def failures(document: dict[str, Any]) -> list[str]:
     """One line for each row whose theorem does not hold."""
     lines = [
-        f"{_name(row)}, {row['activation']}, {_shape(row).strip()}, {row['precision']},"
+        f"{_name(row)}, {row['activation']}, {row['network']}, {row['precision']},"
         f" γ = {row['gamma']:g}: {_figure(row['stable'])}"
         for row in (*document["comparisons"], *document["kink"])
         if row["holds"] is False
     ]
     return lines + [
-        f"GAIT-prop, ‖WᵀW − I‖ = {row['norm']:g}: {_figure(row['measured'])}, above its bound of"
-        f" {_figure(row['bound'])}"
+        f"GAIT-prop, ‖WᵀW − I‖ = {row['norm']:g}: {_figure(row['measured'])}, a layer is above its"
+        f" bound (the largest: {_figure(row['bound'])})"
         for row in document["departures"]
         if not row["holds"]
     ]
@@ -73,17 +73,18 @@ def failures(document: dict[str, Any]) -> list[str]:
 def _comparisons(title: str, rows: list[Row], rule_column: bool) -> Table:
     table = _table(title, "hidden × width", *(["rule"] if rule_column else []))
     forms = [f"{form}\n{precision}" for form in ("stable", "literal") for precision in PRECISIONS]
-    for name in (*forms, "across\nkink", "left out", "theorem"):
+    left_out = [] if rule_column else ["left out"]
+    for name in (*forms, "across\nkink", *left_out, "theorem"):
         table.add_column(name, justify="right", no_wrap=True)
     for pair in _pairs(rows):
         wide = pair["float64"]
         table.add_row(
-            _shape(wide),
+            _network(wide),
             *([_name(wide)] if rule_column else []),
             *(_figure(pair[p]["stable"]) for p in PRECISIONS),
             *("–" if wide["rule"] == "bp" else _figure(pair[p]["literal"]) for p in PRECISIONS),
             str(wide["crossings"]),
-            f"{wide['left_out']}/{wide['samples']}",
+            *(f"{wide['left_out']}/{wide['samples']}" for _ in left_out),
             _verdict([row["holds"] for row in pair.values()]),
         )
     return table
@@ -131,9 +132,9 @@ def _table(title: str, *columns: str) -> Table:
 
 def _pairs(rows: Iterable[Row]) -> list[dict[str, Row]]:
     """The precisions of one network and rule, side by side."""
-    pairs: dict[tuple[Any, ...], dict[str, Row]] = {}
+    pairs: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
-        key = (tuple(row["widths"]), row["rule"])
+        key = (row["network"], row["rule"])
         pairs.setdefault(key, {})[row["precision"]] = row
     return list(pairs.values())
 
@@ -142,10 +143,8 @@ def _name(row: Row) -> str:
     return RULE_NAMES[row["rule"]]
 
 
-def _shape(row: Row) -> str:
-    if row["shape"] == "tower":
-        return "-".join(map(str, row["widths"]))
-    return f"{row['hidden_layers']:2d} × {row['widths'][0]}"
+def _network(row: Row) -> str:
+    return f"{row['network']:>{len('99 × 99')}}"
 
 
 def _figure(value: float | None) -> str:

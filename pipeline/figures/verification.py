@@ -32,16 +32,16 @@ def error_against_depth(document: Mapping[str, Any]) -> Figure:
     """
     rows = [row for row in document["comparisons"] if row["rule"] == "gait"]
     rows = [row for row in rows if row["activation"] == "leaky_relu" and row["shape"] == "square"]
-    width = min(row["widths"][0] for row in rows)
+    width = min(row["width"] for row in rows)
     with style():
         figure, panels = make_panels(1, 1, 2.9)
         panel = panels[0, 0]
         for form in FORMS:
             for precision in PRECISIONS:
                 chosen = [row for row in rows if row["precision"] == precision]
-                deep = [row for row in chosen if row["widths"][0] == width]
+                deep = [row for row in chosen if row["width"] == width]
                 _draw(panel, deep, form, precision)
-                wide = [row for row in chosen if row["widths"][0] != width]
+                wide = [row for row in chosen if row["width"] != width]
                 _draw(panel, wide, form, precision, marks_only=True)
         depths = sorted({row["hidden_layers"] for row in rows})
         _axes(panel, depths[0], depths[-1])
