@@ -76,9 +76,9 @@ def as_json(document: dict[str, Any]) -> str:
 
 
 def check_device(device: str) -> None:
-    """Raises GaitError unless a tensor can be put there."""
+    """Raises GaitError unless the device can compute in float64."""
     try:
-        torch.zeros(1, dtype=torch.float64, device=device)
+        torch.zeros(1, dtype=torch.float64, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError):
         allowed = "cpu" + (", cuda" if torch.cuda.is_available() else "")
         raise GaitError(
