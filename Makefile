@@ -10,12 +10,13 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint lock
+.PHONY: help setup repro test mutants lint lock
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
 	@echo "make repro   train, evaluate and plot the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
+	@echo "make mutants break the mathematics in 80 places, one at a time; the tests must notice each"
 	@echo "make lint    check style and types"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
@@ -37,6 +38,9 @@ repro: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup
+
+mutants: $(READY)
+	OMP_NUM_THREADS=1 python -m tests.mutations
 
 lint: $(READY)
 	ruff check .
