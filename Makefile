@@ -16,7 +16,7 @@ help:
 	@echo "make setup   install what requirements.lock names into .venv"
 	@echo "make repro   train, evaluate and plot the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
-	@echo "make mutants break the mathematics in 80 places, one at a time; the tests must notice each"
+	@echo "make mutants break the mathematics one place at a time; the tests must notice"
 	@echo "make lint    check style and types"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
