@@ -171,16 +171,16 @@ class Params(Section):
     @classmethod
     def _sweep_what_is_trained(cls, document: Any) -> Any:
         """The sweep takes from `run` what it does not say itself."""
-        if isinstance(document, dict) and isinstance(document.get("sweep", {}), dict):
-            run = document.get("run")
-            chosen = {
-                "dataset": _first(run, "datasets"),
-                "architecture": _first(run, "architectures"),
-                "rules": run.get("rules") if isinstance(run, dict) else None,
-            }
-            known = {key: value for key, value in chosen.items() if value is not None}
-            return {**document, "sweep": {**known, **document.get("sweep", {})}}
-        return document
+        if not isinstance(document, dict) or not isinstance(document.get("sweep", {}), dict):
+            return document
+        run = document.get("run")
+        # What `run` lacks is reported there, once.
+        chosen = {
+            "dataset": _names(run, "datasets")[0],
+            "architecture": _names(run, "architectures")[0],
+            "rules": _names(run, "rules"),
+        }
+        return {**document, "sweep": {**chosen, **document.get("sweep", {})}}
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
@@ -263,9 +263,10 @@ def reason(problem: Any) -> str:
     return f"received {problem['input']!r}; {message[0].lower()}{message[1:]}"
 
 
-def _first(section: Any, key: str) -> Any:
+def _names(section: Any, key: str) -> list[str]:
     names = section.get(key) if isinstance(section, dict) else None
-    return names[0] if isinstance(names, list) and names else None
+    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    return names if good and names else ["missing"]
 
 
 def _refuse_unknown(what: str, names: Any, allowed: Any) -> None:

@@ -19,7 +19,9 @@ OBJECT_STORE_BYTES = 512 * 1024 * 1024
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Trials are kept in the sweep's own records: Ray's own files of them would be written for nobody.
+    # Ray's newer output cannot be silenced.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # The sweep's records hold its trials: Ray's own files of them would be written for nobody.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_WARN_THRESHOLD_S": "60",

@@ -12,18 +12,15 @@ from pipeline.sweep.records import FINISHED, STOPPED, Record
 
 
 def table(params: Params, ended: Mapping[str, Record]) -> pandas.DataFrame:
-    """A row a trial: what was tried, how it ended, and the last epoch's figures over the seeds.
+    """A row a trial, as they ended: what was tried, and the last epoch's figures over the seeds.
 
     Returns:
         Columns ``trial, rule``, the swept names, ``status, epochs, validation_accuracy_mean,
         validation_accuracy_std, validation_loss_mean, validation_loss_std, train_accuracy_mean,
         failure``; accuracies as fractions of 1. Figures of failed trials are empty.
     """
-    rules, names = params.sweep.rules, list(params.sweep.space)
-    rows = [_row(names, record) for record in ended.values()]
-    frame = pandas.DataFrame(rows)
-    keys = [(rules.index(row["rule"]), *(_comparable(row[name]) for name in names)) for row in rows]
-    return frame.loc[sorted(range(len(rows)), key=keys.__getitem__)].reset_index(drop=True)
+    names = list(params.sweep.space)
+    return pandas.DataFrame([_row(names, record) for record in ended.values()])
 
 
 def _row(names: list[str], record: Record) -> dict[str, Any]:
@@ -38,8 +35,3 @@ def _row(names: list[str], record: Record) -> dict[str, Any]:
     row["train_accuracy_mean"] = shown.mean("train_accuracy") if shown else None
     row["failure"] = record.failure
     return row
-
-
-def _comparable(value: Any) -> tuple[bool, Any]:
-    number = isinstance(value, int | float)
-    return (not number, value if number else str(value))

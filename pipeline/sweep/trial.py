@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 from gaitprop import DivergenceError, SingularLayerError
 from gaitprop.training import EpochRecord, make_optimizer, train
 from pipeline import history, training_state
@@ -148,5 +147,3 @@ def _node() -> str:
     import ray
 
     return str(ray.get_runtime_context().get_node_id())
-
-

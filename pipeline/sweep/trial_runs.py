@@ -172,9 +172,7 @@ class TrialRuns:
 
     def _log(self, run: _Run, metrics: list[Metric]) -> None:
         for start in range(0, len(metrics), METRICS_A_REQUEST):
-            self._client.log_batch(
-                run.run_id, metrics=metrics[start : start + METRICS_A_REQUEST]
-            )
+            self._client.log_batch(run.run_id, metrics=metrics[start : start + METRICS_A_REQUEST])
 
 
 def _metrics(epoch: Epoch) -> list[Metric]:

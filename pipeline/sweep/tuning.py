@@ -1,4 +1,4 @@
-"""Ray Tune's loop: every configuration is tried, wherever there is room, and what happens is told."""
+"""Ray Tune's loop: every configuration is tried where there is room, and what happens is told."""
 
 from __future__ import annotations
 
@@ -90,17 +90,23 @@ class Forward(Callback):
         """Nothing: Ray writes its callbacks into a file that is never read here."""
         return {}
 
-    def setup(self, **_: Any) -> None:
+    def setup(
+        self,
+        stop: Any = None,
+        num_samples: int | None = None,
+        total_num_samples: int | None = None,
+        **_: Any,
+    ) -> None:
         """Ctrl-C and SIGTERM end Ray's loop after the step it is in; a second one ends it now."""
 
-        def stop(number: int, _: FrameType | None) -> None:
+        def leave(number: int, _: FrameType | None) -> None:
             self.interrupted = number
             signal.signal(number, signal.default_int_handler)
             # On this one Ray leaves its loop.
             signal.raise_signal(signal.SIGUSR1)
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+            signal.signal(number, leave)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A worker begins."""
