@@ -6,10 +6,17 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy
 import pandas
+
+from pipeline import config
+from pipeline.config import Params
+from pipeline.sweep import yaml_text
+
+REPOSITORY = Path(__file__).parents[2]
 
 RULES = ("bp", "gait", "itp", "tp")
 RATES = [1e-5, 1e-4, 1e-3]
@@ -81,3 +88,18 @@ def grid(
     if seeds == 1:
         table[["validation_accuracy_std", "validation_loss_std"]] = numpy.nan
     return table
+
+
+def params_text(profile: str = "digits", **sweep: Any) -> str:
+    """The profile's file with this sweep in it."""
+    text = (REPOSITORY / "profiles" / f"{profile}.yaml").read_text()
+    document = yaml_text.round_trip().load(text)
+    document["sweep"] = {"dataset": "digits", "rules": list(RULES), "space": SPACE, **sweep}
+    return yaml_text.dumps(document)
+
+
+def make_params(folder: Path, **sweep: Any) -> Params:
+    """Params as ``config.load`` reads them."""
+    path = folder / "params.yaml"
+    path.write_text(params_text(**sweep))
+    return config.load(path)
