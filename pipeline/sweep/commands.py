@@ -81,6 +81,35 @@ def sweep(
     raise typer.Exit(driver.run(params, options))
 
 
+@app.command()
+def best(
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", help="Write the winners into params.yaml, keeping its comments."),
+    ] = False,
+    rule: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="With --apply: this rule's alone.", show_default=False),
+    ] = None,
+) -> None:
+    """Show each rule's best trial of the finished sweep, or write them into params.yaml.
+
+    `gait repro` then trains and tests what has changed.
+
+    Examples:
+
+        gait sweep best
+
+        gait sweep best --apply && gait repro
+
+        gait sweep best --apply --rule gait
+    """
+    from pipeline import config
+    from pipeline.sweep import best as winners
+
+    winners.run(config.load(), apply, rule)
+
+
 def _list(configurations: list[Configuration], suggested: int) -> None:
     for each in configurations:
         print(each)

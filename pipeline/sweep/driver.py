@@ -13,7 +13,7 @@ from pipeline.data import ImageData
 from pipeline.errors import GaitError
 from pipeline.project import data_file, results_folder, source, store_folder
 from pipeline.stages import download
-from pipeline.sweep import cluster, ranking, records, results, space
+from pipeline.sweep import cluster, ranking, records, space
 from pipeline.sweep import folder as folders
 from pipeline.sweep.collect import Collector
 from pipeline.sweep.folder import Folder
@@ -147,6 +147,8 @@ class _Sweep:
         return INTERRUPTED + number
 
     def _end(self, collector: Collector, runs: SweepRuns) -> int:
+        from pipeline.sweep import results
+
         delivered = runs.close(PATIENCE_S)
         frame = table(self._params, collector.ended)
         destination = _results(self._params)
