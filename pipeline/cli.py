@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.errors import GaitError
+from pipeline.sweep import commands as sweep_commands
 
 # Imports that take seconds (torch, MLflow, matplotlib) wait until a command needs them.
 
@@ -23,6 +24,8 @@ app = typer.Typer(
     " settings are in params.yaml. `gait repro` does everything that has changed; the other stages"
     " can also be run one by one.",
 )
+
+app.add_typer(sweep_commands.app, name="sweep")
 
 INTERRUPTED = 130
 
