@@ -59,9 +59,9 @@ def problems(params: Params) -> list[dict[str, Any]]:
                 add(unknown, part, name)
     known = _with_known_names(params)
     for rule in sweep.rules:
-        for name, message in _refusals(known, rule):
-            part = "space" if name in sweep.space else "fixed"
-            add(message, *((part, name) if name else ()))
+        for blamed, message in _refusals(known, rule):
+            part = "space" if blamed in sweep.space else "fixed"
+            add(message, *((part, blamed) if blamed else ()))
     without = [rule for rule in sweep.rules if rule not in WITH_GAMMA]
     if "rule.gamma" in sweep.space and without:
         allowed = f"allowed: sweep.rules of {', '.join(WITH_GAMMA)}"
