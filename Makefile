@@ -10,13 +10,15 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint lock
+.PHONY: help setup repro test mutants lint lock image
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
 	@echo "make repro   train, evaluate and plot the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
-	@echo "make lint    check style and types"
+	@echo "make mutants break the mathematics one place at a time; the tests must notice"
+	@echo "make lint    check style, types and the Dockerfile"
+	@echo "make image   build the container image gait, for head, workers and pipeline"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
 setup: $(READY)
@@ -38,10 +40,18 @@ repro: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup
 
+mutants: $(READY)
+	OMP_NUM_THREADS=1 python -m tests.mutations
+
 lint: $(READY)
 	ruff check .
 	ruff format --check .
 	mypy
+	hadolint Dockerfile
+
+# The commit goes into the image, since its history does not.
+image:
+	docker build --tag gait --build-arg COMMIT=$$(git rev-parse HEAD) .
 
 lock: $(READY)
 	uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --all-extras \

@@ -139,6 +139,9 @@ class Training(Section):
     probe_size: int = Field(
         default=128, ge=1, description="training samples on which alignment with BP is measured"
     )
+    diagnostics_interval: int = Field(
+        default=1, ge=1, description="epochs between two looks at alignment and layers"
+    )
     precision: Literal["float32", "float64"] = Field(default="float32", description="of all maths")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a GPU where there is one"

@@ -69,6 +69,7 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         beta2=training.adam.beta2,
         epsilon=training.adam.epsilon,
         probe_size=training.probe_size,
+        diagnostics_interval=training.diagnostics_interval,
     )
 
 

@@ -82,10 +82,13 @@ class Source:
 
 
 def source() -> Source:
-    """Reads git; a tree without a history has the commit ``none`` and is not clean."""
+    """Reads git. Without a history the commit is GAIT_COMMIT, or ``none``, and the tree not clean.
+
+    The container image sets GAIT_COMMIT; whether its files are still that commit's is not known.
+    """
     head = _git("rev-parse", "HEAD")
     if head is None:
-        return Source("none", clean=False)
+        return Source(os.environ.get("GAIT_COMMIT") or "none", clean=False)
     changes = _git("status", "--porcelain", "--", *SOURCES)
     return Source(head, clean=changes == "")
 

@@ -59,11 +59,9 @@ def run(params: Params, options: Options) -> int:
     images = _images(params)
     folder = _folder(params, options.storage)
     with folder.held():
-        if options.restart:
-            folder.clear()
         definition = folders.definition(params, images)
-        state = folder.state(definition)
-        ended = records.read(folder.records)
+        state = folders.NEW if options.restart else folder.state(definition)
+        ended = {} if state == folders.NEW else records.read(folder.records)
         if state == folders.FINISHED:
             print(
                 f"the sweep {folder.name} is finished, and its results are in {_results(params)};"
@@ -115,8 +113,11 @@ class _Sweep:
     ) -> int:
         tags = _tags(self._images)
         display = Display(self._params, self._count, ended.values())
-        sweep_id = self._folder.sweep_id()
+        sweep_id = self._folder.sweep_id(new=self._options.restart)
         runs = SweepRuns(self._params, self._images, sweep_id, tags, display.tell)
+        if self._options.restart:
+            # Only now: what there was is not dropped for a sweep that cannot even begin.
+            self._folder.clear()
         self._folder.begin(definition, sweep_id)
         runs.bring_all(ended.values())
         states = self._states()

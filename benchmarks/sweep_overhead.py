@@ -1,0 +1,270 @@
+"""What Ray and MLflow add to a sweep on this machine; `make bench-sweep` runs it all.
+
+Real sweeps (`gait sweep`, in processes of their own, with a real MLflow server) of trials that
+train next to nothing: one hidden layer, one epoch of the digits, one seed. Measured are
+
+- seconds a trial and trials a minute, with 1, 2, … trials at once, from the times at which
+  trials ended, without the first ones (workers start then);
+- the driver's memory in a sweep of 1,000 trials;
+- how long the run table of MLflow's pages waits for its rows among 1,000 runs.
+
+    .venv/bin/python benchmarks/sweep_overhead.py --trials 1000 --repeats 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ruamel.yaml import YAML
+
+REPOSITORY = Path(__file__).parents[1]
+# Of the shorter sweeps; the first ones of each are not counted.
+TRIALS, WARM_UP = 60, 12
+UI_PAGE, REQUESTS = 100, 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One sweep: when its trials ended and when it did, in s from its start; its driver's memory."""
+
+    ends: list[float]
+    wall: float
+    peak_mb: float
+
+    def seconds_a_trial(self, first: int = WARM_UP) -> float:
+        """Between the ends of two trials, on average, from the ``first`` on."""
+        return (self.ends[-1] - self.ends[first - 1]) / (len(self.ends) - first)
+
+
+def main() -> None:
+    """Runs the measurements and prints them as they come."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=1000, help="of the long sweep")
+    parser.add_argument("--repeats", type=int, default=3, help="of the short sweeps")
+    options = parser.parse_args()
+    cores = os.cpu_count() or 1
+    print(
+        f"{platform.machine()}, {cores} cores, Python {platform.python_version()},"
+        f" Ray {version('ray')}, MLflow {version('mlflow')}, {time.strftime('%Y-%m-%d')}\n"
+    )
+    with tempfile.TemporaryDirectory(prefix="gait-bench-") as folder:
+        project = Path(folder)
+        with server(project) as address:
+            write_params(project, "setup", trials=1, cpus=1)
+            gait(project, address, "download").wait()
+            training = training_seconds(project)
+            print(f"training alone, without Ray: {training * 1000:.0f} ms a trial\n")
+            throughput(project, address, cores, options.repeats, training)
+            many(project, address, cores, options.trials)
+            run_table(address, options.trials)
+
+
+def throughput(project: Path, address: str, cores: int, repeats: int, training: float) -> None:
+    """Trials a minute against the number of trials at once."""
+    print(f"{TRIALS} trials, n = {repeats}, mean ± standard deviation")
+    print("| trials at once | s a trial | trials a minute | efficiency | Ray's s a trial |")
+    print("|--:|--:|--:|--:|--:|")
+    alone, at_once = 0.0, 1
+    while at_once <= cores:
+        runs = [
+            sweep(project, address, f"at-once-{at_once}-{repeat}", TRIALS, cores // at_once)
+            for repeat in range(repeats)
+        ]
+        seconds = [run.seconds_a_trial() for run in runs]
+        mean = statistics.mean(seconds)
+        spread = statistics.stdev(seconds) if repeats > 1 else 0.0
+        alone = alone or mean
+        print(
+            f"| {at_once} | {mean:.3f} ± {spread:.3f} | {60 / mean:.0f}"
+            f" | {alone / (at_once * mean):.0%} | {at_once * mean - training:.3f} |",
+            flush=True,
+        )
+        at_once *= 2
+    starts = [run.ends[0] for run in runs]
+    print(f"\nfrom the command to the first trial's end: {statistics.mean(starts):.0f} s\n")
+
+
+def many(project: Path, address: str, cores: int, trials: int) -> None:
+    """A long sweep: does a trial get dearer, and what does the driver hold?"""
+    measured = sweep(project, address, "many", trials, cpus=1)
+    quarter = trials // 4
+    quarters = [
+        (measured.ends[(k + 1) * quarter - 1] - measured.ends[k * quarter]) / (quarter - 1)
+        for k in range(4)
+    ]
+    print(
+        f"{trials} trials, {cores} at once: {measured.wall:.0f} s;"
+        f" s a trial by quarters: {', '.join(f'{each:.3f}' for each in quarters)};"
+        f" {measured.wall - measured.ends[-1]:.1f} s from the last trial's end to the results;"
+        f" the driver's memory at its highest: {measured.peak_mb:.0f} MB\n",
+        flush=True,
+    )
+
+
+def run_table(address: str, trials: int) -> None:
+    """The request of the run table, for the page that it shows first and for all runs."""
+    experiments = post(address, "experiments/search", {"max_results": 10})["experiments"]
+    ids = [each["experiment_id"] for each in experiments]
+    only = "params.trial != ''"
+    for what, rows, wanted in (
+        ("the run table's first page", UI_PAGE, ""),
+        ("all of a sweep's runs", 1000, only),
+    ):
+        query = {
+            "experiment_ids": ids,
+            "filter": wanted,
+            "max_results": rows,
+            "order_by": ["attributes.start_time DESC"],
+            "run_view_type": "ACTIVE_ONLY",
+        }
+        seconds = []
+        for _ in range(REQUESTS):
+            began = time.perf_counter()
+            found = len(post(address, "runs/search", query).get("runs", []))
+            seconds.append(time.perf_counter() - began)
+        print(
+            f"{what} ({found} rows): median {statistics.median(seconds):.2f} s,"
+            f" slowest {max(seconds):.2f} s of {REQUESTS}"
+        )
+
+
+def training_seconds(project: Path) -> float:
+    """The median time that a trial's training takes in this process."""
+    sys.path.insert(0, str(REPOSITORY))
+    with chdir(project):
+        from gaitprop.training import make_optimizer, train
+        from pipeline import config, data
+        from pipeline.experiment import prepare, threads
+        from pipeline.project import data_file
+        from pipeline.sweep import space
+
+        params = config.load()
+        images = data.load(data_file(params.profile, params.sweep.dataset))
+        tried = space.configurations(params)[0]
+        experiment = space.experiment(params, tried)
+        seconds = []
+        with threads(1):
+            for _ in range(20):
+                began = time.perf_counter()
+                made = prepare(experiment, space.key(experiment, tried.rule), images)
+                optimizer = make_optimizer(made.network, made.settings)
+                for _ in train(made.network, optimizer, made.data, made.settings, 0):
+                    pass
+                seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def sweep(project: Path, address: str, name: str, trials: int, cpus: int) -> Measured:
+    """One `gait sweep`, and what its records' times tell."""
+    write_params(project, name, trials, cpus)
+    began, wall_began = time.perf_counter(), time.time()
+    process = gait(project, address, "sweep")
+    driver, peak = psutil.Process(process.pid), 0
+    while process.poll() is None:
+        try:
+            peak = max(peak, driver.memory_info().rss)
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.2)
+    wall = time.perf_counter() - began
+    if process.wait() != 0:
+        sys.exit(f"sweep_overhead: the sweep {name} ended with {process.returncode}")
+    records = (project / "sweeps" / "digits" / name / "trials").glob("*.json")
+    ends = sorted(record.stat().st_mtime - wall_began for record in records)
+    assert len(ends) == trials, f"{len(ends)} of {trials} trials have a record"
+    return Measured(ends, wall, peak / 1e6)
+
+
+def write_params(project: Path, name: str, trials: int, cpus: int) -> None:
+    """The digits' profile with a sweep of as many small trials."""
+    yaml = YAML()
+    content = yaml.load((REPOSITORY / "profiles" / "digits.yaml").read_text())
+    content["sweep"] = {
+        "name": name,
+        "dataset": "digits",
+        "architecture": "square",
+        "rules": ["bp"],
+        "search": "grid",
+        "space": {"rule.learning_rate": [round(1e-4 + k * 1e-6, 6) for k in range(trials)]},
+        "fixed": {
+            "architecture.hidden_layers": 1,
+            "training.epochs": 1,
+            "training.seeds": [0],
+            "training.threads": 1,
+        },
+        "resources": {"cpus": cpus, "gpus": 0.0},
+    }
+    with (project / "params.yaml").open("w") as file:
+        yaml.dump(content, file)
+
+
+def gait(project: Path, address: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Starts the command in the project; what it says goes to a file beside it."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MLFLOW_TRACKING_URI": address}
+    with (project / "output").open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *arguments],
+            cwd=project,
+            env={**environment, "DO_NOT_TRACK": "true"},
+            stdout=output,
+            stderr=output,
+        )
+
+
+@contextmanager
+def server(project: Path) -> Iterator[str]:
+    """An MLflow server with a SQLite store, as the default of `mlflow server` is."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{project / 'runs.db'}"]
+    command += ["--artifacts-destination", str(project / "artifacts")]
+    with (project / "server").open("wb") as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, "DO_NOT_TRACK": "true"}, stdout=output, stderr=output
+        )
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def post(address: str, path: str, query: dict[str, Any]) -> Any:
+    """A request as MLflow's own pages make it."""
+    request = urllib.request.Request(
+        f"{address}/ajax-api/2.0/mlflow/{path}",
+        data=json.dumps(query).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        return json.load(answer)
+
+
+if __name__ == "__main__":
+    main()
