@@ -59,6 +59,8 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
         if address is None:
             store = OBJECT_STORE_BYTES + 2 * images_bytes
             ray.init(address="local", object_store_memory=store, **common)
+        elif address.startswith("ray://"):
+            ray.init(address=address, runtime_env=_project(), logging_level=logging.CRITICAL)
         else:
             ray.init(address=address, runtime_env=_project(), **common)
     except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
@@ -114,7 +116,7 @@ def _project() -> dict[str, Any]:
     import pipeline
 
     modules = [str(Path(str(module.__file__)).parent) for module in (gaitprop, pipeline)]
-    return {"py_modules": modules, "env_vars": {"DO_NOT_TRACK": "true"}}
+    return {"py_modules": modules, "env_vars": {**QUIET, "DO_NOT_TRACK": "true"}}
 
 
 def _first_line(error: BaseException) -> str:
