@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.tracking import without_password
 
 # Room for the data set of a sweep and what Ray itself keeps there.
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
+CONNECTING_S = 10.0
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -40,6 +42,10 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     if address is None:
         _local_token()
+    else:
+        _check_reachable(address)
+        # Ray would try for a quarter of an hour.
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     import ray
 
     for name in ("ray", "ray.tune", "ray.train"):
@@ -53,14 +59,13 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
         if address is None:
             store = OBJECT_STORE_BYTES + 2 * images_bytes
             ray.init(address="local", object_store_memory=store, **common)
+        elif address.startswith("ray://"):
+            ray.init(address=address, runtime_env=_project(), logging_level=logging.CRITICAL)
         else:
             ray.init(address=address, runtime_env=_project(), **common)
     except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = without_password(address) if address else "of this machine"
-        raise GaitError(
-            f"the Ray cluster {where} cannot be used ({_first_line(error)}); check --address with"
-            " `ray status`, and that RAY_AUTH_MODE is the cluster's"
-        ) from None
+        raise _unusable(where, _first_line(error)) from None
     try:
         yield
     finally:
@@ -81,6 +86,23 @@ def lacking(wanted: Resources) -> str | None:
     )
 
 
+def _check_reachable(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECTING_S).close()
+    except (OSError, OverflowError) as error:
+        raise _unusable(without_password(address), str(error)) from None
+
+
+def _unusable(where: str, why: str) -> GaitError:
+    return GaitError(
+        f"the Ray cluster {where} cannot be used ({why}); check --address with `ray status`, and"
+        " that RAY_AUTH_MODE is the cluster's"
+    )
+
+
 def _local_token() -> None:
     """Lets nobody else on this machine into its Ray, and leaves no token file behind."""
     if "RAY_AUTH_MODE" not in os.environ:
@@ -94,7 +116,7 @@ def _project() -> dict[str, Any]:
     import pipeline
 
     modules = [str(Path(str(module.__file__)).parent) for module in (gaitprop, pipeline)]
-    return {"py_modules": modules, "env_vars": {"DO_NOT_TRACK": "true"}}
+    return {"py_modules": modules, "env_vars": {**QUIET, "DO_NOT_TRACK": "true"}}
 
 
 def _first_line(error: BaseException) -> str:

@@ -59,11 +59,9 @@ def run(params: Params, options: Options) -> int:
     images = _images(params)
     folder = _folder(params, options.storage)
     with folder.held():
-        if options.restart:
-            folder.clear()
         definition = folders.definition(params, images)
-        state = folder.state(definition)
-        ended = records.read(folder.records)
+        state = folders.NEW if options.restart else folder.state(definition)
+        ended = {} if state == folders.NEW else records.read(folder.records)
         if state == folders.FINISHED:
             print(
                 f"the sweep {folder.name} is finished, and its results are in {_results(params)};"
@@ -115,36 +113,49 @@ class _Sweep:
     ) -> int:
         tags = _tags(self._images)
         display = Display(self._params, self._count, ended.values())
-        sweep_id = self._folder.sweep_id()
+        sweep_id = self._folder.sweep_id(new=self._options.restart)
         runs = SweepRuns(self._params, self._images, sweep_id, tags, display.tell)
+        if self._options.restart:
+            # Only now: what there was is not dropped for a sweep that cannot even begin.
+            self._folder.clear()
         self._folder.begin(definition, sweep_id)
         runs.bring_all(ended.values())
         states = self._states()
         collector = Collector(self._folder.records, ended, tags, states, [runs, display])
-        interrupted = None
         if run_trials:
-            from pipeline.sweep import tuning
-
-            replayed = ended if _learns(self._params) else {}
-            early = self._params.sweep.early_stopping != "none"
-            task = Task(self._params, self._images, replayed, states, report_s=0 if early else 1)
-            if replayed and self._by_trial:
-                left = list(self._by_trial.values())
             with display:
-                interrupted = tuning.fit(self._params, task, left, collector)
-        if interrupted is not None:
-            return self._interrupted(interrupted, collector, runs)
+                reason, code = self._fit(left, states, collector)
+            if code:
+                runs.close(SHORT_PATIENCE_S)
+                runs.end("KILLED", {}, None)
+                print(
+                    f"gait: {reason} after {len(collector.ended)} of {self._count} trials;"
+                    " `gait sweep --resume` goes on",
+                    flush=True,
+                )
+                return code
         return self._end(collector, runs)
 
-    def _interrupted(self, number: int, collector: Collector, runs: SweepRuns) -> int:
-        runs.close(SHORT_PATIENCE_S)
-        runs.end("KILLED", {}, None)
-        print(
-            f"gait: interrupted after {len(collector.ended)} of {self._count} trials;"
-            " `gait sweep --resume` goes on",
-            flush=True,
-        )
-        return INTERRUPTED + number
+    def _fit(
+        self, left: list[Configuration], states: Path | None, collector: Collector
+    ) -> tuple[str, int]:
+        """Has the trials run; why they did not all end, and the exit code that says so."""
+        from ray.exceptions import RayError
+        from ray.tune import TuneError
+
+        from pipeline.sweep import tuning
+
+        replayed = dict(collector.ended) if _learns(self._params) else {}
+        early = self._params.sweep.early_stopping != "none"
+        task = Task(self._params, self._images, replayed, states, report_s=0 if early else 1)
+        if replayed and self._by_trial:
+            left = list(self._by_trial.values())
+        try:
+            number = tuning.fit(self._params, task, left, collector)
+        except (RayError, TuneError, ConnectionError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return f"the Ray cluster was lost ({first})", INCOMPLETE
+        return "interrupted", INTERRUPTED + number if number is not None else 0
 
     def _end(self, collector: Collector, runs: SweepRuns) -> int:
         from pipeline.sweep import results

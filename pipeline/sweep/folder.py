@@ -85,9 +85,9 @@ class Folder:
             )
         return FINISHED if known["finished"] else UNFINISHED
 
-    def sweep_id(self) -> str:
-        """The id of the sweep; a new one where there is none."""
-        known = self._read()
+    def sweep_id(self, new: bool = False) -> str:
+        """The id of the sweep; a new one where there is none, or it is asked for."""
+        known = None if new else self._read()
         return str(known["id"]) if known is not None else uuid.uuid4().hex
 
     def begin(self, definition: Mapping[str, Any], sweep_id: str) -> None:

@@ -28,6 +28,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 # Of a trial these follow from `sweep.resources`.
 FROM_RESOURCES = ("training.threads", "training.device")
+WITH_GAMMA = ("gait", "itp")
 # A draw that was made before is drawn again, at most so many times in a row.
 REPEATED_DRAWS = 1000
 
@@ -46,23 +47,31 @@ def problems(params: Params) -> list[dict[str, Any]]:
     """What is wrong with the sweep's names and values, as pydantic's errors are written."""
     sweep = params.sweep
     found: list[dict[str, Any]] = []
-    named = [(("sweep", "fixed", name), name, [value]) for name, value in sweep.fixed.items()]
-    named += [(("sweep", "space", name), name, _extremes(d)) for name, d in sweep.space.items()]
-    for place, name, values in named:
-        message = _unknown(name)
-        if message:
-            found.append({"loc": place, "type": "value_error", "msg": message})
-            continue
-        for rule, value in itertools.product(sweep.rules, values):
-            message = _refusal(params, Configuration(rule, {name: value}))
-            if message and message not in [each["msg"] for each in found]:
-                found.append({"loc": place, "type": "value_error", "msg": message})
+
+    def add(message: str, *place: str) -> None:
+        problem = {"loc": ("sweep", *place), "type": "value_error", "msg": message}
+        if message not in [each["msg"] for each in found]:
+            found.append(problem)
+
+    for part, names in (("fixed", sweep.fixed), ("space", sweep.space)):
+        for name in names:
+            if unknown := _unknown(name):
+                add(unknown, part, name)
+    known = _with_known_names(params)
+    for rule in sweep.rules:
+        for blamed, message in _refusals(known, rule):
+            part = "space" if blamed in sweep.space else "fixed"
+            add(message, *((part, blamed) if blamed else ()))
+    without = [rule for rule in sweep.rules if rule not in WITH_GAMMA]
+    if "rule.gamma" in sweep.space and without:
+        allowed = f"allowed: sweep.rules of {', '.join(WITH_GAMMA)}"
+        add(f"rule.gamma: {', '.join(without)} have no γ; {allowed}", "space", "rule.gamma")
     if sweep.resources.gpus and params.training.device == "cpu":
         message = "received gpus for trials whose training.device is cpu; allowed: auto or cuda"
-        found.append({"loc": ("sweep", "resources"), "type": "value_error", "msg": message})
+        add(message, "resources")
     if not sweep.resources.gpus and params.training.device == "cuda":
         message = "training.device is cuda, and a trial has no GPU; allowed: gpus above 0"
-        found.append({"loc": ("sweep", "resources"), "type": "value_error", "msg": message})
+        add(message, "resources")
     return found
 
 
@@ -219,11 +228,26 @@ def _unknown(name: str) -> str | None:
     return f"unknown name {name!r}{hint}; allowed: {', '.join(known)}"
 
 
-def _refusal(params: Params, configuration: Configuration) -> str | None:
-    """Why the experiment with one value changed is not allowed; None if it is."""
-    alone = params.model_copy(update={"sweep": params.sweep.model_copy(update={"fixed": {}})})
-    try:
-        _applied(alone, configuration)
-    except ValidationError as error:
-        return config.reason(error.errors()[0])
-    return None
+def _with_known_names(params: Params) -> Params:
+    sweep = params.sweep
+    known = {
+        part: {name: each for name, each in getattr(sweep, part).items() if not _unknown(name)}
+        for part in ("fixed", "space")
+    }
+    return params.model_copy(update={"sweep": sweep.model_copy(update=known)})
+
+
+def _refusals(params: Params, rule: str) -> Iterator[tuple[str | None, str]]:
+    """Names whose values are not allowed, and why; no name where values do not go together."""
+    sweep = params.sweep
+    anywhere_ = {name: anywhere(dimension) for name, dimension in sweep.space.items()}
+    changed = [(name, value) for name, d in sweep.space.items() for value in _extremes(d)]
+    for name, value in [*sweep.fixed.items(), *changed]:
+        values = anywhere_ if name in sweep.fixed else {**anywhere_, name: value}
+        try:
+            _applied(params, Configuration(rule, values))
+        except ValidationError as error:
+            for problem in error.errors():
+                own = _field(name) in problem["loc"]
+                reason = config.reason(problem)
+                yield (name, reason) if own else (None, f"{Configuration(rule, values)}: {reason}")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+import ray
 from ray import tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.tune.experiment import Trial
+from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.util.queue import Queue
 
 from pipeline.config import Params
-from pipeline.data import ImageData
-from pipeline.sweep import search, space, trial
+from pipeline.sweep import search, trial
 from pipeline.sweep.collect import Collector
+from pipeline.sweep.events import Forward, ForwardHere, Here, Reader
+from pipeline.sweep.records import Record
 from pipeline.sweep.space import Configuration
 
 # A trial whose worker or node is lost starts again this often, from its last state.
@@ -39,100 +42,95 @@ def fit(
     Returns:
         The signal that ended it before all trials had; None if none did.
     """
-    sweep = params.sweep
-    forward = Forward(params, task.images, collector)
-    if sweep.search == "optuna":
-        space_, samples = {}, sweep.trials * len(sweep.rules)
-        searcher = search.OptunaByRule(params, list(collector.ended.values()))
-    else:
-        space_ = {"configuration": tune.grid_search([each._asdict() for each in configurations])}
-        samples, searcher = 1, None
-    resources = {"cpu": sweep.resources.cpus, "gpu": sweep.resources.gpus}
-    trainable = tune.with_parameters(trial.run, task=task)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if ray.util.client.ray.is_connected():
+            return _fit_there(params, task, configurations, collector)
+        return _fit_here(params, task, configurations, collector)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _fit_here(
+    params: Params,
+    task: trial.Task,
+    configurations: Sequence[Configuration],
+    collector: Collector,
+) -> int | None:
+    forward = ForwardHere(Here(params, task.images, collector))
+    tried = list(collector.ended.values())
     # What Ray would keep of an experiment, the sweep's records hold already.
     with tempfile.TemporaryDirectory(prefix="gait-sweep-") as scratch:
-        try:
-            Tuner(
-                tune.with_resources(trainable, resources),
-                param_space=space_,
-                tune_config=TuneConfig(
-                    metric=trial.METRIC,
-                    mode="max",
-                    scheduler=search.scheduler(params),
-                    search_alg=searcher,
-                    num_samples=samples,
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda each: each.trial_id,
-                ),
-                run_config=RunConfig(
-                    name=sweep.name,
-                    storage_path=scratch,
-                    callbacks=[forward],
-                    failure_config=FailureConfig(max_failures=RESTARTS),
-                    verbose=0,
-                ),
-            ).fit()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        _tuner(params, task, configurations, tried, forward, scratch).fit()
     return forward.interrupted
 
 
-class Forward(Callback):
-    """Hands what happens in Ray's loop on to the collector."""
+def _fit_there(
+    params: Params,
+    task: trial.Task,
+    configurations: Sequence[Configuration],
+    collector: Collector,
+) -> int | None:
+    """The same through Ray's client: the loop is an actor on the cluster's head."""
+    interrupted: int | None = None
 
-    def __init__(self, params: Params, images: ImageData, collector: Collector) -> None:
-        self._params, self._images, self._collector = params, images, collector
-        self.interrupted: int | None = None
+    def leave(number: int, _: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = number
+        raise KeyboardInterrupt
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray writes its callbacks into a file that is never read here."""
-        return {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
+    news = Queue(actor_options={"num_cpus": 0})
+    reader = Reader(news, Here(params, task.images, collector))
+    # On the head, which has no folder of the driver's.
+    scratch = f"/tmp/gait-sweep-{uuid.uuid4().hex}"
+    tried = list(collector.ended.values())
+    try:
+        _tuner(params, task, configurations, tried, Forward(news), scratch).fit()
+    except KeyboardInterrupt:
+        # The cluster ends what a client leaves behind.
+        return interrupted
+    reader.close()
+    return None
 
-    def setup(
-        self,
-        stop: Any = None,
-        num_samples: int | None = None,
-        total_num_samples: int | None = None,
-        **_: Any,
-    ) -> None:
-        """Ctrl-C and SIGTERM end Ray's loop after the step it is in; a second one ends it now."""
 
-        def leave(number: int, _: FrameType | None) -> None:
-            self.interrupted = number
-            signal.signal(number, signal.default_int_handler)
-            # On this one Ray leaves its loop.
-            signal.raise_signal(signal.SIGUSR1)
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, leave)
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """A worker begins."""
-        tried = Configuration(**trial.config["configuration"])
-        trial_id = space.trial_id(self._params, tried, self._images)
-        self._collector.started(trial.trial_id, trial_id, tried)
-
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: Mapping[str, Any],
-        **_: Any,
-    ) -> None:
-        """A worker has reported."""
-        self._collector.reported(trial.trial_id, result)
-
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
-    ) -> None:
-        """Ray has ended a trial."""
-        if self.interrupted is None:
-            self._collector.stopped(trial.trial_id)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Ray has given a trial up."""
-        lines = str(trial.get_error() or "its workers died").strip().splitlines()
-        self._collector.failed(trial.trial_id, lines[0] if lines else "its workers died")
+def _tuner(
+    params: Params,
+    task: trial.Task,
+    configurations: Sequence[Configuration],
+    tried: Sequence[Record],
+    forward: Forward,
+    scratch: str,
+) -> Tuner:
+    sweep = params.sweep
+    searcher: search.OptunaByRule | None = None
+    space: dict[str, Any] = {}
+    samples = 1
+    if sweep.search == "optuna":
+        samples, searcher = sweep.trials * len(sweep.rules), search.OptunaByRule(params, tried)
+    else:
+        space["configuration"] = tune.grid_search([each._asdict() for each in configurations])
+    resources = {"cpu": sweep.resources.cpus, "gpu": sweep.resources.gpus}
+    trainable = tune.with_parameters(trial.run, task=task)
+    return Tuner(
+        tune.with_resources(trainable, resources),
+        param_space=space,
+        tune_config=TuneConfig(
+            metric=trial.METRIC,
+            mode="max",
+            scheduler=search.scheduler(params),
+            search_alg=searcher,
+            num_samples=samples,
+            reuse_actors=True,
+            trial_dirname_creator=lambda each: each.trial_id,
+        ),
+        run_config=RunConfig(
+            name=sweep.name,
+            storage_path=scratch,
+            callbacks=[forward],
+            failure_config=FailureConfig(max_failures=RESTARTS),
+            verbose=0,
+        ),
+    )
