@@ -10,12 +10,14 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint lock image bench-sweep
+.PHONY: help setup repro test test-cluster mutants lint lock image bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
 	@echo "make repro   train, evaluate and plot the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
+	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
+	@echo "make mutants break the mathematics one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
 	@echo "make bench-sweep   measure what Ray and MLflow add to a sweep on this machine"
@@ -38,7 +40,14 @@ repro: $(READY)
 	gait repro
 
 test: $(READY)
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup --ignore=tests/cluster
+
+# Ray nodes and an MLflow server on loopback; some of them get killed.
+test-cluster: $(READY)
+	python -m pytest tests/cluster
+
+mutants: $(READY)
+	OMP_NUM_THREADS=1 python -m tests.mutations
 
 lint: $(READY)
 	ruff check .

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gaitprop.errors import ArgumentError
 from gaitprop.network import InvertibleNetwork
-from gaitprop.regularizer import penalty_gradient
+from gaitprop.regularizer import add_penalty_gradient
 from gaitprop.rules import Rule, find_rule
 from gaitprop.rules.layer import LayerView
 
@@ -62,10 +62,11 @@ def propagate(
         weight, outputs = network.weights[layer - 1], activations[layer]
         inputs = activations[layer - 1][..., : weight.shape[-1]]
         local_error = network.activation.times_derivative(error, outputs)
-        weight_gradient = (local_error.mT @ inputs).div_(batch_size)
+        share = local_error / batch_size
+        weight_gradient = share.mT @ inputs
         if orthogonality:
-            weight_gradient += penalty_gradient(weight, orthogonality)
-        gradients.append(LayerGradient(weight_gradient, local_error.mean(-2)))
+            add_penalty_gradient(weight_gradient, weight, orthogonality)
+        gradients.append(LayerGradient(weight_gradient, share.sum(-2)))
         if layer > 1:
             view = LayerView(weight, outputs, local_error, network.activation)
             below = rule(view, error, gamma ** (network.depth - layer + 1))
@@ -105,6 +106,27 @@ def layer_gradients(
     Raises:
         ArgumentError: a value, shape or dtype is not allowed.
         SingularLayerError: a layer that the rule inverts has no inverse.
+
+    Example:
+        A tower small enough for a pencil: 2 inputs, a layer of 2 units, an output that reads the
+        first of them; the other is auxiliary. From x = (1, 1), h_1 = (3, −1) and y_1 = (3, −0.5);
+        h_2 = −2·3 + 1 = −5 and y_2 = −2.5. The target is 1, so e_2 = −3.5, D_2∘e_2 = −1.75, and
+        layer 2's gradient is −1.75·3 = −5.25. BP sends down −2·(−1.75) = 3.5, and GAIT-prop
+        (γ = 0) −1.75 / −2 = 0.875; TP's target is (1 − 1) / −2 = 0, so that its error is 3 − 0.
+        All of it goes to the first unit, since auxiliary units have no error.
+
+        >>> weights = [torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[-2.0]])]
+        >>> biases = [torch.zeros(2), torch.tensor([1.0])]
+        >>> network = InvertibleNetwork.from_parameters(weights, biases, negative_slope=0.5)
+        >>> x, label = torch.ones(1, 2), torch.tensor([0])
+        >>> layer_gradients(network, x, label, 1, "bp")[1].weight.tolist()
+        [[-5.25]]
+        >>> layer_gradients(network, x, label, 1, "bp")[0].weight.tolist()
+        [[3.5, 3.5], [0.0, 0.0]]
+        >>> layer_gradients(network, x, label, 1, "gait", gamma=0.0)[0].weight.tolist()
+        [[0.875, 0.875], [0.0, 0.0]]
+        >>> layer_gradients(network, x, label, 1, "tp")[0].weight.tolist()
+        [[3.0, 3.0], [0.0, 0.0]]
     """
     propagate_error = find_rule(rule)
     check_rule_settings(gamma, orthogonality)

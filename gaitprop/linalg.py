@@ -7,13 +7,17 @@ from torch import Tensor
 
 from gaitprop.errors import SingularLayerError
 
+# From this width on the blocks of a symmetric product are large enough to be worth it.
+GRAM_IN_BLOCKS = 512
+GRAM_BLOCKS = 3
+
 
 def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
     """W⁻¹ applied to each row vector: the X with X Wᵀ = rows.
 
-    On the CPU the matrices are solved one by one. PyTorch's batched LU, run by several threads on
-    top of MKL, returns wrong pivots or never ends for matrices of about 200 and more (torch
-    2.13.0), and one by one also gives each seed exactly the bits that it gets alone.
+    With several CPU threads the matrices are solved one by one: PyTorch's batched LU, run by
+    several threads on top of MKL, returns wrong pivots or never ends for matrices of about 200 and
+    more (torch 2.13.0). Each seed gets exactly the bits that it gets alone, either way.
 
     Args:
         weight: (…, n, n).
@@ -23,45 +27,64 @@ def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
         (…, batch, n), contiguous.
 
     Raises:
-        SingularLayerError: a matrix is singular (CPU only: on a GPU the check would stall the
-            device; the result then holds inf or NaN, which the training loop reports).
+        SingularLayerError: a matrix is singular to working precision: the smallest pivot of its LU
+            decomposition is no larger than the rounding error of its largest (CPU only: on a GPU
+            the check would stall the device; the result then holds inf or NaN, which the training
+            loop reports).
     """
-    if weight.is_cuda:
-        unchecked: Tensor = torch.linalg.solve_ex(weight.mT, rows, left=False)[0]
-        return unchecked.contiguous()
-    solution = torch.empty_like(rows)
-    n = weight.shape[-1]
-    matrices = zip(
+    if weight.is_cuda or weight.dim() == 2 or torch.get_num_threads() == 1:
+        return _solve(weight, rows).contiguous()
+    n, batch = rows.shape[-1], rows.shape[-2]
+    solution = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    each = zip(
         weight.reshape(-1, n, n),
-        rows.reshape(-1, rows.shape[-2], n),
-        solution.view(-1, rows.shape[-2], n),
+        rows.reshape(-1, batch, n),
+        solution.view(-1, batch, n),
         strict=True,
     )
-    for index, (matrix, row, out) in enumerate(matrices):
-        try:
-            out.copy_(torch.linalg.solve(matrix.mT, row, left=False))
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            where = f" (seed {index} of the {weight.shape[0]})" if weight.dim() == 3 else ""
-            raise SingularLayerError(
-                f"a {n} x {n} weight matrix{where} is singular: the layer has no inverse"
-            ) from None
+    for index, (matrix, row, out) in enumerate(each):
+        out.copy_(_solve(matrix, row, f" (seed {index} of the {len(weight)})"))
     return solution
 
 
 def gram(weight: Tensor) -> Tensor:
     """Wᵀ W, (…, n, n) to (…, n, n).
 
-    The product is symmetric: for matrices large enough to pay for it, one of the four blocks is
-    copied instead of computed.
+    The product is symmetric: for matrices large enough to pay for it, the blocks above the
+    diagonal are copied instead of computed.
     """
     n = weight.shape[-1]
-    if n < 256 or weight.is_cuda:
+    if n < GRAM_IN_BLOCKS or weight.is_cuda:
         return weight.mT @ weight
-    half = n // 2
-    left, right = weight[..., :half], weight[..., half:]
-    product = weight.new_empty(weight.shape)
-    product[..., :half, :half] = left.mT @ left
-    product[..., half:, half:] = right.mT @ right
-    product[..., half:, :half] = right.mT @ left
-    product[..., :half, half:] = product[..., half:, :half].mT
+    product = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    block = -(-n // GRAM_BLOCKS)
+    for matrix, out in zip(weight.reshape(-1, n, n), product.view(-1, n, n), strict=True):
+        for start in range(0, n, block):
+            columns, below = slice(start, start + block), slice(start + block, n)
+            torch.mm(matrix[:, start:].mT, matrix[:, columns], out=out[start:, columns])
+            out[columns, below] = out[below, columns].mT
     return product
+
+
+def _solve(weight: Tensor, rows: Tensor, which: str = "") -> Tensor:
+    # The transpose is column-major where W is row-major, as LAPACK wants it: nothing is copied.
+    lu, pivots, info = torch.linalg.lu_factor_ex(weight.mT)
+    if not weight.is_cuda:
+        _refuse_singular(lu, info, which)
+    solution: Tensor = torch.linalg.lu_solve(lu, pivots, rows, left=False)
+    return solution
+
+
+def _refuse_singular(lu: Tensor, info: Tensor, which: str) -> None:
+    pivots = lu.diagonal(dim1=-2, dim2=-1).abs()
+    negligible = pivots.amax(-1) * torch.finfo(lu.dtype).eps
+    singular = (info != 0) | (pivots.amin(-1) <= negligible)
+    if not singular.any():
+        return
+    n = lu.shape[-1]
+    if lu.dim() == 3:
+        which = f" (seed {int(singular.nonzero()[0])} of the {len(lu)})"
+    raise SingularLayerError(
+        f"a {n} x {n} weight matrix{which} is singular to working precision: the layer has no"
+        " inverse"
+    )

@@ -209,21 +209,16 @@ class InvertibleNetwork:
 
     def _checked(self, inputs: Tensor) -> Tensor:
         leading = self.weights[0].shape[:-2]
-        if inputs.dim() == 2 and leading:
-            inputs = inputs.expand(*leading, *inputs.shape)
-        if inputs.dim() != len(leading) + 2 or inputs.shape != (
-            *leading,
-            inputs.shape[-2],
-            self.widths[0],
-        ):
-            prefix = f"({leading[0]}, batch, " if leading else "(batch, "
+        own_batch = inputs.dim() == len(leading) + 2 and inputs.shape[:-2] == leading
+        if inputs.shape[-1:] != self.widths[:1] or not (inputs.dim() == 2 or own_batch):
+            of_seeds = f" or ({leading[0]}, batch, {self.widths[0]})" if leading else ""
             raise ArgumentError(
                 f"inputs are of shape {tuple(inputs.shape)}; allowed: (batch, {self.widths[0]})"
-                f" or {prefix}{self.widths[0]})"
+                f"{of_seeds}"
             )
         if inputs.dtype != self.dtype:
             raise ArgumentError(f"inputs are {inputs.dtype}; the network's are {self.dtype}")
-        return inputs
+        return inputs if own_batch else inputs.expand(*leading, *inputs.shape)
 
 
 def check_widths(widths: Sequence[int]) -> tuple[int, ...]:

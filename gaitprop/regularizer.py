@@ -8,6 +8,7 @@ Ambrogioni, NeurIPS 2020 (arXiv 2006.06438).
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from gaitprop.linalg import gram
@@ -20,8 +21,19 @@ def penalty(weight: Tensor) -> Tensor:
 
 def penalty_gradient(weight: Tensor, orthogonality: float) -> Tensor:
     """∂/∂W of orthogonality · penalty: 4λ W (G − diag G) with G = WᵀW; shaped like ``weight``."""
-    gradient: Tensor = (weight @ _off_diagonal_gram(weight)).mul_(4.0 * orthogonality)
-    return gradient
+    return add_penalty_gradient(torch.zeros_like(weight), weight, orthogonality)
+
+
+def add_penalty_gradient(gradient: Tensor, weight: Tensor, orthogonality: float) -> Tensor:
+    """Adds ``penalty_gradient`` to a gradient in place, without a tensor in between.
+
+    Args:
+        gradient: (…, n, n), contiguous; changed, and returned.
+        weight: (…, n, n), with at most one leading dimension.
+        orthogonality: λ.
+    """
+    add_product = gradient.addmm_ if weight.dim() == 2 else gradient.baddbmm_
+    return add_product(weight, _off_diagonal_gram(weight), alpha=4.0 * orthogonality)
 
 
 def orthogonality_defect(weight: Tensor) -> Tensor:

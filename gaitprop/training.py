@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gaitprop.diagnostics import alignment_with_bp, orthogonality_defects
+from gaitprop.diagnostics import Diagnostics, diagnose
 from gaitprop.errors import ArgumentError, DivergenceError
 from gaitprop.gradients import (
     check_classes,
@@ -44,6 +44,8 @@ class TrainingSettings:
         beta2: Adam's decay of the gradient's square; the published code's 0.99 is the default.
         epsilon: Adam's ε.
         probe_size: alignment with BP is measured on the first so many training samples.
+        diagnostics_interval: the diagnostics are taken every so many epochs, and before the first
+            and after the last.
     """
 
     rule: str = "gait"
@@ -56,6 +58,7 @@ class TrainingSettings:
     beta2: float = 0.99
     epsilon: float = 1e-8
     probe_size: int = 128
+    diagnostics_interval: int = 1
 
 
 @dataclass(frozen=True)
@@ -93,17 +96,13 @@ class EpochRecord:
         epoch: how many epochs have been trained.
         training: mean over the epoch's batches, each before its own step; None at epoch 0.
         validation: of the whole validation set, after the epoch.
-        orthogonality_defect: (S, L), ‖WᵀW − I‖_F / √n.
-        bp_cosine: (S, L), cosine of the rule's weight gradient with BP's on the probe batch.
-        bp_relative_norm: (S, L), ratio of their norms.
+        diagnostics: on the probe batch, after the epoch; None between two intervals.
     """
 
     epoch: int
     training: Evaluation | None
     validation: Evaluation
-    orthogonality_defect: Tensor
-    bp_cosine: Tensor
-    bp_relative_norm: Tensor
+    diagnostics: Diagnostics | None
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:
@@ -232,20 +231,24 @@ def _record(
     epoch: int,
     training: Evaluation | None,
 ) -> EpochRecord:
-    probe = slice(0, settings.probe_size)
-    labels = data.labels[probe].expand(len(network.seeds), -1)
-    alignment = alignment_with_bp(
-        network, data.images[probe], labels, data.n_classes, settings.rule, settings.gamma
-    )
+    due = epoch % settings.diagnostics_interval == 0 or epoch == settings.epochs
     return EpochRecord(
         epoch=epoch,
         training=training,
         validation=evaluate(
             network, data.validation_images, data.validation_labels, data.n_classes
         ),
-        orthogonality_defect=orthogonality_defects(network).cpu(),
-        bp_cosine=alignment.cosine.cpu(),
-        bp_relative_norm=alignment.relative_norm.cpu(),
+        diagnostics=_diagnose(network, data, settings) if due else None,
+    )
+
+
+def _diagnose(
+    network: InvertibleNetwork, data: TrainingData, settings: TrainingSettings
+) -> Diagnostics:
+    probe = slice(0, settings.probe_size)
+    labels = data.labels[probe].expand(len(network.seeds), -1)
+    return diagnose(
+        network, data.images[probe], labels, data.n_classes, settings.rule, settings.gamma
     )
 
 
@@ -275,10 +278,14 @@ def _check(network: InvertibleNetwork, data: TrainingData, settings: TrainingSet
         )
     if not 0.0 < settings.learning_rate < float("inf"):
         raise ArgumentError(f"learning_rate is {settings.learning_rate!r}; allowed: above 0")
-    if settings.epochs < 1 or settings.probe_size < 1 or len(data.validation_images) < 1:
-        raise ArgumentError(
-            f"epochs is {settings.epochs}, probe_size {settings.probe_size}, with"
-            f" {len(data.validation_images)} validation samples; allowed: at least 1 of each"
-        )
+    counts = {
+        "epochs": settings.epochs,
+        "probe_size": settings.probe_size,
+        "diagnostics_interval": settings.diagnostics_interval,
+        "the number of validation samples": len(data.validation_images),
+    }
+    for name, count in counts.items():
+        if count < 1:
+            raise ArgumentError(f"{name} is {count}; allowed: at least 1")
     outputs = data.images.expand(len(network.seeds), *data.images.shape)
     check_labels(data.labels, outputs, data.n_classes)

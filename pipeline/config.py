@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -17,17 +18,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from gaitprop.rules import RULES
 from pipeline.data import IMAGE_SETS
 from pipeline.errors import GaitError
+from pipeline.section import Name, Section
+from pipeline.sweep.settings import Sweep
 
 PARAMS_FILE = Path("params.yaml")
 REFERENCE = "reference"
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
-
-
-class Section(BaseModel):
-    """A mapping that allows its own keys and no others, without changing types silently."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Run(Section):
@@ -144,6 +139,9 @@ class Training(Section):
     probe_size: int = Field(
         default=128, ge=1, description="training samples on which alignment with BP is measured"
     )
+    diagnostics_interval: int = Field(
+        default=1, ge=1, description="epochs between two looks at alignment and layers"
+    )
     precision: Literal["float32", "float64"] = Field(default="float32", description="of all maths")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a GPU where there is one"
@@ -170,26 +168,45 @@ class Params(Section):
     reference: RuleSettings = Field(description="BP that the others are compared to")
     rules: dict[str, RuleSettings] = Field(min_length=1)
     training: Training
+    sweep: Sweep
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sweep_what_is_trained(cls, document: Any) -> Any:
+        """The sweep takes from `run` what it does not say itself."""
+        if not isinstance(document, dict) or not isinstance(document.get("sweep", {}), dict):
+            return document
+        run = document.get("run")
+        # What `run` lacks is reported there, once.
+        chosen = {
+            "dataset": _names(run, "datasets")[0],
+            "architecture": _names(run, "architectures")[0],
+            "rules": _names(run, "rules"),
+        }
+        return {**document, "sweep": {**chosen, **document.get("sweep", {})}}
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
         _refuse_unknown("rules", self.rules, RULES)
         _refuse_unknown("run.architectures", self.run.architectures, self.architectures)
         _refuse_unknown("run.rules", self.run.rules, self.rules)
-        for dataset in self.run.datasets:
+        _refuse_unknown("sweep.dataset", [self.sweep.dataset], IMAGE_SETS)
+        _refuse_unknown("sweep.architecture", [self.sweep.architecture], self.architectures)
+        _refuse_unknown("sweep.rules", self.sweep.rules, self.rules)
+        pairs = set(itertools.product(self.run.datasets, self.run.architectures))
+        for dataset, name in sorted(pairs | {(self.sweep.dataset, self.sweep.architecture)}):
             images = IMAGE_SETS[dataset]
-            for name in self.run.architectures:
-                widths = self.architectures[name].layer_widths(images.inputs)
-                if widths[1] > widths[0]:
-                    raise ValueError(
-                        f"architectures.{name}.widths start with {widths[1]}, but {dataset} has"
-                        f" {widths[0]} inputs; allowed: widths that never grow"
-                    )
-                if widths[-1] < images.classes:
-                    raise ValueError(
-                        f"architectures.{name} has {widths[-1]} outputs, but {dataset} has"
-                        f" {images.classes} classes; allowed: an output for each class, or more"
-                    )
+            widths = self.architectures[name].layer_widths(images.inputs)
+            if widths[1] > widths[0]:
+                raise ValueError(
+                    f"architectures.{name}.widths start with {widths[1]}, but {dataset} has"
+                    f" {widths[0]} inputs; allowed: widths that never grow"
+                )
+            if widths[-1] < images.classes:
+                raise ValueError(
+                    f"architectures.{name} has {widths[-1]} outputs, but {dataset} has"
+                    f" {images.classes} classes; allowed: an output for each class, or more"
+                )
         return self
 
     def models(self) -> list[str]:
@@ -227,9 +244,32 @@ def load(path: Path = PARAMS_FILE) -> Params:
     if not isinstance(document, CommentedMap):
         raise GaitError(f"{path} is not a mapping of settings; see profiles/digits.yaml for one")
     try:
-        return Params.model_validate(_plain(document))
+        params = Params.model_validate(_plain(document))
     except ValidationError as error:
-        raise GaitError(_explain(path, document, error)) from None
+        raise GaitError(_explain(path, document, error.errors())) from None
+    from pipeline.sweep import space
+
+    if problems := space.problems(params):
+        raise GaitError(_explain(path, document, problems))
+    return params
+
+
+def reason(problem: Any) -> str:
+    """What one of pydantic's errors says is wrong with which value."""
+    if problem["type"] == "missing":
+        return "this key is missing"
+    if problem["type"] == "extra_forbidden":
+        return "unknown key; see profiles/ for those that are known"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return str(message)
+    return f"received {problem['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _names(section: Any, key: str) -> list[str]:
+    names = section.get(key) if isinstance(section, dict) else None
+    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    return names if good and names else ["missing"]
 
 
 def _refuse_unknown(what: str, names: Any, allowed: Any) -> None:
@@ -258,28 +298,17 @@ def _yaml_reason(error: YAMLError) -> str:
     return str(error).splitlines()[0]
 
 
-def _explain(path: Path, document: CommentedMap, error: ValidationError) -> str:
+def _explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
     problems = [
         (_line(document, problem["loc"]), ".".join(map(str, problem["loc"])), problem)
-        for problem in error.errors()
+        for problem in errors
     ]
     lines = [
-        f"  line {line}, {place or 'the file as a whole'}: {_reason(problem)}"
+        f"  line {line}, {place or 'the file as a whole'}: {reason(problem)}"
         for line, place, problem in sorted(problems, key=lambda found: found[0])
     ]
     count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
     return f"{path} has {count}:\n" + "\n".join(lines)
-
-
-def _reason(problem: Any) -> str:
-    if problem["type"] == "missing":
-        return "this key is missing"
-    if problem["type"] == "extra_forbidden":
-        return "unknown key; see profiles/ for those that are known"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return str(message)
-    return f"received {problem['input']!r}; {message[0].lower()}{message[1:]}"
 
 
 def _line(document: CommentedMap, place: tuple[int | str, ...]) -> int:

@@ -6,7 +6,7 @@ figures, whichever of them trains.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -69,6 +69,7 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         beta2=training.adam.beta2,
         epsilon=training.adam.epsilon,
         probe_size=training.probe_size,
+        diagnostics_interval=training.diagnostics_interval,
     )
 
 
@@ -106,6 +107,17 @@ def described(params: Params, key: ModelKey, images: data.ImageData) -> dict[str
         "training": params.training.model_dump(),
         "data": {**params.data.model_dump(), "sha256": images.checksum},
     }
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names, as MLflow shows parameters."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 @contextmanager

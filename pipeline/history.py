@@ -2,7 +2,8 @@
 
 Columns: epoch, seed, train_loss, train_accuracy (empty at epoch 0), validation_loss,
 validation_accuracy, then for each layer, from 1: orthogonality_defect_layer_1…,
-bp_cosine_layer_1…, bp_relative_norm_layer_1….
+condition_number_layer_1…, bp_cosine_layer_1…, bp_relative_norm_layer_1… (empty between two
+intervals of the diagnostics).
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import pandas
 
 from gaitprop.training import EpochRecord
 
-PER_LAYER = ("orthogonality_defect", "bp_cosine", "bp_relative_norm")
-
 
 def rows(record: EpochRecord, seeds: Sequence[int]) -> list[dict[str, float]]:
     """The rows of one epoch, a seed each; what does not exist is left out."""
@@ -26,7 +25,7 @@ def rows(record: EpochRecord, seeds: Sequence[int]) -> list[dict[str, float]]:
 def write(path: Path, table: Sequence[dict[str, float]]) -> None:
     """Writes rows as CSV; floats in the shortest form that reads back to the same bits."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        # The last row has all columns: epoch 0 has no training figures.
+        # The last row has all columns: epoch 0 has no training figures, others no diagnostics.
         writer = csv.DictWriter(file, fieldnames=list(table[-1]), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
@@ -34,7 +33,7 @@ def write(path: Path, table: Sequence[dict[str, float]]) -> None:
 
 def read(path: Path) -> pandas.DataFrame:
     """The table as written; missing values are NaN."""
-    return pandas.read_csv(path, float_precision="round_trip")
+    return pandas.read_csv(path)
 
 
 def _row(record: EpochRecord, index: int, seed: int) -> dict[str, float]:
@@ -44,7 +43,7 @@ def _row(record: EpochRecord, index: int, seed: int) -> dict[str, float]:
         row["train_accuracy"] = record.training.accuracy[index].item()
     row["validation_loss"] = record.validation.loss[index].item()
     row["validation_accuracy"] = record.validation.accuracy[index].item()
-    for quantity in PER_LAYER:
-        values = getattr(record, quantity)[index].tolist()
-        row |= {f"{quantity}_layer_{layer}": v for layer, v in enumerate(values, start=1)}
+    for quantity, values in (record.diagnostics._asdict() if record.diagnostics else {}).items():
+        of_seed = values[index].tolist()
+        row |= {f"{quantity}_layer_{layer}": v for layer, v in enumerate(of_seed, start=1)}
     return row

@@ -10,7 +10,7 @@ from scipy import stats
 
 from pipeline.config import REFERENCE, Params
 from pipeline.data import IMAGE_SETS
-from pipeline.labels import model_name
+from pipeline.labels import model_name, spread_text
 
 CONFIDENCE = 0.95
 QUANTITIES = (
@@ -117,20 +117,13 @@ def _markdown_row(params: Params, row: dict[str, Any]) -> str:
         f"{row['orthogonality']:g}",
         gamma,
         str(row["seeds"]),
-        _spread(row, "test_accuracy", 100, 2),
-        _spread(row, "test_loss", 1, 4),
+        spread_text(row, "test_accuracy", 100, 2),
+        spread_text(row, "test_loss", 1, 4),
         "–" if row["model"] == REFERENCE else _difference(row),
-        _spread(row, "train_accuracy_peak", 100, 2),
-        _spread(row, "train_accuracy_final", 100, 2),
+        spread_text(row, "train_accuracy_peak", 100, 2),
+        spread_text(row, "train_accuracy_final", 100, 2),
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def _spread(row: dict[str, Any], quantity: str, scale: float, digits: int) -> str:
-    mean, deviation = row[f"{quantity}_mean"] * scale, row[f"{quantity}_std"] * scale
-    if math.isnan(deviation):
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 def _difference(row: dict[str, Any]) -> str:

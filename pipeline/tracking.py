@@ -119,6 +119,10 @@ class ModelRuns:
         if time.monotonic() - self._flushed >= FLUSH_S:
             self._flush()
 
+    def warn(self, text: str) -> None:
+        """What a reader of the run should know, as a tag of the parent run."""
+        self._client.set_tag(self._parent, "gait.warning", text)
+
     def log_folder(self, folder: Path) -> None:
         """The folder's files as artifacts of the parent run."""
         self._client.log_artifacts(self._parent, str(folder))

@@ -6,6 +6,8 @@ Figures are made at the size at which they are printed, 7.1 inches wide at most,
 """
 
 from pipeline.figures.accuracy import final_accuracy
+from pipeline.figures.best_so_far import best_accuracies
+from pipeline.figures.heatmap import heat_map
 from pipeline.figures.layers import alignment, orthogonality
 from pipeline.figures.learning import learning_curves
 from pipeline.figures.overview import model_curves
@@ -15,7 +17,9 @@ __all__ = [
     "WIDTH",
     "StyledFigure",
     "alignment",
+    "best_accuracies",
     "final_accuracy",
+    "heat_map",
     "learning_curves",
     "model_curves",
     "model_label",

@@ -77,9 +77,9 @@ def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: 
 def orthogonality(
     params: Params, histories: Mapping[str, pandas.DataFrame], title: str = ""
 ) -> Figure:
-    """Orthogonality defect ‖WᵀW − I‖_F / √n (log axis) of each layer over training.
+    """Orthogonality defect ‖WᵀW − I‖_F / √n and condition number (log axes) over training.
 
-    A panel a model, a line a layer.
+    A column a model, a line a layer.
 
     Args:
         params: names the models.
@@ -88,16 +88,20 @@ def orthogonality(
     """
     with style():
         layers = count_layers(next(iter(histories.values())))
-        figure, panels = make_panels(1, len(histories), 2.0, sharex=True, sharey=True)
-        limit = epoch_limit(len(histories) * layers * layer_vertices(layers))
+        figure, panels = make_panels(2, len(histories), 1.75, sharex=True, sharey="row")
+        limit = epoch_limit(2 * len(histories) * layers * layer_vertices(layers))
         drawn: list[Curve] = []
-        for panel, (model, history) in zip(panels[0], histories.items(), strict=True):
+        for (defect, condition), (model, history) in zip(panels.T, histories.items(), strict=True):
             curves = layer_curves(history, "orthogonality_defect", geometric_mean, limit)
-            panel.set_yscale("log")
-            draw_layers(panel, curves)
-            panel.set_title(model_label(params, model, break_line=True))
+            defect.set_yscale("log")
+            draw_layers(defect, curves)
+            defect.set_title(model_label(params, model, break_line=True))
             drawn += curves
+            condition.set_yscale("log")
+            draw_layers(condition, layer_curves(history, "condition_number", geometric_mean, limit))
         _defect_axis(panels[0, 0], drawn)
+        panels[1, 0].set_ylabel("condition number")
+        log_axis(panels[1, 0], 0.9, max(2.0, panels[1, 0].get_ylim()[1]))
         epoch_axes(panels)
         add_layer_bar(figure, figure.axes, layers)
         figure.suptitle(title)

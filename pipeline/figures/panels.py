@@ -18,6 +18,9 @@ from pipeline.data import IMAGE_SETS
 from pipeline.figures.curves import MOST_BANDS, Curve
 from pipeline.figures.style import WIDTH, Look, StyledFigure
 
+MOST_MARKED = 15
+"""With more points than this, the markers of layers' lines would touch."""
+
 
 def make_panels(
     rows: int,
@@ -65,7 +68,9 @@ def draw_layers(panel: Axes, curves: Sequence[Curve]) -> None:
         if len(curves) <= MOST_BANDS:
             _band(panel, curve, colour)
             _number(panel, curve, layer, len(curves), colour)
-        panel.plot(curve.epochs, curve.mean, color=colour, zorder=3)
+        # What was measured, where there is more line than that.
+        marker = "." if len(curve.epochs) <= MOST_MARKED else None
+        panel.plot(curve.epochs, curve.mean, color=colour, marker=marker, zorder=3)
 
 
 def _number(panel: Axes, curve: Curve, layer: int, layers: int, colour: Any) -> None:

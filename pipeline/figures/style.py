@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +102,12 @@ def model_label(params: Params, model: str, break_line: bool = False) -> str:
 
 def look_of(params: Params, model: str) -> Look:
     """A model's own look, the same in every figure."""
-    if model in LOOKS:
-        return LOOKS[model]
-    others = [name for name in params.models() if name not in LOOKS]
-    return _OTHER_LOOKS[others.index(model) % len(_OTHER_LOOKS)]
+    return look_among(params.models(), model)
+
+
+def look_among(names: Sequence[str], name: str) -> Look:
+    """The look of one of some models or rules; those without one of their own take turns."""
+    if name in LOOKS:
+        return LOOKS[name]
+    others = [other for other in names if other not in LOOKS]
+    return _OTHER_LOOKS[others.index(name) % len(_OTHER_LOOKS)]

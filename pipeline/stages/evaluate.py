@@ -16,6 +16,9 @@ from pipeline.experiment import choose_device
 from pipeline.project import ModelKey, data_file, model_keys, results_folder
 from pipeline.stages.train import result_checksum
 
+SEEDS = "seeds.csv"
+TEST_FIGURES = ("test_accuracy", "test_loss")
+
 
 def run(params: Params) -> list[Path]:
     """Writes results/<profile>/{summary.json, summary.csv, summary.md, seeds.csv, curves.csv}.
@@ -39,17 +42,34 @@ def run(params: Params) -> list[Path]:
         "summary.json": json.dumps(summary.as_metrics(models), indent=2, sort_keys=True) + "\n",
         "summary.csv": _csv(models),
         "summary.md": summary.as_markdown(params, models),
-        "seeds.csv": _csv(seeds),
+        SEEDS: _csv(seeds),
         "curves.csv": _csv(curves),
     }
     for name, text in tables.items():
         _write(folder / name, text)
-    _track(params, keys, seeds)
+    _track(params, seeds)
     return [folder / name for name in tables]
 
 
+def complete_runs(params: Params) -> None:
+    """Gives the runs that lack them the test figures of seeds.csv; evaluates nothing.
+
+    Where training gives the very model that dvc.lock knows, DVC has no reason to evaluate it again,
+    but the new MLflow runs want its figures all the same.
+
+    Raises:
+        GaitError: the tracking store cannot be used.
+    """
+    path = results_folder(params.profile) / SEEDS
+    if path.is_file():
+        _track(params, pandas.read_csv(path))
+
+
 def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
-    """One row a seed: test loss and accuracy, training accuracy at its end and at its peak."""
+    """One row a seed: test loss and accuracy, training accuracy at its end and at its peak.
+
+    ``result`` identifies the model's files, and is the tag of the MLflow runs that made them.
+    """
     images = data.load(data_file(key.profile, key.dataset))
     device = choose_device(params.training.device)
     network = checkpoint.load_network(key.folder / checkpoint.NETWORK, device)
@@ -75,6 +95,7 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
             "train_accuracy_final": last.train_accuracy.loc[order].to_numpy(),
             "train_accuracy_peak": peak.loc[order].to_numpy(),
             "validation_accuracy_final": last.validation_accuracy.loc[order].to_numpy(),
+            "result": result_checksum(key.folder),
         }
     )
 
@@ -101,14 +122,14 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _track(params: Params, keys: list[ModelKey], seeds: pandas.DataFrame) -> None:
+def _track(params: Params, seeds: pandas.DataFrame) -> None:
     """Adds the test figures to the runs that made these models, where this store has them."""
     client, experiment_id = tracking.open_experiment(params.profile)
-    columns = ["dataset", "architecture", "model"]
-    for key in keys:
-        wanted = (seeds[columns] == [key.dataset, key.architecture, key.model]).all(axis=1)
-        rows = seeds[wanted].set_index("seed")[["test_accuracy", "test_loss"]]
-        for run in tracking.find_runs(client, experiment_id, result_checksum(key.folder)):
+    for result, of_model in seeds.groupby("result"):
+        rows = of_model.set_index("seed")[list(TEST_FIGURES)]
+        for run in tracking.find_runs(client, experiment_id, str(result)):
+            if set(TEST_FIGURES) <= set(run.data.metrics):
+                continue
             seed = run.data.params.get("seed")
             values = rows.mean() if seed is None else rows.loc[int(seed)]
             figures = {name: float(value) for name, value in values.items()}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gaitprop import DivergenceError, SingularLayerError
-from gaitprop.training import make_optimizer, steps_per_epoch, train
+from gaitprop.diagnostics import close_to_singular
+from gaitprop.training import EpochRecord, make_optimizer, steps_per_epoch, train
 from pipeline import checkpoint, data, history
 from pipeline.config import Params
 from pipeline.errors import GaitError
-from pipeline.experiment import Experiment, described, device_name, prepare, threads
+from pipeline.experiment import Experiment, described, device_name, flat, prepare, threads
 from pipeline.progress import TrainingProgress
 from pipeline.project import ModelKey, data_file, source
 from pipeline.tracking import KEY_TAG, ModelRuns, provenance_tags
@@ -51,7 +54,7 @@ def _train_tracked(key: ModelKey, config: dict[str, Any], experiment: Experiment
         **provenance_tags(source(), config["data"]["sha256"], device_name(network.device)),
     }
     started = time.monotonic()
-    runs = ModelRuns(key.profile, str(key), network.seeds, _flat(config), tags)
+    runs = ModelRuns(key.profile, str(key), network.seeds, flat(config), tags)
     status, outcome = "KILLED", {}
     try:
         with checkpoint.whole_folder(key.folder) as folder:
@@ -80,6 +83,7 @@ def _train(key: ModelKey, experiment: Experiment, runs: ModelRuns, folder: Path)
     network, training_data, settings = experiment
     steps = steps_per_epoch(len(training_data.images), settings.batch_size)
     table: list[dict[str, float]] = []
+    warned = False
     with TrainingProgress(str(key), settings.epochs, steps) as progress:
         optimizer = make_optimizer(network, settings)
         for record in train(network, optimizer, training_data, settings, on_step=progress.step):
@@ -87,16 +91,26 @@ def _train(key: ModelKey, experiment: Experiment, runs: ModelRuns, folder: Path)
             table += rows
             runs.log_epoch(rows)
             progress.epoch(record.epoch, record.validation.accuracy.mean().item())
+            warning = near_singular(record, network.seeds)
+            if warning and not warned:
+                warned = True
+                runs.warn(warning)
+                print(f"{key}: {warning}", file=sys.stderr)
     history.write(folder / checkpoint.HISTORY, table)
     checkpoint.save_network(folder / checkpoint.NETWORK, network)
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names, as MLflow shows parameters."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+def near_singular(record: EpochRecord, seeds: Sequence[int]) -> str | None:
+    """A sentence on the worst of the layers that are close to singular, if any is."""
+    if record.diagnostics is None:
+        return None
+    numbers = record.diagnostics.condition_number
+    if not close_to_singular(numbers).any():
+        return None
+    worst = numbers.argmax().item()
+    seed, layer = divmod(int(worst), numbers.shape[1])
+    return (
+        f"warning: layer {layer + 1} of seed {seeds[seed]} is close to singular after epoch"
+        f" {record.epoch} (condition number {numbers[seed, layer].item():.1e}): what is solved"
+        f" with it in {str(numbers.dtype).removeprefix('torch.')} keeps fewer than two digits"
+    )

@@ -62,8 +62,9 @@ def test_seeds_together_are_single_runs_bit_for_bit(rule: str, shape: str) -> No
             assert torch.equal(ours[index], theirs[0])
         for ours, theirs in zip(records, alone_records, strict=True):
             assert torch.equal(ours.validation.loss[index], theirs.validation.loss[0])
-            assert torch.equal(ours.bp_cosine[index], theirs.bp_cosine[0])
-            assert torch.equal(ours.orthogonality_defect[index], theirs.orthogonality_defect[0])
+            assert ours.diagnostics is not None and theirs.diagnostics is not None
+            for left, right in zip(ours.diagnostics, theirs.diagnostics, strict=True):
+                assert torch.equal(left[index], right[0])
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -153,6 +154,8 @@ def test_records_are_what_a_look_from_outside_finds() -> None:
     settings = settings_for("gait")
     network, records = trained(WIDTHS["tower"], SEEDS, settings)
     data, last = clouds(32), records[-1]
+    seen = last.diagnostics
+    assert seen is not None
     assert [record.epoch for record in records] == [0, 1, 2, 3, 4]
     assert records[0].training is None
     for index in range(len(SEEDS)):
@@ -176,9 +179,23 @@ def test_records_are_what_a_look_from_outside_finds() -> None:
             cosine = torch.cosine_similarity(gait.weight.flatten(), bp.weight.flatten(), dim=0)
             ratio = gait.weight.norm() / bp.weight.norm()
             defect = torch.dist(weight.T @ weight, torch.eye(len(weight))) / len(weight) ** 0.5
-            assert last.bp_cosine[index, layer] == pytest.approx(cosine.item(), abs=1e-5)
-            assert last.bp_relative_norm[index, layer] == pytest.approx(ratio.item(), rel=1e-4)
-            assert last.orthogonality_defect[index, layer] == pytest.approx(defect.item(), rel=1e-4)
+            assert seen.bp_cosine[index, layer] == pytest.approx(cosine.item(), abs=1e-5)
+            assert seen.bp_relative_norm[index, layer] == pytest.approx(ratio.item(), rel=1e-4)
+            assert seen.orthogonality_defect[index, layer] == pytest.approx(defect.item(), rel=1e-4)
+            condition = torch.linalg.cond(weight.double())
+            assert seen.condition_number[index, layer] == pytest.approx(condition.item(), rel=1e-4)
+
+
+def test_diagnostics_come_at_their_interval_and_at_both_ends() -> None:
+    settings = replace(settings_for("gait"), epochs=5, diagnostics_interval=3)
+    network, records = trained(WIDTHS["tower"], SEEDS, settings)
+    seen = [record.epoch for record in records if record.diagnostics is not None]
+    assert seen == [0, 3, 5]
+    every, all_records = trained(WIDTHS["tower"], SEEDS, replace(settings, diagnostics_interval=1))
+    for ours, theirs in zip(network.parameters(), every.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    for left, right in zip(records[3].diagnostics, all_records[3].diagnostics, strict=True):
+        assert torch.equal(left, right)
 
 
 def test_evaluation_does_not_depend_on_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +234,8 @@ def test_divergence_names_the_epoch_and_the_seed() -> None:
         ({"orthogonality": -1.0}, "orthogonality is -1.0"),
         ({"rule": "hebb"}, "rule is 'hebb'; allowed: bp, gait, itp, tp"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"probe_size": 0}, "probe_size is 0"),
+        ({"diagnostics_interval": 0}, "diagnostics_interval is 0; allowed: at least 1"),
     ],
 )
 def test_settings_are_checked_before_any_work(changes: dict, message: str) -> None:

@@ -25,7 +25,7 @@ PARTS = (
     "requirements.lock",
 )
 SMALL = {
-    "rules: [bp, gait, itp, tp]": "rules: [bp, gait]",
+    "rules: [bp, gait, itp, tp]  # keys": "rules: [bp, gait]  # keys",
     "hidden_layers: 4": "hidden_layers: 1",
     "epochs: 60": "epochs: 2",
     "seeds: [0, 1, 2, 3, 4]": "seeds: [0, 1]",

@@ -44,8 +44,8 @@ def test_committed_params_are_the_digits_profile() -> None:
     ("old", "new", "place", "reason"),
     [
         (
-            "rules: [bp, gait, itp, tp]",
-            "rules: [bp, gate]",
+            "rules: [bp, gait, itp, tp]  # keys",
+            "rules: [bp, gate]  # keys",
             "run",
             "unknown 'gate'; allowed: bp, gait",
         ),
@@ -55,7 +55,12 @@ def test_committed_params_are_the_digits_profile() -> None:
             "run",
             "unknown 'cifar'; allowed: digits, mnist",
         ),
-        ("rules: [bp, gait, itp, tp]", "rules: [bp, bp]", "run", "allowed: each name once"),
+        (
+            "rules: [bp, gait, itp, tp]  # keys",
+            "rules: [bp, bp]  # keys",
+            "run",
+            "allowed: each name once",
+        ),
         (
             "architectures: [square]",
             "architectures: [tower]",

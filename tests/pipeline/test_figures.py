@@ -64,6 +64,7 @@ def make_history(
             for layer in range(1, layers + 1):
                 trained = epoch + 0.1 * draw.random()
                 row[f"orthogonality_defect_layer_{layer}"] = 1e-7 if epoch == 0 else 0.1 * trained
+                row[f"condition_number_layer_{layer}"] = 1 + trained * layer
                 row[f"bp_cosine_layer_{layer}"] = 1 - 0.1 * trained / epochs * (layers - layer)
                 row[f"bp_relative_norm_layer_{layer}"] = 10.0 ** (layers - layer) * (1 + trained)
             rows.append(row)
@@ -238,15 +239,18 @@ def test_orthogonality_shows_every_model_layer_by_layer() -> None:
     params = make_params()
     figure = figures.orthogonality(params, by_model(make_histories(params)), "Digits, square")
     *panels, _ = figure.axes
-    assert [panel.get_title().split("\n")[0] for panel in panels] == [
+    assert [panel.get_title().split("\n")[0] for panel in panels[:5]] == [
         "BP reference",
         "BP",
         "GAIT-prop",
         "ITP",
         "TP",
     ]
-    assert [many_point_lines(panel, 7) for panel in panels] == [3] * 5
+    assert [many_point_lines(panel, 7) for panel in panels] == [3] * 10
     assert panels[0].get_yscale() == "log"
+    assert panels[5].get_ylabel() == "condition number"
+    assert panels[5].get_yscale() == "log"
+    assert panels[5].get_ylim()[1] > 19  # layer 3 ends there
     # The untrained network's 1e-7 is rounding and must not stretch the axis.
     assert panels[0].get_ylim()[0] > 1e-2
     assert "Below the frame: untrained" in texts(figure)

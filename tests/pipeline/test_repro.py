@@ -124,6 +124,24 @@ def test_training_again_gives_the_same_bits(restored: Path) -> None:
     assert hashes() == before
 
 
+def test_new_runs_of_a_known_model_get_its_test_figures(restored: Path) -> None:
+    """As in a fresh clone, where DVC has no reason to evaluate the model that dvc.lock knows."""
+    known = {each.info.run_id for each in runs(restored)}
+    dvc(restored, "repro", "--force", "--single-item", "--no-run-cache", f"{STAGE}-gait")
+    new = [each for each in runs(restored) if each.info.run_id not in known]
+    assert len(new) == 3
+    assert not any("test_accuracy" in each.data.metrics for each in new)
+    assert "up to date" in gait(restored, "repro")
+    rows = list(csv.DictReader((restored / "results/digits/seeds.csv").read_text().splitlines()))
+    expected = {r["seed"]: float(r["test_accuracy"]) for r in rows if r["model"] == "gait"}
+    for each in runs(restored):
+        if each.info.run_id in known:
+            continue
+        seed = each.data.params.get("seed")
+        wanted = expected[seed] if seed else sum(expected.values()) / 2
+        assert each.data.metrics["test_accuracy"] == pytest.approx(wanted)
+
+
 def test_metrics_plots_and_experiments(restored: Path) -> None:
     shown = json.loads(dvc(restored, "metrics", "show", "--json"))
     metrics = shown[""]["data"]["results/digits/summary.json"]["data"]

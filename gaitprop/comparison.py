@@ -1,0 +1,124 @@
+"""What a rule is compared to, on what, and by which measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gaitprop.gradients import LayerGradient, output_error
+from gaitprop.network import InvertibleNetwork
+from gaitprop.rules import find_rule
+from gaitprop.rules.layer import LayerView
+from gaitprop.seeding import generator
+
+SLOPE = 0.1
+
+
+class Problem(NamedTuple):
+    """A network of one seed and a batch for it: inputs (batch, n_0), labels (batch,)."""
+
+    network: InvertibleNetwork
+    inputs: Tensor
+    labels: Tensor
+    n_classes: int
+
+    def rounded(self, dtype: torch.dtype) -> Problem:
+        """A copy in another precision."""
+        network = _copy(self.network, dtype)
+        return self._replace(network=network, inputs=self.inputs.to(dtype))
+
+    def only(self, keep: Tensor) -> Problem:
+        """The samples where ``keep`` (batch,) is true."""
+        return self._replace(inputs=self.inputs[keep], labels=self.labels[keep])
+
+
+def orthogonal_problem(
+    widths: Sequence[int],
+    activation: str,
+    seed: int,
+    batch: int = 60,
+    device: torch.device | str = "cpu",
+) -> Problem:
+    """Orthogonal weights, Gaussian biases and inputs, ten classes at most; float64.
+
+    The biases (standard deviation 0.5) keep the activations' size from fading with depth.
+    """
+    network = InvertibleNetwork(
+        widths, activation, SLOPE, seeds=(seed,), dtype=torch.float64, device=device
+    )
+    source = generator(seed, "verification")
+    for bias in network.biases:
+        bias.copy_(0.5 * torch.randn(bias.shape, dtype=torch.float64, generator=source))
+    inputs = torch.randn(batch, widths[0], dtype=torch.float64, generator=source)
+    n_classes = min(10, widths[-1])
+    labels = torch.randint(n_classes, (batch,), generator=source)
+    return Problem(network, inputs.to(device), labels.to(device), n_classes)
+
+
+def backpropagation(problem: Problem) -> list[LayerGradient]:
+    """The gradients of ½‖y_L − t‖², batch mean, by autograd through ``network.forward``."""
+    network = _copy(problem.network, problem.network.dtype)
+    for parameter in network.parameters():
+        parameter.requires_grad_()
+    outputs = network.forward(problem.inputs)[-1][..., : problem.n_classes]
+    target = torch.nn.functional.one_hot(problem.labels, problem.n_classes).to(outputs.dtype)
+    loss = (outputs - target).square().sum() / (2 * outputs.shape[-2])
+    found = torch.autograd.grad(loss, network.parameters())
+    pairs = zip(found[: network.depth], found[network.depth :], strict=True)
+    return [LayerGradient(weight, bias) for weight, bias in pairs]
+
+
+def crossings(problem: Problem, rule: str, gamma: float) -> Tensor:
+    """How many units of each sample the rule's targets push across the kink, layers 2…L.
+
+    Layer l's target is y_l − s q with q = D_l²∘e_l (GAIT-prop) or e_l, e_l by the rule itself, and
+    s = γ^k (TP: 1). BP has no targets, a linear network has no kink.
+
+    Returns:
+        (batch,), int64.
+    """
+    network = problem.network
+    counts = torch.zeros_like(problem.labels)
+    if rule == "bp" or network.activation.slope == 1.0:
+        return counts
+    activations = network.forward(problem.inputs)
+    error = output_error(activations[-1], problem.labels.expand(1, -1), problem.n_classes)
+    for layer in range(network.depth, 1, -1):
+        outputs = activations[layer]
+        scale = 1.0 if rule == "tp" else gamma ** (network.depth - layer + 1)
+        direction = error
+        if rule == "gait":
+            direction = network.activation.times_derivative(error, outputs, 2)
+        target = torch.sub(outputs, direction, alpha=scale)
+        counts += ((outputs > 0) != (target > 0)).sum(-1)[0]
+        local_error = network.activation.times_derivative(error, outputs)
+        view = LayerView(network.weights[layer - 1], outputs, local_error, network.activation)
+        below = find_rule(rule)(view, error, scale)
+        unread = network.widths[layer - 1] - network.widths[layer]
+        error = torch.nn.functional.pad(below, (0, unread))
+    return counts
+
+
+def relative_differences(
+    left: Sequence[LayerGradient], right: Sequence[LayerGradient]
+) -> list[float]:
+    """‖left − right‖_F / ‖right‖_F of each layer, the larger of weight and bias; inf for NaN."""
+    found = []
+    for layer in zip(left, right, strict=True):
+        pairs = [(ours.double(), theirs.double()) for ours, theirs in zip(*layer, strict=True)]
+        ratios = [float((ours - theirs).norm() / theirs.norm()) for ours, theirs in pairs]
+        found.append(max(ratio if ratio == ratio else float("inf") for ratio in ratios))
+    return found
+
+
+def _copy(network: InvertibleNetwork, dtype: torch.dtype) -> InvertibleNetwork:
+    return InvertibleNetwork.from_parameters(
+        [weight.to(dtype) for weight in network.weights],
+        [bias.to(dtype) for bias in network.biases],
+        negative_slope=network.activation.slope,
+        input_width=network.widths[0],
+        seeds=network.seeds,
+    )

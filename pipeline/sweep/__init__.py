@@ -1,0 +1,1 @@
+"""`gait sweep`: many trials of an experiment on a Ray cluster, and what they leave to read."""

@@ -1,0 +1,229 @@
+"""Runs a sweep from its definition to its results, or goes on with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import data
+from pipeline.config import Params
+from pipeline.data import ImageData
+from pipeline.errors import GaitError
+from pipeline.project import data_file, results_folder, source, store_folder
+from pipeline.stages import download
+from pipeline.sweep import cluster, ranking, records, space
+from pipeline.sweep import folder as folders
+from pipeline.sweep.collect import Collector
+from pipeline.sweep.folder import Folder
+from pipeline.sweep.live import Display
+from pipeline.sweep.records import Record
+from pipeline.sweep.space import Configuration
+from pipeline.sweep.table import table
+from pipeline.sweep.tracking import SweepRuns
+from pipeline.sweep.trial import Task
+from pipeline.tracking import provenance_tags, tracking_uri, without_password
+
+# A store that is away is waited for so long when all trials have ended, and when interrupted.
+PATIENCE_S, SHORT_PATIENCE_S = 60.0, 10.0
+INCOMPLETE, INTERRUPTED = 1, 128
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of a sweep."""
+
+    address: str | None = None
+    storage: Path | None = None
+    resume: bool = False
+    restart: bool = False
+
+
+def plan(params: Params) -> list[Configuration]:
+    """The configurations of a grid or of random search; none for optuna, whose come one by one."""
+    return [] if params.sweep.search == "optuna" else space.configurations(params)
+
+
+def run(params: Params, options: Options) -> int:
+    """Runs the sweep to its end and writes its results.
+
+    Returns:
+        The exit code: 0, 1 if something is left for ``--resume``, or 128 and the signal's number.
+
+    Raises:
+        GaitError: the sweep cannot be run like that; nothing has been started.
+    """
+    configurations = plan(params)
+    _check_store(options.address)
+    images = _images(params)
+    folder = _folder(params, options.storage)
+    with folder.held():
+        definition = folders.definition(params, images)
+        state = folders.NEW if options.restart else folder.state(definition)
+        ended = {} if state == folders.NEW else records.read(folder.records)
+        if state == folders.FINISHED:
+            print(
+                f"the sweep {folder.name} is finished, and its results are in {_results(params)};"
+                " `gait sweep --restart` runs it anew"
+            )
+            return 0
+        if state == folders.UNFINISHED and not options.resume:
+            raise GaitError(
+                f"the sweep {folder.name} is unfinished ({len(ended)} of its trials have ended);"
+                " go on with `gait sweep --resume`, or drop it with `gait sweep --restart`"
+            )
+        return _Sweep(params, options, images, folder, configurations).run(definition, ended)
+
+
+class _Sweep:
+    """One sweep, whose folder is held."""
+
+    def __init__(
+        self,
+        params: Params,
+        options: Options,
+        images: ImageData,
+        folder: Folder,
+        configurations: list[Configuration],
+    ) -> None:
+        self._params, self._options, self._images = params, options, images
+        self._folder = folder
+        self._by_trial = {space.trial_id(params, c, images): c for c in configurations}
+        self._count = len(configurations) or params.sweep.trials * len(params.sweep.rules)
+
+    def run(self, definition: Mapping[str, Any], ended: dict[str, Record]) -> int:
+        left = [c for trial, c in self._by_trial.items() if trial not in ended]
+        if not left and (self._by_trial or len(ended) >= self._count):
+            return self._track(definition, ended, [], run_trials=False)
+        address = self._options.address
+        with cluster.connected(address, self._images.train_images.nbytes):
+            if lacking := cluster.lacking(self._params.sweep.resources):
+                if address is None:
+                    raise GaitError(lacking)
+                print(f"gait: {lacking}; waiting for one", flush=True)
+            return self._track(definition, ended, left, run_trials=True)
+
+    def _track(
+        self,
+        definition: Mapping[str, Any],
+        ended: dict[str, Record],
+        left: list[Configuration],
+        run_trials: bool,
+    ) -> int:
+        tags = _tags(self._images)
+        display = Display(self._params, self._count, ended.values())
+        sweep_id = self._folder.sweep_id(new=self._options.restart)
+        runs = SweepRuns(self._params, self._images, sweep_id, tags, display.tell)
+        if self._options.restart:
+            # Only now: what there was is not dropped for a sweep that cannot even begin.
+            self._folder.clear()
+        self._folder.begin(definition, sweep_id)
+        runs.bring_all(ended.values())
+        states = self._states()
+        collector = Collector(self._folder.records, ended, tags, states, [runs, display])
+        if run_trials:
+            with display:
+                reason, code = self._fit(left, states, collector)
+            if code:
+                runs.close(SHORT_PATIENCE_S)
+                runs.end("KILLED", {}, None)
+                print(
+                    f"gait: {reason} after {len(collector.ended)} of {self._count} trials;"
+                    " `gait sweep --resume` goes on",
+                    flush=True,
+                )
+                return code
+        return self._end(collector, runs)
+
+    def _fit(
+        self, left: list[Configuration], states: Path | None, collector: Collector
+    ) -> tuple[str, int]:
+        """Has the trials run; why they did not all end, and the exit code that says so."""
+        from ray.exceptions import RayError
+        from ray.tune import TuneError
+
+        from pipeline.sweep import tuning
+
+        replayed = dict(collector.ended) if _learns(self._params) else {}
+        early = self._params.sweep.early_stopping != "none"
+        task = Task(self._params, self._images, replayed, states, report_s=0 if early else 1)
+        if replayed and self._by_trial:
+            left = list(self._by_trial.values())
+        try:
+            number = tuning.fit(self._params, task, left, collector)
+        except (RayError, TuneError, ConnectionError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return f"the Ray cluster was lost ({first})", INCOMPLETE
+        return "interrupted", INTERRUPTED + number if number is not None else 0
+
+    def _end(self, collector: Collector, runs: SweepRuns) -> int:
+        from pipeline.sweep import results
+
+        delivered = runs.close(PATIENCE_S)
+        frame = table(self._params, collector.ended)
+        destination = _results(self._params)
+        results.write(self._params, destination, frame, list(collector.ended), runs.ids())
+        best = ranking.best_trial(frame)
+        figures = {f"best_{ranking.METRIC}": float(best[ranking.METRIC])} if best else {}
+        lost = collector.lost
+        delivered = runs.end("FAILED" if lost else "FINISHED", figures, destination) and delivered
+        print(f"{len(collector.ended)} trials have ended: see {destination / 'summary.md'}")
+        if lost:
+            print(
+                f"gait: {len(lost)} trials are missing, since their workers were lost again and"
+                f" again ({next(iter(lost.values()))}); `gait sweep --resume` tries them anew"
+            )
+        if not delivered:
+            print(
+                f"gait: the results are complete, but MLflow at {without_password(tracking_uri())}"
+                f" lacks some of them ({runs.problem}); `gait sweep --resume` delivers them"
+            )
+        if lost or not delivered:
+            return INCOMPLETE
+        self._folder.finish()
+        return 0
+
+    def _states(self) -> Path | None:
+        """Where trials keep their states: not where the nodes of a cluster may not see it."""
+        shared = self._options.address is None or self._options.storage is not None
+        return self._folder.states if shared else None
+
+
+def _learns(params: Params) -> bool:
+    """Whether a trial's fate depends on those before it: then what is known is told again."""
+    return params.sweep.search == "optuna" or params.sweep.early_stopping != "none"
+
+
+def _folder(params: Params, storage: Path | None) -> Folder:
+    root = storage.resolve() if storage is not None else store_folder() / "sweeps"
+    return Folder(root / params.profile / params.sweep.name, params.sweep.name)
+
+
+def _results(params: Params) -> Path:
+    return results_folder(params.profile) / "sweep" / params.sweep.name
+
+
+def _images(params: Params) -> ImageData:
+    path = data_file(params.profile, params.sweep.dataset)
+    if not path.exists():
+        download.run(params, params.sweep.dataset, progress=False)
+    return data.load(path)
+
+
+def _tags(images: ImageData) -> dict[str, str]:
+    """What is the same for every trial; where it ran, its own worker says."""
+    own = ("host", "platform", "device", "version.python")
+    tags = provenance_tags(source(), images.checksum, device="")
+    return {name: value for name, value in tags.items() if name not in own}
+
+
+def _check_store(address: str | None) -> None:
+    """Refuses a cluster's sweep whose runs would lie in a file of this machine."""
+    uri = tracking_uri()
+    if address is not None and not uri.startswith(("http://", "https://", "databricks")):
+        raise GaitError(
+            f"a sweep on a cluster needs an MLflow server, and the store is {uri}; start one with"
+            " `mlflow server --host 0.0.0.0 --backend-store-uri sqlite:///mlflow.db` and set"
+            " MLFLOW_TRACKING_URI=http://<its host>:5000"
+        )

@@ -1,0 +1,103 @@
+"""What is known of a trial that has ended: one file a trial, written whole or not at all.
+
+These files are the one truth about a sweep. Its tables, its MLflow runs and what is left to do are
+made from them, however often Ray, the MLflow server or the sweep itself had to start anew.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import GaitError
+from pipeline.sweep.space import Configuration
+from pipeline.training_state import write_whole
+
+FINISHED, STOPPED, FAILED = "FINISHED", "STOPPED", "FAILED"
+# Of trials that have not ended: under way, or until the sweep is resumed.
+RUNNING, KILLED = "RUNNING", "KILLED"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a trial: its number, when it ended, and a row of figures a seed."""
+
+    epoch: int
+    ended_ms: int
+    rows: list[dict[str, float]]
+
+    def means(self) -> dict[str, float]:
+        """The mean over the seeds of every quantity."""
+        quantities = [name for name in self.rows[0] if name not in ("epoch", "seed")]
+        return {name: math.fsum(self._of(name)) / len(self.rows) for name in quantities}
+
+    def mean(self, quantity: str) -> float:
+        """The mean over the seeds of one quantity, NaN where the epoch has none."""
+        values = self._of(quantity)
+        return math.fsum(values) / len(values) if values else math.nan
+
+    def spread(self, quantity: str) -> float:
+        """The sample standard deviation over the seeds, NaN for a single one."""
+        values = self._of(quantity)
+        return statistics.stdev(values) if len(values) > 1 else math.nan
+
+    def _of(self, quantity: str) -> list[float]:
+        return [row[quantity] for row in self.rows if quantity in row]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trial that has ended: FINISHED, STOPPED early, or FAILED with the reason why."""
+
+    trial: str
+    rule: str
+    values: dict[str, Any]
+    status: str
+    epochs: list[Epoch]
+    failure: str | None
+    started_ms: int
+    ended_ms: int
+    facts: dict[str, str]
+    """Where and with what it ran: Ray's trial id, node, device, versions, commit."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """What was tried."""
+        return Configuration(self.rule, self.values)
+
+
+def write(folder: Path, record: Record) -> None:
+    """Keeps the record; once this returns, no crash loses it."""
+    write_whole(folder / f"{record.trial}.json", json.dumps(asdict(record)).encode())
+
+
+def read(folder: Path) -> dict[str, Record]:
+    """All records by trial, in the order in which the trials ended.
+
+    Raises:
+        GaitError: a file is not one that ``write`` wrote.
+    """
+    found = [_read(path) for path in folder.glob("*.json")]
+    return {each.trial: each for each in sorted(found, key=lambda r: (r.ended_ms, r.trial))}
+
+
+def merged(epochs: Sequence[Epoch], more: Sequence[Epoch]) -> list[Epoch]:
+    """Epochs by number; of one that is there twice, the first."""
+    known = {each.epoch: each for each in [*more, *epochs]}
+    return [known[number] for number in sorted(known)]
+
+
+def _read(path: Path) -> Record:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["epochs"] = [Epoch(**each) for each in content["epochs"]]
+        return Record(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GaitError(
+            f"{path} is no record of a trial ({error}); delete it to have the trial run again"
+        ) from None
