@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gaitprop import DivergenceError, SingularLayerError
-from gaitprop.training import EpochRecord, make_optimizer, train
+from gaitprop.training import make_optimizer, train
 from pipeline import history, training_state
 from pipeline.config import Params
 from pipeline.data import ImageData
-from pipeline.experiment import device_name, prepare, threads
+from pipeline.experiment import Experiment, device_name, prepare, threads
 from pipeline.sweep import space
 from pipeline.sweep.records import FAILED, FINISHED, Epoch, Record
 from pipeline.sweep.space import Configuration
@@ -54,96 +53,107 @@ def run(config: Mapping[str, Any], task: Task) -> None:
         config: ``configuration``, of a rule and its values.
         task: see ``Task``.
     """
-    configuration = Configuration(**config["configuration"])
+    import ray
+    from ray import tune
+
+    facts = {
+        "node": ray.get_runtime_context().get_node_id(),
+        "host": socket.gethostname(),
+        "version.python": platform.python_version(),
+    }
+    attempt(Configuration(**config["configuration"]), task, facts, tune.report)
+
+
+def attempt(
+    configuration: Configuration,
+    task: Task,
+    facts: Mapping[str, str],
+    send: Callable[[dict[str, Any]], None],
+) -> None:
+    """Trains from the start or the last state, and reports as it goes; failures are reported, too.
+
+    Args:
+        configuration: what to try.
+        task: see ``Task``.
+        facts: where this is; the device is added.
+        send: takes a report.
+    """
     trial = space.trial_id(task.params, configuration, task.images)
-    reports = _Reports(trial, task.report_s)
+    reports = _Reports(task.report_s, dict(facts), send)
     if trial in task.ended:
         record = task.ended[trial]
         for epoch in record.epochs:
             reports.add(epoch, last=epoch is record.epochs[-1])
         reports.end(record.status, record.failure)
-    else:
-        _train(configuration, trial, task, reports)
-
-
-class _Reports:
-    """Reports to Ray: the epochs since the last one, and in the end how it ended."""
-
-    def __init__(self, trial: str, every_s: float) -> None:
-        self._trial, self._every_s = trial, every_s
-        self._facts = {"host": socket.gethostname(), "node": _node(), "pid": str(os.getpid())}
-        self._facts["version.python"] = platform.python_version()
-        self._pending: list[Epoch] = []
-        self._last: Epoch | None = None
-        self._sent = time.monotonic()
-
-    def device(self, name: str) -> None:
-        self._facts["device"] = name
-
-    def add(self, epoch: Epoch, last: bool = False) -> None:
-        """One more epoch; the last one is sent by ``end``."""
-        self._pending.append(epoch)
-        self._last = epoch
-        if not last and time.monotonic() - self._sent >= self._every_s:
-            self._send(None, None)
-
-    def end(self, status: str, failure: str | None) -> None:
-        self._send(status, failure)
-
-    def _send(self, status: str | None, failure: str | None) -> None:
-        from ray import tune
-
-        last = self._last
-        failed = status == FAILED or last is None
-        tune.report(
-            {
-                "trial": self._trial,
-                "epoch": last.epoch if last is not None else 0,
-                METRIC: WORST if failed or last is None else last.mean(METRIC),
-                "epochs": [asdict(each) for each in self._pending],
-                "outcome": status,
-                "failure": failure,
-                "facts": self._facts,
-            }
-        )
-        self._pending = []
-        self._sent = time.monotonic()
-
-
-def _train(configuration: Configuration, trial: str, task: Task, reports: _Reports) -> None:
+        return
     params = space.experiment(task.params, configuration)
     state = task.states / f"{trial}.pt" if task.states is not None else None
     with threads(params.training.threads):
         made = prepare(params, space.key(params, configuration.rule), task.images)
-        network, settings = made.network, made.settings
-        reports.device(device_name(network.device))
-        optimizer = make_optimizer(network, settings)
-        restored = training_state.load(state, network, optimizer) if state is not None else None
-        epochs = [Epoch(**each) for each in restored.notes] if restored else []
-        for epoch in epochs:
-            reports.add(epoch, last=True)
-        saved = time.monotonic()
-        first_epoch = restored.epoch if restored else 0
+        reports.facts["device"] = device_name(made.network.device)
         try:
-            for record in train(network, optimizer, made.data, settings, first_epoch):
-                epochs.append(_epoch(record, network.seeds))
-                reports.add(epochs[-1], last=record.epoch == settings.epochs)
-                due = time.monotonic() - saved >= task.state_s
-                if state is not None and due and 0 < record.epoch < settings.epochs:
-                    notes = [asdict(each) for each in epochs]
-                    training_state.save(state, network, optimizer, record.epoch, notes)
-                    saved = time.monotonic()
+            _train(made, state, task.state_s, reports)
         except (DivergenceError, SingularLayerError) as error:
             reports.end(FAILED, str(error))
         else:
             reports.end(FINISHED, None)
 
 
-def _epoch(record: EpochRecord, seeds: tuple[int, ...]) -> Epoch:
-    return Epoch(record.epoch, int(time.time() * 1000), history.rows(record, seeds))
+class _Reports:
+    """Reports: the epochs since the last one, and in the end how it ended."""
+
+    def __init__(
+        self, every_s: float, facts: dict[str, str], send: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.facts = facts
+        self._every_s, self._send = every_s, send
+        self._pending: list[Epoch] = []
+        self._last: Epoch | None = None
+        self._sent = time.monotonic()
+
+    def add(self, epoch: Epoch, last: bool = False) -> None:
+        """One more epoch; the last one goes with the end."""
+        self._pending.append(epoch)
+        self._last = epoch
+        if not last and time.monotonic() - self._sent >= self._every_s:
+            self._report(None, None)
+
+    def end(self, outcome: str, failure: str | None) -> None:
+        """The last report."""
+        self._report(outcome, failure)
+
+    def _report(self, outcome: str | None, failure: str | None) -> None:
+        failed = outcome == FAILED or self._last is None
+        self._send(
+            {
+                "epoch": self._last.epoch if self._last is not None else 0,
+                METRIC: WORST if failed or self._last is None else self._last.mean(METRIC),
+                "epochs": [asdict(each) for each in self._pending],
+                "outcome": outcome,
+                "failure": failure,
+                "facts": self.facts,
+            }
+        )
+        self._pending = []
+        self._sent = time.monotonic()
 
 
-def _node() -> str:
-    import ray
-
-    return str(ray.get_runtime_context().get_node_id())
+def _train(made: Experiment, state: Path | None, state_s: float, reports: _Reports) -> None:
+    network, settings = made.network, made.settings
+    optimizer = make_optimizer(network, settings)
+    restored = training_state.load(state, network, optimizer) if state is not None else None
+    epochs = [Epoch(**each) for each in restored.notes] if restored is not None else []
+    for epoch in epochs:
+        # All of it again: the driver may be another one by now.
+        reports.add(epoch, last=True)
+    first_epoch = restored.epoch if restored is not None else 0
+    saved = time.monotonic()
+    for record in train(network, optimizer, made.data, settings, first_epoch):
+        ended_ms = int(time.time() * 1000)
+        epochs.append(Epoch(record.epoch, ended_ms, history.rows(record, network.seeds)))
+        last = record.epoch == settings.epochs
+        if state is not None and record.epoch and not last and time.monotonic() - saved >= state_s:
+            notes = [asdict(each) for each in epochs]
+            training_state.save(state, network, optimizer, record.epoch, notes)
+            saved = time.monotonic()
+        reports.add(epochs[-1], last)

@@ -184,7 +184,9 @@ def test_interrupted_refused_and_resumed(project: Path) -> None:
     message = gait(project, "sweep", code=2)
     assert f"the sweep broken is unfinished ({len(ended)} of its trials have ended)" in message
     text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("    training.seeds: [0, 1]\n", ""))
+    (project / "params.yaml").write_text(
+        text.replace("training.seeds: [0, 1]", "training.seeds: [0]")
+    )
     assert "another sweep broken than" in gait(project, "sweep", "--resume", code=2)
     (project / "params.yaml").write_text(text)
 
