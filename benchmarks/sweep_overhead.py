@@ -42,7 +42,7 @@ UI_PAGE, REQUESTS = 100, 20
 
 @dataclass(frozen=True)
 class Measured:
-    """One sweep: when its trials ended and when it did, in s from its start; its driver's memory."""
+    """One sweep: when each trial and the whole ended, s from the start; the driver's memory."""
 
     ends: list[float]
     wall: float
@@ -73,7 +73,7 @@ def main() -> None:
             print(f"training alone, without Ray: {training * 1000:.0f} ms a trial\n")
             throughput(project, address, cores, options.repeats, training)
             many(project, address, cores, options.trials)
-            run_table(address, options.trials)
+            run_table(address)
 
 
 def throughput(project: Path, address: str, cores: int, repeats: int, training: float) -> None:
@@ -84,7 +84,7 @@ def throughput(project: Path, address: str, cores: int, repeats: int, training: 
     alone, at_once = 0.0, 1
     while at_once <= cores:
         runs = [
-            sweep(project, address, f"at-once-{at_once}-{repeat}", TRIALS, cores // at_once)
+            sweep(project, address, f"at_once_{at_once}_{repeat}", TRIALS, cores // at_once)
             for repeat in range(repeats)
         ]
         seconds = [run.seconds_a_trial() for run in runs]
@@ -118,7 +118,7 @@ def many(project: Path, address: str, cores: int, trials: int) -> None:
     )
 
 
-def run_table(address: str, trials: int) -> None:
+def run_table(address: str) -> None:
     """The request of the run table, for the page that it shows first and for all runs."""
     experiments = post(address, "experiments/search", {"max_results": 10})["experiments"]
     ids = [each["experiment_id"] for each in experiments]
@@ -185,7 +185,8 @@ def sweep(project: Path, address: str, name: str, trials: int, cpus: int) -> Mea
         time.sleep(0.2)
     wall = time.perf_counter() - began
     if process.wait() != 0:
-        sys.exit(f"sweep_overhead: the sweep {name} ended with {process.returncode}")
+        said = (project / "output").read_text()[-1000:]
+        sys.exit(f"sweep_overhead: the sweep {name} ended with {process.returncode}:\n{said}")
     records = (project / "sweeps" / "digits" / name / "trials").glob("*.json")
     ends = sorted(record.stat().st_mtime - wall_began for record in records)
     assert len(ends) == trials, f"{len(ends)} of {trials} trials have a record"
@@ -207,7 +208,6 @@ def write_params(project: Path, name: str, trials: int, cpus: int) -> None:
             "architecture.hidden_layers": 1,
             "training.epochs": 1,
             "training.seeds": [0],
-            "training.threads": 1,
         },
         "resources": {"cpus": cpus, "gpus": 0.0},
     }

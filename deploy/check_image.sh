@@ -88,7 +88,7 @@ inside() { engine run "${locked[@]}" gait "$@"; }
 check "its command shows the help" inside
 check "it is an ordinary user's" inside sh -c 'test "$(id -u):$(id -g)" = 1000:1000'
 check "everything imports" inside python -c \
-    'import gaitprop, pipeline, torch, torchvision, ray, mlflow, boto3, psycopg2'
+    'import gaitprop, pipeline, torch, torchvision, ray, mlflow, boto3, psycopg'
 check "torch is built for CUDA" inside python -c 'import torch; assert torch.version.cuda'
 check "git, rsync and wget are there" inside sh -c 'git --version && rsync --version && wget --version'
 check "login shells find the commands" inside bash --login -c 'command -v gait ray mlflow dvc'
@@ -99,14 +99,15 @@ check "no secrets and no history came along" inside sh -c 'test ! -e .env && tes
 check "no development tools" inside sh -c '! command -v pytest && ! command -v mypy && ! command -v hadolint'
 check "no caches are left" engine run "${locked[@]}" --user 0 gait sh -c \
     'test ! -e /root/.cache && test ! -e /home/gait/.cache && test -z "$(ls /var/lib/apt/lists)"'
-check "its commit is known" bash -c "test '$(inside printenv GAIT_COMMIT)' = abc1234"
+check "its commit is known" inside sh -c 'test "$GAIT_COMMIT" = abc1234'
 
 run=(--detach --network none --cap-drop all --security-opt no-new-privileges "${limits[@]}")
-engine run "${run[@]}" --name idle gait sleep infinity > /dev/null
+# Without systemd podman says that nobody will call the healthchecks; this script does.
+engine run "${run[@]}" --name idle gait sleep infinity > "$work/output" 2>&1
 check "healthy without Ray" engine healthcheck run idle
 engine run "${run[@]}" --name head --shm-size 512m \
     --env RAY_AUTH_MODE=token --env RAY_AUTH_TOKEN=0123456789abcdef0123456789abcdef \
-    gait ray start --head --num-cpus=1 --dashboard-host=0.0.0.0 --block > /dev/null
+    gait ray start --head --num-cpus=1 --dashboard-host=0.0.0.0 --block > "$work/output" 2>&1
 answers() { # COMMAND...: within two minutes
     for _ in $(seq 60); do "$@" && return 0 || sleep 2; done
     engine logs head

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config import REFERENCE, Params
 
-RULE_NAMES = {"bp": "BP", "gait": "GAIT-prop", "itp": "ITP", "tp": "TP"}
+_RULES = {"bp": "BP", "gait": "GAIT-prop", "itp": "ITP", "tp": "TP"}
 _SETTINGS = {
     "rule.orthogonality": "λ",
     "rule.gamma": "γ",
@@ -26,7 +26,7 @@ def model_name(params: Params, model: str) -> str:
 
 def rule_name(rule: str) -> str:
     """A learning rule's name."""
-    return RULE_NAMES.get(rule, rule)
+    return _RULES.get(rule, rule)
 
 
 def setting_name(place: str) -> str:

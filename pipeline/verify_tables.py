@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.labels import RULE_NAMES
+from pipeline.labels import rule_name
 
 Row = dict[str, Any]
 PRECISIONS = ("float64", "float32")
@@ -140,7 +140,7 @@ def _pairs(rows: Iterable[Row]) -> list[dict[str, Row]]:
 
 
 def _name(row: Row) -> str:
-    return RULE_NAMES[row["rule"]]
+    return rule_name(row["rule"])
 
 
 def _network(row: Row) -> str:

@@ -17,7 +17,7 @@ from gaitprop.training import EpochRecord, make_optimizer, steps_per_epoch, trai
 from pipeline import checkpoint, data, history
 from pipeline.config import Params
 from pipeline.errors import GaitError
-from pipeline.experiment import Experiment, described, device_name, prepare, threads
+from pipeline.experiment import Experiment, described, device_name, flat, prepare, threads
 from pipeline.progress import TrainingProgress
 from pipeline.project import ModelKey, data_file, source
 from pipeline.tracking import KEY_TAG, ModelRuns, provenance_tags
@@ -54,7 +54,7 @@ def _train_tracked(key: ModelKey, config: dict[str, Any], experiment: Experiment
         **provenance_tags(source(), config["data"]["sha256"], device_name(network.device)),
     }
     started = time.monotonic()
-    runs = ModelRuns(key.profile, str(key), network.seeds, _flat(config), tags)
+    runs = ModelRuns(key.profile, str(key), network.seeds, flat(config), tags)
     status, outcome = "KILLED", {}
     try:
         with checkpoint.whole_folder(key.folder) as folder:
@@ -114,14 +114,3 @@ def near_singular(record: EpochRecord, seeds: Sequence[int]) -> str | None:
         f" {record.epoch} (condition number {numbers[seed, layer].item():.1e}): what is solved"
         f" with it in {str(numbers.dtype).removeprefix('torch.')} keeps fewer than two digits"
     )
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names, as MLflow shows parameters."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

@@ -40,7 +40,9 @@ def write(
         The files' paths.
     """
     sweep = params.sweep
-    table = in_file_order(trials, sweep.rules).astype({"epochs": "Int64"})
+    # Where every trial failed, a column is all None, and no column of numbers.
+    kinds = {name: float for name in trials.columns if name.endswith(("_mean", "_std"))}
+    table = in_file_order(trials, sweep.rules).astype({**kinds, "epochs": "Int64"})
     ended = table.set_index("trial").loc[list(order)].reset_index()
     title = f"{IMAGE_SETS[sweep.dataset].title}, {sweep.architecture}"
     drawn = {

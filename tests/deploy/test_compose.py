@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from sqlalchemy import make_url
 
 FOLDER = Path(__file__).parents[2] / "deploy"
 TEXT = (FOLDER / "compose.yaml").read_text()
@@ -116,6 +117,13 @@ def test_services_fit_together(compose: dict[str, Any]) -> None:
     for ray in ("head", "worker", "gpu-worker"):
         assert services[ray]["environment"]["RAY_AUTH_TOKEN"] == SECRETS["RAY_AUTH_TOKEN"]
         assert "sweeps:/sweeps" in services[ray]["volumes"]
+
+
+def test_the_database_has_its_driver(compose: dict[str, Any]) -> None:
+    command = compose["services"]["mlflow"]["command"]
+    address = next(option for option in command if "backend-store-uri" in option)
+    dialect = make_url(address.partition("=")[2]).get_dialect()
+    assert dialect.import_dbapi().connect
 
 
 def test_secrets_stay_out_of_git_and_image() -> None:

@@ -351,6 +351,16 @@ def test_failures_are_told_once_a_kind(tmp_path: Path) -> None:
     assert "TP: none finished" in texts(figures.best_accuracies(trials, made.RULES))
 
 
+def test_every_trial_failed_and_its_figures_are_none(tmp_path: Path) -> None:
+    rows = made.grid(rules=["gait"]).to_dict("records")
+    failed = [made.failed("gait", {n: row[n] for n in made.SPACE}, "diverged") for row in rows]
+    trials = pandas.DataFrame(failed).astype(object)
+    trials = trials.where(trials.notna(), None).assign(epochs=0)
+    out = write(tmp_path, trials, rules=["gait"])
+    assert "None of its 24 trials finished." in (out / "summary.md").read_text()
+    assert winners.read(out).rules == {"gait": None}
+
+
 def test_no_trial_at_all(tmp_path: Path) -> None:
     out = write(tmp_path, made.grid().head(0))
     assert "No trial of any rule finished." in (out / "summary.md").read_text()
