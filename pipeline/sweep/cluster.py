@@ -63,7 +63,7 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
             ray.init(address=address, runtime_env=_project(), logging_level=logging.CRITICAL)
         else:
             ray.init(address=address, runtime_env=_project(), **common)
-    except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises no less
         where = without_password(address) if address else "of this machine"
         raise _unusable(where, _first_line(error)) from None
     try:

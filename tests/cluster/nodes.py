@@ -1,4 +1,4 @@
-"""A Ray cluster and an MLflow server on loopback, as processes that a test can start and kill."""
+"""A Ray cluster and an MLflow server on this machine, as processes to start and to kill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-STARTING_S = 240
+STARTING_S = 600
 # The ports from which a node gives each of its workers one; the nodes' must not meet.
 WORKER_PORTS = 40
 
@@ -35,12 +35,12 @@ class Node:
         first = 21000 + number * WORKER_PORTS
         command = [str(Path(sys.executable).with_name("ray")), "start", *arguments]
         command += ["--block", "--disable-usage-stats", "--num-cpus=1"]
-        command += ["--node-ip-address=127.0.0.1", f"--object-store-memory={100 * 2**20}"]
+        command += [f"--object-store-memory={100 * 2**20}"]
         command += [f"--min-worker-port={first}", f"--max-worker-port={first + WORKER_PORTS - 1}"]
-        log = (folder / f"node-{number}.log").open("w")
-        self._process = subprocess.Popen(
-            command, env=ray_environment(folder), stdout=log, stderr=log, start_new_session=True
-        )
+        with (folder / f"node-{number}.log").open("w") as log:
+            self._process = subprocess.Popen(
+                command, env=ray_environment(folder), stdout=log, stderr=log, start_new_session=True
+            )
         self._root = psutil.Process(self._process.pid)
 
     def processes(self) -> list[psutil.Process]:
@@ -49,6 +49,10 @@ class Node:
             return [*self._root.children(recursive=True), self._root]
         except psutil.NoSuchProcess:
             return []
+
+    def running(self) -> bool:
+        """Whether it has been started and neither failed nor been killed."""
+        return self._process.poll() is None
 
     def trial_workers(self) -> list[psutil.Process]:
         """The workers that train now."""
@@ -76,25 +80,22 @@ class Cluster:
         head = ["--head", f"--port={self.address.rpartition(':')[2]}"]
         head += ["--include-dashboard=false", f"--temp-dir={self.folder}"]
         head += [f"--ray-client-server-port={self.client_port}"]
-        self.nodes.append(Node(self.folder, 0, *head))
-        self._wait(1)
+        self._start_node(*head)
         for _ in range(2):
             self.add()
-        self._wait(3)
 
-    def add(self) -> Node:
+    def add(self) -> None:
         """One more worker node."""
-        number = len(self.nodes)
-        self.nodes.append(Node(self.folder, number, f"--address={self.address}"))
-        return self.nodes[-1]
+        self._start_node(f"--address={self.address}")
 
     def kill(self) -> None:
         """Ends all that is left of it."""
         for node in reversed(self.nodes):
             node.kill()
 
-    def _wait(self, count: int) -> None:
-        """Until so many nodes are there."""
+    def _start_node(self, *arguments: str) -> None:
+        alive = sum(1 for node in self.nodes if node.running())
+        self.nodes.append(Node(self.folder, len(self.nodes), *arguments))
         look = (
             "import ray; ray.init(address='" + self.address + "', log_to_driver=False);"
             "print('nodes', sum(node['Alive'] for node in ray.nodes()))"
@@ -108,9 +109,12 @@ class Cluster:
                 text=True,
                 check=False,
             )
-            if f"nodes {count}" in seen.stdout:
+            if f"nodes {alive + 1}" in seen.stdout:
                 return
-            assert time.monotonic() < deadline, f"the cluster does not come up: {seen.stderr}"
+            assert time.monotonic() < deadline, f"the node does not come up: {seen.stderr}"
+            if not self.nodes[-1].running():
+                # Ray gives a node 30 seconds to start, which a busy machine may exceed.
+                self.nodes[-1] = Node(self.folder, len(self.nodes) - 1, *arguments)
             time.sleep(1)
 
 
@@ -120,7 +124,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self._folder, self._port = folder, free_port()
         self.address = f"http://127.0.0.1:{self._port}"
-        self.start()
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Runs it, and waits until it answers."""
@@ -128,19 +132,15 @@ class Server:
         command += ["--port", str(self._port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self._folder / 'runs.db'}"]
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
-        log = (self._folder / "mlflow.log").open("a")
-        self._process = subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env={
-                **os.environ,
-                "DO_NOT_TRACK": "true",
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            },
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        with (self._folder / "mlflow.log").open("a") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + STARTING_S
         while True:
             try:
@@ -153,6 +153,8 @@ class Server:
 
     def stop(self) -> None:
         """Ends it, with all of its processes."""
+        if self._process is None:
+            return
         root = psutil.Process(self._process.pid)
         for each in [*root.children(recursive=True), root]:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -169,7 +171,6 @@ def ray_environment(folder: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
         "OMP_NUM_THREADS": "1",
-        "RAY_health_check_failure_threshold": "3",
     }
 
 
@@ -181,6 +182,7 @@ def running() -> Iterator[tuple[Cluster, Server]]:
         server = Server(Path(folder))
         cluster = Cluster(Path(folder))
         try:
+            server.start()
             cluster.start()
             yield cluster, server
         finally:
