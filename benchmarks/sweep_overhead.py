@@ -240,9 +240,11 @@ def server(project: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{project / 'runs.db'}"]
     command += ["--artifacts-destination", str(project / "artifacts")]
+    # Without the processes for MLflow's own jobs, which a sweep has none of.
+    quiet = {"DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (project / "server").open("wb") as output:
         process = subprocess.Popen(
-            command, env={**os.environ, "DO_NOT_TRACK": "true"}, stdout=output, stderr=output
+            command, env={**os.environ, **quiet}, stdout=output, stderr=output
         )
     try:
         for _ in range(240):
