@@ -15,7 +15,7 @@ def table(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("|")]
 
 
-@pytest.mark.parametrize("profile", ["digits", "mnist"])
+@pytest.mark.parametrize("profile", ["digits", "mnist", "fashion"])
 def test_tables_are_the_results(profile: str) -> None:
     shown = re.search(rf"<!-- table: {profile} -->(.*?)<!-- /table -->", README, re.DOTALL)
     assert shown, f"README.md has no table of {profile}"
