@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import socket
 import statistics
 import subprocess
@@ -59,6 +60,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000, help="of the long sweep")
     parser.add_argument("--repeats", type=int, default=3, help="of the short sweeps")
     options = parser.parse_args()
+    # What is done is seen at once in a file, too; and SIGTERM must not leave the server behind.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     cores = os.cpu_count() or 1
     print(
         f"{platform.machine()}, {cores} cores, Python {platform.python_version()},"
@@ -93,8 +97,7 @@ def throughput(project: Path, address: str, cores: int, repeats: int, training: 
         alone = alone or mean
         print(
             f"| {at_once} | {mean:.3f} ± {spread:.3f} | {60 / mean:.0f}"
-            f" | {alone / (at_once * mean):.0%} | {at_once * mean - training:.3f} |",
-            flush=True,
+            f" | {alone / (at_once * mean):.0%} | {at_once * mean - training:.3f} |"
         )
         at_once *= 2
     starts = [run.ends[0] for run in runs]
@@ -113,8 +116,7 @@ def many(project: Path, address: str, cores: int, trials: int) -> None:
         f"{trials} trials, {cores} at once: {measured.wall:.0f} s;"
         f" s a trial by quarters: {', '.join(f'{each:.3f}' for each in quarters)};"
         f" {measured.wall - measured.ends[-1]:.1f} s from the last trial's end to the results;"
-        f" the driver's memory at its highest: {measured.peak_mb:.0f} MB\n",
-        flush=True,
+        f" the driver's memory at its highest: {measured.peak_mb:.0f} MB\n"
     )
 
 
@@ -238,9 +240,11 @@ def server(project: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{project / 'runs.db'}"]
     command += ["--artifacts-destination", str(project / "artifacts")]
+    # Without the processes for MLflow's own jobs, which a sweep has none of.
+    quiet = {"DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (project / "server").open("wb") as output:
         process = subprocess.Popen(
-            command, env={**os.environ, "DO_NOT_TRACK": "true"}, stdout=output, stderr=output
+            command, env={**os.environ, **quiet}, stdout=output, stderr=output
         )
     try:
         for _ in range(240):

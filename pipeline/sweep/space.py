@@ -69,9 +69,6 @@ def problems(params: Params) -> list[dict[str, Any]]:
     if sweep.resources.gpus and params.training.device == "cpu":
         message = "received gpus for trials whose training.device is cpu; allowed: auto or cuda"
         add(message, "resources")
-    if not sweep.resources.gpus and params.training.device == "cuda":
-        message = "training.device is cuda, and a trial has no GPU; allowed: gpus above 0"
-        add(message, "resources")
     return found
 
 

@@ -139,8 +139,6 @@ def test_values_that_do_not_go_together(tmp_path: Path) -> None:
 def test_a_gpu_is_asked_for_in_one_place(tmp_path: Path) -> None:
     cpu = HEAD.replace("device: auto", "device: cpu")
     assert "whose training.device is cpu" in refusal(tmp_path, "resources: {gpus: 0.5}", cpu)
-    cuda = HEAD.replace("device: auto", "device: cuda")
-    assert "a trial has no GPU" in refusal(tmp_path, LEARNING_RATES, cuda)
     trial = Configuration("bp", {"rule.learning_rate": 0.1})
     for gpus, device in (("0", "cpu"), ("0.5", "cuda"), ("2", "cuda")):
         params = load(tmp_path, f"{LEARNING_RATES}\nresources: {{cpus: 3, gpus: {gpus}}}")
