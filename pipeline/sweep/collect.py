@@ -59,6 +59,11 @@ class Collector:
         ended: the records that are there already.
         facts: of every trial alike: versions, commit.
         states: folder of the unfinished trials' states, one of which goes when its trial ends.
+
+    Attributes:
+        ended: the records, by trial.
+        lost: why Ray gave up trials that had begun.
+        dropped: how many it gave up before.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Collector:
         self._listeners = list(listeners)
         self.ended = dict(ended)
         self.lost: dict[str, str] = {}
+        self.dropped = 0
         self._running: dict[str, Running] = {}
 
     def started(self, ray_trial: str, trial: str, configuration: Configuration) -> None:
@@ -107,10 +113,14 @@ class Collector:
     def failed(self, ray_trial: str, reason: str) -> None:
         """Ray has given up on a trial, whose workers died."""
         running = self._running.pop(ray_trial, None)
-        if running is not None:
-            self.lost[running.trial] = reason
-            for listener in self._listeners:
-                listener.lost(running, reason)
+        if running is None:
+            # Ray starts a trial anew that has begun, but drops one whose worker, used before by
+            # another trial, died as it was about to begin.
+            self.dropped += 1
+            return
+        self.lost[running.trial] = reason
+        for listener in self._listeners:
+            listener.lost(running, reason)
 
     def _end(self, ray_trial: str, status: str, failure: str | None) -> None:
         running = self._running.pop(ray_trial)

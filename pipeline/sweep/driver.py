@@ -26,8 +26,11 @@ from pipeline.sweep.trial import Task
 from pipeline.tracking import provenance_tags, tracking_uri, without_password
 
 # A store that is away is waited for so long when all trials have ended, and when interrupted.
-PATIENCE_S, SHORT_PATIENCE_S = 60.0, 10.0
+PATIENCE_S, SHORT_PATIENCE_S = 30.0, 10.0
 INCOMPLETE, INTERRUPTED = 1, 128
+# Trials that Ray drops before they have begun are given to it again, so often.
+ROUNDS = 5
+DROPPED = "Ray did not begin them"
 
 
 @dataclass(frozen=True)
@@ -95,20 +98,19 @@ class _Sweep:
     def run(self, definition: Mapping[str, Any], ended: dict[str, Record]) -> int:
         left = [c for trial, c in self._by_trial.items() if trial not in ended]
         if not left and (self._by_trial or len(ended) >= self._count):
-            return self._track(definition, ended, [], run_trials=False)
+            return self._track(definition, ended, run_trials=False)
         address = self._options.address
         with cluster.connected(address, self._images.train_images.nbytes):
             if lacking := cluster.lacking(self._params.sweep.resources):
                 if address is None:
                     raise GaitError(lacking)
                 print(f"gait: {lacking}; waiting for one", flush=True)
-            return self._track(definition, ended, left, run_trials=True)
+            return self._track(definition, ended, run_trials=True)
 
     def _track(
         self,
         definition: Mapping[str, Any],
         ended: dict[str, Record],
-        left: list[Configuration],
         run_trials: bool,
     ) -> int:
         tags = _tags(self._images)
@@ -124,7 +126,7 @@ class _Sweep:
         collector = Collector(self._folder.records, ended, tags, states, [runs, display])
         if run_trials:
             with display:
-                reason, code = self._fit(left, states, collector)
+                reason, code = self._fit(states, collector)
             if code:
                 runs.close(SHORT_PATIENCE_S)
                 runs.end("KILLED", {}, None)
@@ -136,50 +138,65 @@ class _Sweep:
                 return code
         return self._end(collector, runs)
 
-    def _fit(
-        self, left: list[Configuration], states: Path | None, collector: Collector
-    ) -> tuple[str, int]:
+    def _fit(self, states: Path | None, collector: Collector) -> tuple[str, int]:
         """Has the trials run; why they did not all end, and the exit code that says so."""
         from ray.exceptions import RayError
         from ray.tune import TuneError
 
         from pipeline.sweep import tuning
 
+        for _ in range(ROUNDS):
+            collector.dropped = 0
+            try:
+                task, left = self._task(states, collector), self._left(collector)
+                number = tuning.fit(self._params, task, left, collector)
+            except (RayError, TuneError, ConnectionError) as error:
+                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                return f"the Ray cluster was lost ({first})", INCOMPLETE
+            if number is not None:
+                return "interrupted", INTERRUPTED + number
+            if not collector.dropped:
+                break
+        return "", 0
+
+    def _task(self, states: Path | None, collector: Collector) -> Task:
         replayed = dict(collector.ended) if _learns(self._params) else {}
         early = self._params.sweep.early_stopping != "none"
-        task = Task(self._params, self._images, replayed, states, report_s=0 if early else 1)
-        if replayed and self._by_trial:
-            left = list(self._by_trial.values())
-        try:
-            number = tuning.fit(self._params, task, left, collector)
-        except (RayError, TuneError, ConnectionError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            return f"the Ray cluster was lost ({first})", INCOMPLETE
-        return "interrupted", INTERRUPTED + number if number is not None else 0
+        return Task(self._params, self._images, replayed, states, report_s=0 if early else 1)
+
+    def _left(self, collector: Collector) -> list[Configuration]:
+        """What Ray is to try: also what it knows, where that decides what becomes of the others."""
+        if _learns(self._params):
+            return list(self._by_trial.values())
+        done = {**collector.ended, **collector.lost}
+        return [each for trial, each in self._by_trial.items() if trial not in done]
 
     def _end(self, collector: Collector, runs: SweepRuns) -> int:
         from pipeline.sweep import results
 
+        missing = {trial: DROPPED for trial in self._by_trial if trial not in collector.ended}
+        missing |= collector.lost
         delivered = runs.close(PATIENCE_S)
-        frame = table(self._params, collector.ended)
-        destination = _results(self._params)
-        results.write(self._params, destination, frame, list(collector.ended), runs.ids())
-        best = ranking.best_trial(frame)
-        figures = {f"best_{ranking.METRIC}": float(best[ranking.METRIC])} if best else {}
-        lost = collector.lost
-        delivered = runs.end("FAILED" if lost else "FINISHED", figures, destination) and delivered
-        print(f"{len(collector.ended)} trials have ended: see {destination / 'summary.md'}")
-        if lost:
+        figures, destination = {}, None
+        if collector.ended:
+            frame, destination = table(self._params, collector.ended), _results(self._params)
+            results.write(self._params, destination, frame, list(collector.ended), runs.ids())
+            best = ranking.best_trial(frame)
+            figures = {f"best_{ranking.METRIC}": float(best[ranking.METRIC])} if best else {}
+            print(f"{len(collector.ended)} trials have ended: see {destination / 'summary.md'}")
+        status = "FAILED" if missing else "FINISHED"
+        delivered = runs.end(status, figures, destination) and delivered
+        if missing:
             print(
-                f"gait: {len(lost)} trials are missing, since their workers were lost again and"
-                f" again ({next(iter(lost.values()))}); `gait sweep --resume` tries them anew"
+                f"gait: {len(missing)} trials are missing, since their workers were lost again and"
+                f" again ({next(iter(missing.values()))}); `gait sweep --resume` tries them anew"
             )
         if not delivered:
             print(
                 f"gait: the results are complete, but MLflow at {without_password(tracking_uri())}"
                 f" lacks some of them ({runs.problem}); `gait sweep --resume` delivers them"
             )
-        if lost or not delivered:
+        if missing or not delivered:
             return INCOMPLETE
         self._folder.finish()
         return 0

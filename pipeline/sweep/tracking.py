@@ -57,6 +57,8 @@ class SweepRuns:
         # The waiting is done here: MLflow's own would hold up the end of a sweep for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        # It would print an address for each run that ends.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         self._client, experiment = open_experiment(f"{params.profile}-sweeps")
         self.parent = self._find_or_start(params, experiment, sweep_id, tags)
         self._trials = TrialRuns(

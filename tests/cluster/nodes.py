@@ -37,11 +37,25 @@ class Node:
         command += ["--block", "--disable-usage-stats", "--num-cpus=1"]
         command += [f"--object-store-memory={100 * 2**20}"]
         command += [f"--min-worker-port={first}", f"--max-worker-port={first + WORKER_PORTS - 1}"]
-        with (folder / f"node-{number}.log").open("w") as log:
+        self._command, self._folder, self._number = command, folder, number
+        self.killed = False
+        self._start()
+
+    def _start(self) -> None:
+        with (self._folder / f"node-{self._number}.log").open("a") as log:
             self._process = subprocess.Popen(
-                command, env=ray_environment(folder), stdout=log, stderr=log, start_new_session=True
+                self._command,
+                env=ray_environment(self._folder),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._root = psutil.Process(self._process.pid)
+
+    def start_if_it_failed(self) -> None:
+        """Once more, if it has ended and was not killed."""
+        if self._process.poll() is not None:
+            self._start()
 
     def processes(self) -> list[psutil.Process]:
         """All that belongs to the node, itself last."""
@@ -50,16 +64,13 @@ class Node:
         except psutil.NoSuchProcess:
             return []
 
-    def running(self) -> bool:
-        """Whether it has been started and neither failed nor been killed."""
-        return self._process.poll() is None
-
     def trial_workers(self) -> list[psutil.Process]:
         """The workers that train now."""
         return [each for each in self.processes() if _title(each).startswith("ray::ImplicitFunc")]
 
     def kill(self) -> None:
         """The machine is lost: nothing of the node says goodbye."""
+        self.killed = True
         for each in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.send_signal(signal.SIGKILL)
@@ -80,22 +91,23 @@ class Cluster:
         head = ["--head", f"--port={self.address.rpartition(':')[2]}"]
         head += ["--include-dashboard=false", f"--temp-dir={self.folder}"]
         head += [f"--ray-client-server-port={self.client_port}"]
-        self._start_node(*head)
-        for _ in range(2):
-            self.add()
+        self.nodes.append(Node(self.folder, 0, *head))
+        self._wait()
+        self.add(2)
 
-    def add(self) -> None:
-        """One more worker node."""
-        self._start_node(f"--address={self.address}")
+    def add(self, count: int = 1) -> None:
+        """More worker nodes."""
+        for _ in range(count):
+            self.nodes.append(Node(self.folder, len(self.nodes), f"--address={self.address}"))
+        self._wait()
 
     def kill(self) -> None:
         """Ends all that is left of it."""
         for node in reversed(self.nodes):
             node.kill()
 
-    def _start_node(self, *arguments: str) -> None:
-        alive = sum(1 for node in self.nodes if node.running())
-        self.nodes.append(Node(self.folder, len(self.nodes), *arguments))
+    def _wait(self) -> None:
+        """Until all nodes that have not been killed are there."""
         look = (
             "import ray; ray.init(address='" + self.address + "', log_to_driver=False);"
             "print('nodes', sum(node['Alive'] for node in ray.nodes()))"
@@ -109,12 +121,13 @@ class Cluster:
                 text=True,
                 check=False,
             )
-            if f"nodes {alive + 1}" in seen.stdout:
+            wanted = [node for node in self.nodes if not node.killed]
+            if f"nodes {len(wanted)}" in seen.stdout:
                 return
-            assert time.monotonic() < deadline, f"the node does not come up: {seen.stderr}"
-            if not self.nodes[-1].running():
+            assert time.monotonic() < deadline, f"the cluster does not come up: {seen.stderr}"
+            for node in wanted:
                 # Ray gives a node 30 seconds to start, which a busy machine may exceed.
-                self.nodes[-1] = Node(self.folder, len(self.nodes) - 1, *arguments)
+                node.start_if_it_failed()
             time.sleep(1)
 
 

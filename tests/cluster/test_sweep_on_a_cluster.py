@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from tests.cluster.nodes import Cluster, Server, ray_environment, running
 from tests.pipeline.project_copy import small_params
 
-EPOCHS, TRIALS = 8, 24
+EPOCHS, TRIALS = 5, 24
 SECTION = f"""
 sweep:
   name: NAME
