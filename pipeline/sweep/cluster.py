@@ -58,25 +58,37 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
     try:
         if address is None:
             store = OBJECT_STORE_BYTES + 2 * images_bytes
-            ray.init(address="local", object_store_memory=store, **common)
+            # As many CPUs as ``lacking`` counts: Ray sees fewer in some containers.
+            cpus = os.cpu_count() or 1
+            ray.init(address="local", num_cpus=cpus, object_store_memory=store, **common)
         elif address.startswith("ray://"):
             ray.init(address=address, runtime_env=_project(), logging_level=logging.CRITICAL)
         else:
             ray.init(address=address, runtime_env=_project(), **common)
     except Exception as error:  # Ray raises no less
-        where = without_password(address) if address else "of this machine"
-        raise _unusable(where, _first_line(error)) from None
+        if address is None:
+            raise GaitError(f"Ray cannot be started here: {_first_line(error)}") from None
+        raise _unusable(without_password(address), _first_line(error)) from None
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def lacking(wanted: Resources) -> str | None:
-    """What no node of the connected cluster has for a trial, as a sentence; None if one has it."""
-    import ray
+def lacking(wanted: Resources, address: str | None) -> str | None:
+    """What no node has for a trial, as a sentence; None if one has it.
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    Without an address this machine is looked at, before Ray is started; with one, the cluster that
+    is connected.
+    """
+    if address is None:
+        import torch
+
+        nodes = [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}]
+    else:
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(n.get("CPU", 0) >= wanted.cpus and n.get("GPU", 0) >= wanted.gpus for n in nodes):
         return None
     have = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)

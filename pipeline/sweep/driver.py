@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,11 @@ def run(params: Params, options: Options) -> int:
                 f"the sweep {folder.name} is unfinished ({len(ended)} of its trials have ended);"
                 " go on with `gait sweep --resume`, or drop it with `gait sweep --restart`"
             )
-        return _Sweep(params, options, images, folder, configurations).run(definition, ended)
+        try:
+            return _Sweep(params, options, images, folder, configurations).run(definition, ended)
+        except KeyboardInterrupt:
+            print("gait: interrupted; `gait sweep --resume` goes on", flush=True)
+            return INTERRUPTED + signal.SIGINT
 
 
 class _Sweep:
@@ -99,11 +104,12 @@ class _Sweep:
         left = [c for trial, c in self._by_trial.items() if trial not in ended]
         if not left and (self._by_trial or len(ended) >= self._count):
             return self._track(definition, ended, run_trials=False)
-        address = self._options.address
+        address, resources = self._options.address, self._params.sweep.resources
+        if address is None and (lacking := cluster.lacking(resources, None)):
+            raise GaitError(lacking)
         with cluster.connected(address, self._images.train_images.nbytes):
-            if lacking := cluster.lacking(self._params.sweep.resources):
-                if address is None:
-                    raise GaitError(lacking)
+            # A cluster may yet grow.
+            if address is not None and (lacking := cluster.lacking(resources, address)):
                 print(f"gait: {lacking}; waiting for one", flush=True)
             return self._track(definition, ended, run_trials=True)
 

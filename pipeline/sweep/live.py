@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pipeline.config import Params
+from pipeline.labels import rule_name, setting_name, value_text
 from pipeline.sweep.collect import Running
 from pipeline.sweep.records import FAILED, FINISHED, Epoch, Record
 from pipeline.sweep.space import Configuration
@@ -94,7 +95,8 @@ class Display:
             print(f"{trial} {configuration}: {outcome} ({where})", flush=True)
 
     def _table(self) -> Group:
-        table = Table("", "rule", *self._names, "epoch", "validation accuracy", box=None)
+        settings = map(setting_name, self._names)
+        table = Table("", "rule", *settings, "epoch", "validation accuracy", box=None)
         running = list(self._running.values())
         for each in running[:SHOWN]:
             last = each.epochs[-1] if each.epochs else None
@@ -107,7 +109,8 @@ class Display:
         return Group(table, self._progress)
 
     def _cells(self, configuration: Configuration) -> list[str]:
-        return [configuration.rule, *(str(configuration.values[name]) for name in self._names)]
+        values = (value_text(configuration.values[name]) for name in self._names)
+        return [rule_name(configuration.rule), *values]
 
 
 def _figures(last: Epoch | None) -> tuple[str, str]:

@@ -157,16 +157,15 @@ class TrialRuns:
         tags = {**record.facts, "gait.outcome": record.status}
         if record.failure is not None:
             tags["gait.failure"] = record.failure
+        metrics = []
         if record.epochs and record.status in (FINISHED, STOPPED):
             last = record.epochs[-1]
-            self._log(
-                run,
-                [
-                    _metric(f"{LAST_METRIC}_seed_{row['seed']:.0f}", row[LAST_METRIC], last)
-                    for row in last.rows
-                ],
-            )
-        self._client.log_batch(run.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+            for row in last.rows:
+                name = f"{LAST_METRIC}_seed_{row['seed']:.0f}"
+                metrics.append(_metric(name, row[LAST_METRIC], last))
+        self._client.log_batch(
+            run.run_id, metrics=metrics, tags=[RunTag(k, v) for k, v in tags.items()]
+        )
         self._client.set_terminated(run.run_id, status, end_time=record.ended_ms)
         run.status = status
 

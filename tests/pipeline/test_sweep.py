@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import config, data, history
+from pipeline import cli, config, data, history
 from pipeline.errors import GaitError
 from pipeline.project import ModelKey, data_file
 from pipeline.stages import train
@@ -50,6 +52,30 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+Says = Callable[..., str]
+
+
+@pytest.fixture
+def says(
+    project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Says]:
+    """Runs `gait sweep` in this process, for what ends before any trial begins."""
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def run(code: int, *arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["gait", "sweep", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        said = capfd.readouterr()
+        assert (done.value.code or 0) == code, said
+        return " ".join(said.err.split()) if code else said.out
+
+    yield run
+    renamed(project, "tiny")
+
+
 def runs(folder: Path, name: str) -> tuple[Run, list[Run]]:
     """The run of the newest sweep of that name, and those of its trials."""
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -70,7 +96,7 @@ def steps(folder: Path, run: Run, metric: str) -> list[int]:
 
 def renamed(folder: Path, name: str) -> None:
     text = (folder / "params.yaml").read_text()
-    (folder / "params.yaml").write_text(text.replace("  name: tiny\n", f"  name: {name}\n"))
+    (folder / "params.yaml").write_text(re.sub(r"  name: \w+\n", f"  name: {name}\n", text))
 
 
 def times(folder: Path, name: str) -> dict[str, int]:
@@ -147,31 +173,32 @@ def test_a_trial_gives_the_bits_of_the_train_stage(
     )
 
 
-def test_a_finished_sweep_is_not_run_again(project: Path) -> None:
+def test_a_finished_sweep_is_not_run_again(project: Path, says: Says) -> None:
     before = times(project, "tiny")
-    assert "the sweep tiny is finished" in gait(project, "sweep")
-    assert "the sweep tiny is finished" in gait(project, "sweep", "--resume")
+    for arguments in ((), ("--resume",)):
+        assert "the sweep tiny is finished" in says(0, *arguments)
     assert times(project, "tiny") == before
     _, nested = runs(project, "tiny")
     assert len(nested) == TRIALS
 
 
-def test_interrupted_refused_and_resumed(project: Path) -> None:
+def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
     """Ctrl-C after the first trial; meanwhile and afterwards nothing is lost or done twice."""
     renamed(project, "broken")
-    command = [sys.executable, "-m", "pipeline", "sweep"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     with subprocess.Popen(
-        command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "pipeline", "sweep"],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as sweep:
         assert sweep.stdout is not None
-        first = sweep.stdout.readline()
-        assert f"(1 of {TRIALS})" in first
-        # Of a sweep that is on its way, there is one process.
-        message = gait(project, "sweep", "--resume", code=2)
-        assert "the sweep broken is being run by another process" in message
-        sweep.send_signal(signal.SIGINT)
+        assert f"(1 of {TRIALS})" in sweep.stdout.readline()
+        # As a terminal does: to Ray's processes, too.
+        os.killpg(sweep.pid, signal.SIGINT)
         output = sweep.stdout.read()
         assert sweep.wait(WAITING_S) == 130
     assert "`gait sweep --resume` goes on" in output
@@ -181,14 +208,15 @@ def test_interrupted_refused_and_resumed(project: Path) -> None:
     assert parent.info.status == "KILLED"
     assert all(run.info.status != "RUNNING" for run in nested)
 
-    message = gait(project, "sweep", code=2)
+    message = says(2)
     assert f"the sweep broken is unfinished ({len(ended)} of its trials have ended)" in message
     text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(
-        text.replace("training.seeds: [0, 1]", "training.seeds: [0]")
-    )
-    assert "another sweep broken than" in gait(project, "sweep", "--resume", code=2)
+    other = text.replace("training.seeds: [0, 1]", "training.seeds: [0]")
+    (project / "params.yaml").write_text(other)
+    assert "another sweep broken than" in says(2, "--resume")
     (project / "params.yaml").write_text(text)
+    with FileLock(project / "sweeps" / "digits" / "broken" / ".lock"):
+        assert "the sweep broken is being run by another process" in says(2, "--resume")
 
     output = gait(project, "sweep", "--resume")
     assert output.count("validation accuracy") + output.count("failed:") == TRIALS - len(ended)
@@ -205,44 +233,33 @@ def test_interrupted_refused_and_resumed(project: Path) -> None:
             assert steps(project, run, "validation_accuracy") == list(range(EPOCHS + 1))
 
 
-def test_a_clusters_sweep_needs_a_server(project: Path) -> None:
-    message = gait(project, "sweep", "--address", "auto", code=2)
+def test_what_cannot_begin_drops_nothing(
+    project: Path, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = times(project, "tiny")
+    message = says(2, "--restart", "--address", "auto")
     assert "needs an MLflow server" in message
     assert "`mlflow server" in message
-
-
-def test_without_a_cluster_at_the_address(project: Path) -> None:
-    message = gait(
-        project,
-        *("sweep", "--restart", "--address", "127.0.0.1:1"),
-        code=2,
-        MLFLOW_TRACKING_URI="http://127.0.0.1:1",
-    )
-    assert "the Ray cluster 127.0.0.1:1 cannot be used" in message
-    assert "Traceback" not in message
-
-
-def test_trials_that_no_node_can_hold(project: Path) -> None:
+    assert "one of them" in says(2, "--restart", "--resume")
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text + "  resources: {gpus: 64}\n")
-    message = gait(project, "sweep", "--restart", code=2)
-    (project / "params.yaml").write_text(text)
+    message = says(2, "--restart")
     assert "received cpus: 1, gpus: 64, but no node has as many" in message
+    (project / "params.yaml").write_text(text)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    message = says(2, "--restart", "--address", "127.0.0.1:1")
+    assert "the Ray cluster 127.0.0.1:1 cannot be used" in message
+    assert times(project, "tiny") == before
 
 
-def test_listing(project: Path) -> None:
-    output = gait(project, "sweep", "--dry-run").splitlines()
+def test_listing(project: Path, says: Says) -> None:
+    output = says(0, "--dry-run").splitlines()
     assert output[0] == "bp, rule.learning_rate 0.0001"
     assert output[-1] == "6 trials: 3 of bp, 3 of gait"
     assert len(output) == TRIALS + 1
 
 
-def test_a_broken_record_is_named(project: Path) -> None:
-    kept = sorted((project / "sweeps" / "digits" / "tiny" / "trials").glob("*.json"))
-    record = json.loads(kept[0].read_text())
-    assert record["trial"] == kept[0].stem
-    broken = project / "broken"
-    broken.mkdir()
-    (broken / "x.json").write_text("{")
-    with pytest.raises(GaitError, match="no record of a trial"):
-        records.read(broken)
+def test_a_broken_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(GaitError, match=r"x\.json is no record of a trial"):
+        records.read(tmp_path)
