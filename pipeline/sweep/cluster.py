@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,21 +50,13 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
 
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    common: dict[str, Any] = {
-        "include_dashboard": False,
-        "log_to_driver": False,
-        "logging_level": logging.CRITICAL,
-    }
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address is None:
             store = OBJECT_STORE_BYTES + 2 * images_bytes
-            # As many CPUs as ``lacking`` counts: Ray sees fewer in some containers.
-            cpus = os.cpu_count() or 1
-            ray.init(address="local", num_cpus=cpus, object_store_memory=store, **common)
-        elif address.startswith("ray://"):
-            ray.init(address=address, runtime_env=_project(), logging_level=logging.CRITICAL)
+            ray.init(address="local", object_store_memory=store, include_dashboard=False, **quiet)
         else:
-            ray.init(address=address, runtime_env=_project(), **common)
+            ray.init(address=address, runtime_env=_project(), **quiet)
     except Exception as error:  # Ray raises no less
         if address is None:
             raise GaitError(f"Ray cannot be started here: {_first_line(error)}") from None
@@ -75,20 +67,22 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def lacking(wanted: Resources, address: str | None) -> str | None:
-    """What no node has for a trial, as a sentence; None if one has it.
+def this_machine() -> list[dict[str, float]]:
+    """What a local Ray can have at most, known before it is started."""
+    import torch
 
-    Without an address this machine is looked at, before Ray is started; with one, the cluster that
-    is connected.
-    """
-    if address is None:
-        import torch
+    return [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}]
 
-        nodes = [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}]
-    else:
-        import ray
 
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def living_nodes() -> list[dict[str, float]]:
+    """What each node of the connected cluster has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def lacking(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> str | None:
+    """What no node has for a trial, as a sentence; None if one has it."""
     if any(n.get("CPU", 0) >= wanted.cpus and n.get("GPU", 0) >= wanted.gpus for n in nodes):
         return None
     have = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)

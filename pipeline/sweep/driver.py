@@ -104,12 +104,13 @@ class _Sweep:
         left = [c for trial, c in self._by_trial.items() if trial not in ended]
         if not left and (self._by_trial or len(ended) >= self._count):
             return self._track(definition, ended, run_trials=False)
-        address, resources = self._options.address, self._params.sweep.resources
-        if address is None and (lacking := cluster.lacking(resources, None)):
+        address, wanted = self._options.address, self._params.sweep.resources
+        if address is None and (lacking := cluster.lacking(wanted, cluster.this_machine())):
             raise GaitError(lacking)
         with cluster.connected(address, self._images.train_images.nbytes):
-            # A cluster may yet grow.
-            if address is not None and (lacking := cluster.lacking(resources, address)):
+            if lacking := cluster.lacking(wanted, cluster.living_nodes()):
+                if address is None:
+                    raise GaitError(lacking)
                 print(f"gait: {lacking}; waiting for one", flush=True)
             return self._track(definition, ended, run_trials=True)
 
