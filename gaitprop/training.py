@@ -22,7 +22,7 @@ from gaitprop.gradients import (
     propagate,
 )
 from gaitprop.network import InvertibleNetwork
-from gaitprop.rules import find_rule
+from gaitprop.rules import Rule, find_rule
 from gaitprop.seeding import generator
 
 EVALUATION_BATCH = 1000
@@ -179,6 +179,38 @@ def evaluate(
     return Evaluation((loss / len(images)).cpu(), (correct / len(images)).cpu())
 
 
+def train_step(
+    network: InvertibleNetwork,
+    optimizer: torch.optim.Adam,
+    images: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    rule: Rule,
+    settings: TrainingSettings,
+) -> tuple[Tensor, Tensor]:
+    """One step of every seed on its own batch; nothing is checked and the host waits for nothing.
+
+    Args:
+        network: changed in place.
+        optimizer: from ``make_optimizer``.
+        images: (S, batch, n_0).
+        labels: (S, batch), int64.
+        n_classes: how many outputs carry a target.
+        rule: from ``gaitprop.rules``.
+        settings: γ and λ are taken from it.
+
+    Returns:
+        The outputs and the error e_L from before the step, both (S, batch, n_L).
+    """
+    activations = network.forward(images)
+    error = output_error(activations[-1], labels, n_classes)
+    gradients = propagate(network, activations, error, rule, settings.gamma, settings.orthogonality)
+    for weight, bias, gradient in zip(network.weights, network.biases, gradients, strict=True):
+        weight.grad, bias.grad = gradient.weight, gradient.bias
+    optimizer.step()
+    return activations[-1], error
+
+
 def _train_epoch(
     network: InvertibleNetwork,
     optimizer: torch.optim.Adam,
@@ -195,15 +227,10 @@ def _train_epoch(
     for step in range(steps):
         batch = order[:, step * settings.batch_size : (step + 1) * settings.batch_size]
         labels = data.labels[batch]
-        activations = network.forward(data.images[batch])
-        error = output_error(activations[-1], labels, data.n_classes)
-        gradients = propagate(
-            network, activations, error, rule, settings.gamma, settings.orthogonality
+        outputs, error = train_step(
+            network, optimizer, data.images[batch], labels, data.n_classes, rule, settings
         )
-        for weight, bias, gradient in zip(network.weights, network.biases, gradients, strict=True):
-            weight.grad, bias.grad = gradient.weight, gradient.bias
-        optimizer.step()
-        _accumulate(loss, correct, activations[-1], error, labels, data.n_classes)
+        _accumulate(loss, correct, outputs, error, labels, data.n_classes)
         on_step(1)
     seen = steps * settings.batch_size
     return Evaluation((loss / seen).cpu(), (correct / seen).cpu())

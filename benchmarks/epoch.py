@@ -1,0 +1,102 @@
+"""Where an epoch's time goes: steps, evaluation and diagnostics, records and MLflow.
+
+    python -m benchmarks.epoch OUTPUT.json [--images 55000] [--epochs 3]
+
+Random images of MNIST's size and number, the published network, GAIT-prop with the regularizer, one
+seed; the records go to an MLflow store in SQLite, as those of the train stage do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from benchmarks.steps import PUBLISHED, machine
+from gaitprop import InvertibleNetwork
+from gaitprop.seeding import generator
+from gaitprop.training import TrainingData, TrainingSettings, make_optimizer, steps_per_epoch, train
+
+VALIDATION, N_CLASSES = 5000, 10
+
+
+def main() -> None:
+    """Trains some epochs and writes the share of each part."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("output", type=Path, help="the JSON file to write")
+    parser.add_argument("--images", type=int, default=55000, help="training images")
+    parser.add_argument("--epochs", type=int, default=3)
+    options = parser.parse_args()
+    output = options.output.resolve()
+    with tempfile.TemporaryDirectory(prefix="gait-bench-") as folder:
+        os.chdir(folder)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        parts = measure(options.images, options.epochs)
+    content = {
+        "machine": machine(torch.device("cpu")),
+        "shape": vars(PUBLISHED),
+        "images": options.images,
+        "epoch": {
+            name: {"mean": mean(seconds), "stdev": stdev(seconds) if len(seconds) > 1 else None}
+            for name, seconds in parts.items()
+        },
+        "epochs": options.epochs,
+    }
+    output.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def measure(images: int, epochs: int) -> dict[str, list[float]]:
+    """Seconds of each epoch, by part."""
+    from pipeline import history
+    from pipeline.tracking import ModelRuns
+
+    network = InvertibleNetwork([PUBLISHED.width] * (PUBLISHED.layers + 1))
+    settings = TrainingSettings(
+        rule="gait", orthogonality=0.1, epochs=epochs, batch_size=PUBLISHED.batch_size
+    )
+    runs = ModelRuns("benchmark", "epoch", network.seeds, {}, {})
+    steps = steps_per_epoch(images, PUBLISHED.batch_size)
+    ends: list[float] = []
+    parts: dict[str, list[float]] = {"steps": [], "evaluation": [], "records": []}
+    records = train(
+        network,
+        make_optimizer(network, settings),
+        _data(images),
+        settings,
+        on_step=lambda _: ends.append(time.perf_counter()),
+    )
+    next(records)
+    for _ in range(epochs):
+        ends.clear()
+        began = time.perf_counter()
+        record = next(records)
+        trained = time.perf_counter()
+        runs.log_epoch(history.rows(record, network.seeds))
+        runs.flush() if hasattr(runs, "flush") else runs._flush()
+        # The first step is as long as the others: what comes before it is the shuffling.
+        stepping = (ends[-1] - ends[0]) * steps / (steps - 1)
+        parts["steps"].append(stepping)
+        parts["evaluation"].append(trained - began - stepping)
+        parts["records"].append(time.perf_counter() - trained)
+    runs.finish("FINISHED", {}, 0.0)
+    return parts
+
+
+def _data(images: int) -> TrainingData:
+    source = generator(0, "benchmark")
+    pixels = torch.rand(images + VALIDATION, PUBLISHED.width, generator=source)
+    labels: Any = torch.randint(N_CLASSES, (images + VALIDATION,), generator=source)
+    return TrainingData(
+        pixels[:images], labels[:images], pixels[images:], labels[images:], N_CLASSES
+    )
+
+
+if __name__ == "__main__":
+    main()

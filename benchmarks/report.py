@@ -1,0 +1,200 @@
+"""Tables, plot and docs/performance.md's figures from what ``benchmarks.steps`` wrote.
+
+python -m benchmarks.report results/performance/cpu.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.contestants import AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL
+from pipeline.figures.panels import make_panels
+from pipeline.figures.style import LOOKS, style
+
+REPOSITORY = Path(__file__).parents[1]
+PAGE = REPOSITORY / "docs" / "performance.md"
+VARIED = {
+    "width": "width",
+    "hidden_layers": "hidden layers",
+    "batch_size": "batch",
+    "seeds": "seeds trained together",
+}
+DRAWN = {
+    "gait, λ": ("GAIT-prop, λ", LOOKS["gait"]),
+    "bp, λ": ("BP, λ", LOOKS["bp"]),
+    AUTOGRAD_BP_REGULARIZED: ("BP by autograd, λ", LOOKS["reference"]),
+}
+
+
+def main() -> None:
+    """Writes the plot beside the measurements, and the tables into the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("measurements", type=Path)
+    path = parser.parse_args().measurements
+    document = json.loads(path.read_text())
+    scaling(document).savefig(path.with_suffix(".svg"))
+    text = PAGE.read_text()
+    for name, table in tables(document).items():
+        name = f"{path.stem} {name}"
+        text = replaced(text, name, table)
+    PAGE.write_text(text)
+
+
+def replaced(text: str, name: str, table: str) -> str:
+    """The page with what is between the table's two marks made anew."""
+    pattern = rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- /table -->)"
+    if not re.search(pattern, text, re.DOTALL):
+        raise SystemExit(f"report: {PAGE} has no place for the table {name!r}")
+    return re.sub(pattern, lambda found: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
+
+
+def tables(document: dict[str, Any]) -> dict[str, str]:
+    """Markdown, by name."""
+    return {
+        "machine": _machine(document["machine"]),
+        "published": _published(document["shapes"][0]),
+        "shapes": _shapes(document["shapes"]),
+    }
+
+
+def scaling(document: dict[str, Any]) -> Figure:
+    """A step's time as one of the first shape's sizes varies, with the floor of GAIT-prop's."""
+    shapes = document["shapes"]
+    base = shapes[0]["shape"]
+    with style():
+        figure, axes = make_panels(1, len(VARIED), 2.6)
+        for panel, (field, label) in zip(axes[0], VARIED.items(), strict=True):
+            others = [other for other in base if other != field]
+            rows = [s for s in shapes if all(s["shape"][o] == base[o] for o in others)]
+            rows.sort(key=lambda row: row["shape"][field])
+            _draw(panel, rows, field)
+            panel.set(xlabel=label, xscale="log", yscale="log")
+            ticks = [row["shape"][field] for row in rows]
+            panel.set_xticks(ticks, [str(tick) for tick in ticks])
+            panel.minorticks_off()
+        axes[0][0].set_ylabel("time of a step, ms")
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+        return figure
+
+
+def _draw(panel: Axes, rows: Sequence[dict[str, Any]], field: str) -> None:
+    where = [row["shape"][field] for row in rows]
+    for name, (label, look) in DRAWN.items():
+        times = [row["steps"][name]["seconds"] for row in rows]
+        middle = [1e3 * each["median"] for each in times]
+        low = [1e3 * (each["median"] - each["low"]) for each in times]
+        high = [1e3 * (each["high"] - each["median"]) for each in times]
+        panel.errorbar(
+            where,
+            middle,
+            yerr=[low, high],
+            color=look.colour,
+            linestyle=look.dashes,
+            marker=look.marker,
+            label=label,
+        )
+    floors = [1e3 * row["steps"]["gait, λ"]["floor_seconds"] for row in rows]
+    panel.plot(where, floors, color="0.5", linewidth=0.9, label="floor of GAIT-prop, λ", zorder=1)
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    return (
+        "| device | threads | Python | PyTorch | date |\n|---|--:|---|---|---|\n"
+        f"| {machine['device']} | {machine['threads']} | {machine['python']} | {machine['torch']}"
+        f" | {machine['date']} |\n"
+    )
+
+
+def _published(measured: dict[str, Any]) -> str:
+    steps = measured["steps"]
+    lines = [
+        "| step | ms | ÷ autograd BP | ÷ autograd BP, λ | ÷ literal | ÷ own BP | floor, ms | floor"
+        " ÷ time | peak, MB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, step in steps.items():
+        own = "bp, λ" if name.endswith("λ") else "bp"
+        cells = [
+            _title(name),
+            _interval(step["seconds"], 1e3),
+            *(
+                _ratio(step, other)
+                for other in (AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL, own)
+            ),
+            f"{1e3 * step['floor_seconds']:.1f}" if "floor_seconds" in step else "–",
+            _share(step),
+            _megabytes(step["peak_bytes"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append(f"\nn = {measured['rounds']} rounds.")
+    return "\n".join(lines) + "\n"
+
+
+def _shapes(shapes: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        "| width | hidden layers | batch | seeds | rounds | autograd BP, λ: ms | BP, λ: ms |"
+        " GAIT-prop, λ: ms | ÷ autograd BP, λ | ÷ own BP, λ | floor ÷ time | peak, MB |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for measured in shapes:
+        shape, steps = measured["shape"], measured["steps"]
+        step = steps["gait, λ"]
+        cells = [
+            *(str(shape[field]) for field in ("width", "hidden_layers", "batch_size", "seeds")),
+            str(measured["rounds"]),
+            *(
+                _interval(steps[name]["seconds"], 1e3)
+                for name in (AUTOGRAD_BP_REGULARIZED, "bp, λ", "gait, λ")
+            ),
+            _ratio(step, AUTOGRAD_BP_REGULARIZED),
+            _ratio(step, "bp, λ"),
+            _share(step),
+            _megabytes(step["peak_bytes"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _title(name: str) -> str:
+    names = {"bp": "BP", "gait": "**GAIT-prop**", "itp": "ITP", "tp": "TP"}
+    rule, comma, rest = name.partition(",")
+    return names.get(rule, rule) + comma + rest
+
+
+def _interval(spread: dict[str, float], scale: float) -> str:
+    return (
+        f"{_digits(scale * spread['median'])}"
+        f" ({_digits(scale * spread['low'])}–{_digits(scale * spread['high'])})"
+    )
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _ratio(step: dict[str, Any], other: str) -> str:
+    ratio = step["ratio_to"].get(other)
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})" if ratio else "–"
+
+
+def _share(step: dict[str, Any]) -> str:
+    if "floor_seconds" not in step:
+        return "–"
+    return f"{step['floor_seconds'] / step['seconds']['median']:.0%}"
+
+
+def _megabytes(count: int | None) -> str:
+    return "–" if count is None else f"{count / 1e6:.0f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The time of a training step, as a ratio to others of the same run; needs torch and numpy alone.
+
+    python -m benchmarks.steps OUTPUT.json [--device cuda] [--seconds 10] [--quick]
+
+Everything that is compared is timed in turn, round by round, and a ratio is the median of the
+rounds' own ratios. `make bench` runs this and makes the table, the plot and docs/performance.md's
+figures of what it writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+
+from benchmarks import contestants, floor
+from benchmarks.contestants import AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL, Shape, ours
+from benchmarks.memory import peak_bytes
+from benchmarks.timing import in_turn
+from gaitprop.rules import RULES
+
+PUBLISHED = Shape(width=784, hidden_layers=4, batch_size=60, seeds=1)
+OURS = [ours(rule, regularized) for rule in RULES for regularized in (False, True)]
+EVERYTHING = [AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL, *OURS]
+# What the other shapes are measured with.
+FEW = [AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, "bp", "bp, λ", "gait", "gait, λ"]
+CUBIC, THIN = "n × n by n × n", "b × n by n × n"
+
+
+def shapes(quick: bool) -> list[Shape]:
+    """The published shape first, then widths, depths, batches and seeds around it."""
+    if quick:
+        return [Shape(64, 4, 60, 1), Shape(64, 4, 60, 5)]
+    widths = [64, 256, 784, 2048]
+    found = [PUBLISHED]
+    found += [Shape(width, layers, 60, 1) for layers in (4, 16) for width in widths]
+    found += [Shape(width, 4, 512, 1) for width in widths]
+    found += [Shape(width, 4, 60, seeds) for width in widths[:3] for seeds in (5, 16)]
+    return list(dict.fromkeys(found))
+
+
+def main() -> None:
+    """Measures every shape and writes what was found."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("output", type=Path, help="the JSON file to write")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seconds", type=float, default=10.0, help="a shape is measured for")
+    parser.add_argument("--quick", action="store_true", help="two small shapes, to try it out")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    measured = []
+    for shape in shapes(options.quick):
+        names = EVERYTHING if shape == PUBLISHED or options.quick else FEW
+        measured.append(measure(shape, names, device, options.seconds))
+        print(_line(measured[-1]), file=sys.stderr, flush=True)
+    content = {"machine": machine(device), "shapes": measured}
+    options.output.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def measure(
+    shape: Shape, names: list[str], device: torch.device, budget_s: float
+) -> dict[str, Any]:
+    """Times, ratios, floors and memory of each contestant at one shape."""
+    memory = {name: _peak(name, shape, device) for name in names}
+    (cubic, cubic_work), (thin, thin_work) = floor.products(shape, device)
+    calls = {name: contestants.contestant(name, shape, device).step for name in names}
+    seconds = in_turn(calls | {CUBIC: cubic, THIN: thin}, device, budget_s)
+    speed = {
+        CUBIC: cubic_work / median(seconds[CUBIC]),
+        THIN: thin_work / median(seconds[THIN]),
+    }
+    return {
+        "shape": vars(shape),
+        "rounds": len(seconds[THIN]),
+        "operations_a_second": speed,
+        "steps": {
+            name: {
+                "seconds": _spread(seconds[name]),
+                "peak_bytes": memory[name],
+                "ratio_to": {
+                    other: _spread(
+                        [a / b for a, b in zip(seconds[name], seconds[other], strict=True)]
+                    )
+                    for other in names
+                    if other in (AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL, "bp", "bp, λ")
+                },
+                **_floor(name, shape, speed),
+            }
+            for name in names
+        },
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Where this was measured, and with what."""
+    on_gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "platform": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    """The CPU's name and the widest vectors that PyTorch uses on it."""
+    name = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _floor(name: str, shape: Shape, speed: dict[str, float]) -> dict[str, float]:
+    rule, _, regularized = name.partition(", ")
+    if rule not in RULES:
+        return {}
+    work = floor.work(rule, bool(regularized), shape)
+    return {
+        "operations": work.cubic + work.thin,
+        "floor_seconds": work.cubic / speed[CUBIC] + work.thin / speed[THIN],
+    }
+
+
+def _peak(name: str, shape: Shape, device: torch.device) -> int | None:
+    def run() -> None:
+        call = contestants.contestant(name, shape, device).step
+        for _ in range(3):
+            call()
+
+    return peak_bytes(run, device)
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, _, high = quantiles(values, n=4)
+    return {"median": median(values), "low": low, "high": high}
+
+
+def _line(measured: dict[str, Any]) -> str:
+    shape, steps = measured["shape"], measured["steps"]
+    times = ", ".join(
+        f"{name} {step['seconds']['median'] * 1000:.2f} ms" for name, step in steps.items()
+    )
+    label = f"{shape['width']} × {shape['hidden_layers']}, b {shape['batch_size']}"
+    return f"{label}, S {shape['seeds']} ({measured['rounds']} rounds): {times}"
+
+
+if __name__ == "__main__":
+    main()
