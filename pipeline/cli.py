@@ -204,6 +204,42 @@ def verify(
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON list on standard output, for scripts.")
+    ] = False,
+) -> None:
+    """Check what the project needs here: Python, torch, DVC, MLflow, Ray, data, disk.
+
+    Says what to do about each thing that is not as it should be. Exit code 1 if there is any.
+
+    Examples:
+
+        gait doctor
+
+        gait doctor --json | jq '.[] | select(.advice)'
+    """
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline import doctor as checks
+
+    findings = checks.examine()
+    if as_json:
+        print(json.dumps([asdict(each) for each in findings], indent=2))
+    else:
+        table = Table("", "", "found", "what to do", box=None)
+        for each in findings:
+            table.add_row("ok" if each.well else "!!", each.name, each.found, each.advice or "")
+        Console().print(table)
+    if not all(each.well for each in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
