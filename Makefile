@@ -10,7 +10,7 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-cluster mutants lint lock image bench-sweep
+.PHONY: help setup repro test test-cluster mutants lint lock image bench bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
@@ -20,6 +20,7 @@ help:
 	@echo "make mutants break the mathematics one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
+	@echo "make bench   measure what a training step and an epoch cost; docs/performance.md shows it"
 	@echo "make bench-sweep   measure what Ray and MLflow add to a sweep on this machine"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
@@ -59,6 +60,12 @@ lint: $(READY)
 # The commit goes into the image, since its history does not.
 image:
 	docker build --tag gait --build-arg COMMIT=$$(git rev-parse HEAD) .
+
+# On a machine that does nothing else. The first two need torch and numpy alone.
+bench: $(READY)
+	python -m benchmarks.steps results/performance/cpu.json
+	python -m benchmarks.epoch results/performance/cpu-epoch.json
+	python -m benchmarks.report results/performance/cpu.json results/performance/cpu-epoch.json
 
 bench-sweep: $(READY)
 	OMP_NUM_THREADS=1 python benchmarks/sweep_overhead.py

@@ -1,4 +1,4 @@
-"""Tables, plot and docs/performance.md's figures from what ``benchmarks.steps`` wrote.
+"""Tables and plot of docs/performance.md from what ``steps`` and ``epoch`` wrote.
 
 python -m benchmarks.report results/performance/cpu.json
 """
@@ -37,14 +37,14 @@ DRAWN = {
 def main() -> None:
     """Writes the plot beside the measurements, and the tables into the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("measurements", type=Path)
-    path = parser.parse_args().measurements
-    document = json.loads(path.read_text())
-    scaling(document).savefig(path.with_suffix(".svg"))
+    parser.add_argument("measurements", type=Path, nargs="+")
     text = PAGE.read_text()
-    for name, table in tables(document).items():
-        name = f"{path.stem} {name}"
-        text = replaced(text, name, table)
+    for path in parser.parse_args().measurements:
+        document = json.loads(path.read_text())
+        if "shapes" in document:
+            scaling(document).savefig(path.with_suffix(".svg"))
+        for name, table in tables(document).items():
+            text = replaced(text, f"{path.stem} {name}", table)
     PAGE.write_text(text)
 
 
@@ -58,6 +58,8 @@ def replaced(text: str, name: str, table: str) -> str:
 
 def tables(document: dict[str, Any]) -> dict[str, str]:
     """Markdown, by name."""
+    if "epoch" in document:
+        return {"parts": _parts(document)}
     return {
         "machine": _machine(document["machine"]),
         "published": _published(document["shapes"][0]),
@@ -161,6 +163,20 @@ def _shapes(shapes: Sequence[dict[str, Any]]) -> str:
             _megabytes(step["peak_bytes"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _parts(document: dict[str, Any]) -> str:
+    parts = document["epoch"]
+    whole = sum(part["mean"] for part in parts.values())
+    lines = ["| part of an epoch | s | share |", "|---|--:|--:|"]
+    for name, part in parts.items():
+        spread = f" ± {part['stdev']:.2f}" if part["stdev"] is not None else ""
+        lines.append(f"| {name} | {part['mean']:.2f}{spread} | {part['mean'] / whole:.1%} |")
+    lines.append(
+        f"\nn = {document['epochs']} epochs of {document['images']} images,"
+        f" {document['machine']['date']}."
+    )
     return "\n".join(lines) + "\n"
 
 

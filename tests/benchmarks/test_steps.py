@@ -110,7 +110,7 @@ def test_a_measurement_makes_the_tables_and_the_plot(
 
 def test_the_page_shows_the_measurements() -> None:
     text = report.PAGE.read_text()
-    shown = set(re.findall(r"<!-- table: (\w+) \w+ -->", text))
+    shown = set(re.findall(r"<!-- table: ([\w-]+) \w+ -->", text))
     assert shown
     for name in shown:
         document = json.loads((REPOSITORY / "results" / "performance" / f"{name}.json").read_text())
