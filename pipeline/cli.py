@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.errors import GaitError
+from pipeline.errors import GaitError, os_sentence
+from pipeline.interruption import Interrupted
 from pipeline.sweep import commands as sweep_commands
 
 # Imports that take seconds (torch, MLflow, matplotlib) wait until a command needs them.
@@ -73,6 +74,7 @@ def train(
     """Train one model, all its seeds side by side, and record it in MLflow.
 
     Writes models/PROFILE/DATASET/ARCHITECTURE/MODEL. Nothing is written if training diverges.
+    A training that was interrupted, by Ctrl-C, SIGTERM or a crash, goes on where it was.
 
     Examples:
 
@@ -263,6 +265,13 @@ def main() -> None:
     except GaitError as error:
         print(f"gait: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        # A disk that is full, a folder that cannot be read: never a matter of this program.
+        print(f"gait: {os_sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as signal:
+        print(f"gait: {signal}", file=sys.stderr)
+        sys.exit(signal.exit_code)
     except KeyboardInterrupt:
         print("gait: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

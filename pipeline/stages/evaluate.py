@@ -10,11 +10,12 @@ import pandas
 
 from gaitprop.training import evaluate
 from pipeline import checkpoint, data, history, summary, tracking
+from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
 from pipeline.errors import GaitError
 from pipeline.experiment import choose_device
+from pipeline.files import write_whole
 from pipeline.project import ModelKey, data_file, model_keys, results_folder
-from pipeline.stages.train import result_checksum
 
 SEEDS = "seeds.csv"
 TEST_FIGURES = ("test_accuracy", "test_loss")
@@ -46,7 +47,7 @@ def run(params: Params) -> list[Path]:
         "curves.csv": _csv(curves),
     }
     for name, text in tables.items():
-        _write(folder / name, text)
+        write_whole(folder / name, text.encode())
     _track(params, seeds)
     return [folder / name for name in tables]
 
@@ -113,13 +114,6 @@ def mean_curve(key: ModelKey) -> pandas.DataFrame:
 
 def _csv(table: pandas.DataFrame) -> str:
     return str(table.to_csv(index=False, lineterminator="\n"))
-
-
-def _write(path: Path, text: str) -> None:
-    """All of the text or none of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _track(params: Params, seeds: pandas.DataFrame) -> None:

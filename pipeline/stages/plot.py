@@ -12,6 +12,7 @@ from pipeline import checkpoint, figures, history
 from pipeline.config import Params
 from pipeline.data import IMAGE_SETS
 from pipeline.errors import GaitError
+from pipeline.files import whole_folder
 from pipeline.project import ModelKey, model_keys, results_folder
 
 PLOTS = "plots"
@@ -29,7 +30,7 @@ def run(params: Params) -> list[Path]:
     seeds = _seeds(params, keys)
     drawn = draw(params, histories, seeds)
     folder = results_folder(params.profile) / PLOTS
-    with checkpoint.whole_folder(folder) as temporary:
+    with whole_folder(folder) as temporary:
         for name, figure in drawn.items():
             figure.savefig(temporary / name)
     return [folder / name for name in drawn]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas
 
 from pipeline import figures
-from pipeline.checkpoint import whole_folder
 from pipeline.config import Params
 from pipeline.data import IMAGE_SETS
+from pipeline.files import whole_folder
 from pipeline.sweep import summary, winners
 from pipeline.sweep.ranking import in_file_order
 
