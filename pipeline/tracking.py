@@ -67,7 +67,7 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
         # Processes that create one SQLite store at once leave a broken schema: one at a time.
         with FileLock(store_folder() / ".mlflow.lock"):
             if local:
-                _make_store(store_folder() / DATABASE)
+                make_store(store_folder() / DATABASE)
             client = MlflowClient(uri)
             experiment = client.get_experiment_by_name(name)
             if experiment is not None:
@@ -82,7 +82,7 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
         ) from None
 
 
-def _make_store(path: Path) -> None:
+def make_store(path: Path) -> None:
     """MLflow's tables, made aside: a kill while they are being made would leave them broken."""
     if path.exists():
         return
