@@ -244,17 +244,18 @@ def repro(context: typer.Context) -> None:
 
         gait repro --dry
     """
-    from dvc.cli import main as dvc
-
-    from pipeline import config
+    from pipeline import config, repro
     from pipeline.stages import evaluate as stage
 
     params = config.load()
     _prepare_environment()
-    code = dvc(["repro", *context.args])
+    dry = "--dry" in context.args
+    if not dry:
+        stage.deliver_what_can_be(params)
+    code = repro.run(context.args)
     if code:
         sys.exit(code)
-    if "--dry" not in context.args:
+    if not dry:
         stage.complete_runs(params)
 
 

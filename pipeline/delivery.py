@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from pipeline.errors import GaitError
 from pipeline.files import write_json
 from pipeline.model_runs import ModelRuns
-from pipeline.tracking import open_experiment, sentence, tracking_uri, without_password
+from pipeline.tracking import explained, open_experiment, sentence, tracking_uri, without_password
 from pipeline.training_record import Training, as_plain, from_plain
 
 if TYPE_CHECKING:
@@ -43,20 +45,13 @@ class Delivery:
     """
 
     def __init__(self, client: MlflowClient, experiment_id: str, training: Training) -> None:
-        from mlflow.exceptions import MlflowException
-
         self._runs = ModelRuns(client, experiment_id)
         self._lock = threading.Lock()
         self._waiting: Training | None = None
         self._closing = threading.Event()
         self.problem: str | None = None
-        try:
+        with explained():
             self._runs.bring(training)
-        except (MlflowException, OSError) as error:
-            raise GaitError(
-                f"the MLflow store {without_password(tracking_uri())} cannot be written"
-                f" ({sentence(error)}); nothing was trained"
-            ) from None
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -117,29 +112,30 @@ def keep(folder: Path, training: Training) -> Path:
     return path
 
 
-def deliver_kept(states: Path) -> int:
-    """Brings every record kept below a folder to MLflow; returns how many there were.
+def deliver_kept(states: Path) -> None:
+    """Brings every record kept below a folder to MLflow.
 
     Raises:
         GaitError: the store cannot be used, or a file is no record.
     """
-    from mlflow.exceptions import MlflowException
-
     paths = sorted(states.glob(f"**/{UNDELIVERED}/*.json"))
-    for path in paths:
-        try:
-            training = from_plain(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise GaitError(f"{path} is no record of a training ({error}); delete it") from None
-        client, experiment_id = open_experiment(training.experiment)
-        try:
-            ModelRuns(client, experiment_id).bring(training)
-        except (MlflowException, OSError) as error:
-            raise GaitError(
-                f"MLflow at {without_password(tracking_uri())} cannot be written"
-                f" ({sentence(error)}); {path} is delivered by the next `gait repro`"
-            ) from None
-        path.unlink()
-        with contextlib.suppress(OSError):
-            path.parent.rmdir()
-    return len(paths)
+    if not paths:
+        return
+    with FileLock(states / ".delivery.lock"):
+        for path in paths:
+            # Another process may have delivered it while this one waited.
+            if path.exists():
+                _deliver_kept(path)
+
+
+def _deliver_kept(path: Path) -> None:
+    try:
+        training = from_plain(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GaitError(f"{path} is no record of a training ({error}); delete it") from None
+    client, experiment_id = open_experiment(training.experiment)
+    with explained():
+        ModelRuns(client, experiment_id).bring(training)
+    path.unlink()
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()

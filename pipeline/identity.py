@@ -21,6 +21,7 @@ _TRAINING = (
     "experiment.py",
     "history.py",
     "stages/train.py",
+    "training_loop.py",
     "training_state.py",
 )
 

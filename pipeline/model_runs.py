@@ -141,8 +141,13 @@ class ModelRuns:
     def _log_folder(self, run_id: str, training: Training) -> None:
         folder = Path(training.folder)
         # Whoever trained this model anew since has replaced the files.
-        if result_checksum(folder) != training.outcome.get(KEY_TAG):
-            self._client.set_tag(run_id, "gait.warning", "the model's files were replaced since")
+        try:
+            there = result_checksum(folder) == training.outcome[KEY_TAG]
+        except FileNotFoundError:
+            there = False
+        if not there:
+            said = f"{folder} holds another model by now: this one's files are lost"
+            self._client.set_tag(run_id, "gait.warning", said)
             return
         # matplotlib is slow to import, and only needed once training is done.
         from pipeline import figures

@@ -12,7 +12,8 @@ import platform
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,24 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
             f"the MLflow store {without_password(uri)} cannot be used"
             f" ({sentence(error)}); check MLFLOW_TRACKING_URI, or unset it to"
             " use a SQLite file in this folder"
+        ) from None
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns what a store that cannot be written raises into one sentence.
+
+    Raises:
+        GaitError: in place of MlflowException and OSError.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise GaitError(
+            f"the MLflow store {without_password(tracking_uri())} cannot be used"
+            f" ({sentence(error)})"
         ) from None
 
 

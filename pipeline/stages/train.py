@@ -55,6 +55,7 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
     device = experiment.network.device
     own = identity(config, device)
     client, store = open_experiment(key.profile)
+    delivery.deliver_kept(unfinished.STATES / key.profile)
     begun = unfinished.begin(place, key, own, _new(key, config, experiment), device)
     if begun.given_up is not None:
         with contextlib.suppress(Exception):

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,13 +42,15 @@ class Process:
     def wait(self) -> int:
         """Its exit code; the signal's negative number if one ended it."""
         if self.code is None:
-            assert self._helper.stdout is not None
+            assert self._helper.stdin is not None and self._helper.stdout is not None
+            self._helper.stdin.write("wait\n")
+            self._helper.stdin.flush()
             self.code = json.loads(self._helper.stdout.readline())
         return self.code
 
     def send(self, number: int) -> None:
-        """A signal, if it still runs."""
-        # The helper reaps it only once it is asked to: the number is still this process's.
+        """A signal; nothing happens if it has ended."""
+        # The helper reaps it only once it is waited for: until then the number is its own.
         os.kill(self.pid, number)
 
     @property
@@ -112,15 +113,15 @@ def serve() -> None:
     import pipeline.stages.train  # noqa: F401
 
     print(json.dumps("ready"), flush=True)
-    for line in sys.stdin:
+    while line := sys.stdin.readline():
         task = json.loads(line)
         pid = os.fork()
         if not pid:
             _become(task)
         print(pid, flush=True)
-        # Reaped only once it has ended: until then the driver may signal this very process.
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        time.sleep(0.01)
+        if not sys.stdin.readline():
+            # Nobody waits for it any more.
+            os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
