@@ -56,6 +56,9 @@ def held(key: ModelKey) -> Iterator[Path]:
     check_writable(folder)
     try:
         with FileLock(folder / ".lock", timeout=0):
+            # What kills left of files that were being written: nobody else writes here now.
+            for partial in folder.rglob(".*.tmp"):
+                partial.unlink()
             yield folder
     except Timeout:
         pid = (_read(folder / _BEGUN) or {}).get("pid", "unknown")

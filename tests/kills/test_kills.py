@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def test_killed_at_random_moments(
     chance = random.Random(f"{SEED} {training}")
     # Every other training has no MLflow store yet: it may be killed while that is being made.
     folder = new_project(tmp_path / "project", EPOCHS, store=training % 2 == 0)
-    kills, in_training, done = 0, 0, False
+    kills, in_training = 0, 0
     while kills < KILLS:
         process = helper.start(folder, *TRAIN, GAIT_STATE_INTERVAL_S="0.05")
         time.sleep(chance.uniform(0, whole_s if (folder / DATABASE).exists() else 2 * whole_s))
@@ -65,21 +66,26 @@ def test_killed_at_random_moments(
             # It had ended by itself: the next one is another training.
             assert files(folder) == reference
             check_one_history(folder, EPOCHS)
-            (folder / DATABASE).unlink()
+            forget(folder)
             continue
         assert code in CODES[number], (number, code, process.output)
         assert "Traceback" not in process.output
         kills += 1
         # Done with everything, and killed on the way out.
-        done = (folder / MODEL).exists() and not (folder / STATE / "training.json").exists()
-        if done:
-            (folder / DATABASE).unlink()
+        if (folder / MODEL).exists() and not (folder / STATE / "training.json").exists():
+            forget(folder)
     print(f"\n{kills} kills, {in_training} while a training was under way")
     helper.run(folder, *TRAIN)
     assert files(folder) == reference
     check_one_history(folder, EPOCHS)
     check_nothing_left(folder)
     assert in_training > 0
+
+
+def forget(folder: Path) -> None:
+    """What a training left that has ended: the next one is another."""
+    (folder / DATABASE).unlink(missing_ok=True)
+    shutil.rmtree(folder / MODEL)
 
 
 def test_dvc_repro_is_killed_with_all_its_processes(tmp_path: Path) -> None:
