@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pipeline import record_commands
 from pipeline.errors import GaitError, os_sentence
 from pipeline.interruption import Interrupted
 from pipeline.sweep import commands as sweep_commands
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 app.add_typer(sweep_commands.app, name="sweep")
+app.command()(record_commands.reproduce)
 
 INTERRUPTED = 130
 

@@ -14,6 +14,8 @@ import torch
 import gaitprop
 from pipeline.experiment import device_name, flat
 
+# Under this name runs keep ``training_code_checksum``.
+CODE_TAG = "gait.code"
 _PIPELINE = Path(__file__).parent
 _TRAINING = (
     "checkpoint.py",
@@ -41,10 +43,15 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
         "code": training_code_checksum(),
         "torch": version("torch"),
         "numpy": version("numpy"),
-        "machine": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "cpu": cpu(),
         "device": device_name(device),
         "threads": str(torch.get_num_threads()),
     }
+
+
+def cpu() -> str:
+    """The kind of processor, and the vector instructions that PyTorch uses on it."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def training_code_checksum() -> str:

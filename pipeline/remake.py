@@ -59,12 +59,13 @@ def params_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def remade(config: Mapping[str, Any], commit: str | None) -> Iterator[Path]:
+def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -> Iterator[Path]:
     """Trains again; yields the folder of a small project that holds the model.
 
     Args:
         config: the model's config.json.
         commit: whose code trains; None: the working tree's.
+        threads: PyTorch's, where the config leaves it the choice.
 
     Raises:
         GaitError: the data is not the recorded one, git does not know the commit, or training
@@ -77,7 +78,8 @@ def remade(config: Mapping[str, Any], commit: str | None) -> Iterator[Path]:
             with (folder / "params.yaml").open("w", encoding="utf-8") as file:
                 YAML(typ="safe").dump(_plain(params_of(config)), file)
             _bring_data(folder, key, config["data"]["sha256"])
-            _gait(folder, "train", key.dataset, key.architecture, key.model)
+            own = {"OMP_NUM_THREADS": threads} if threads is not None else {}
+            _gait(folder, "train", key.dataset, key.architecture, key.model, **own)
             yield folder
 
 
@@ -118,8 +120,8 @@ def _bring_data(folder: Path, key: ModelKey, checksum: str) -> None:
         )
 
 
-def _gait(folder: Path, *arguments: str) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+def _gait(folder: Path, *arguments: str, **own: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | own
     environment["GAIT_DATA_ROOT"] = str(
         Path(os.environ.get("GAIT_DATA_ROOT", "data/archives")).resolve()
     )

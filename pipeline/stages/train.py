@@ -23,7 +23,7 @@ from pipeline.delivery import Delivery
 from pipeline.errors import GaitError, os_sentence
 from pipeline.experiment import Experiment, described, device_name, flat, prepare, threads
 from pipeline.files import check_writable, whole_folder
-from pipeline.identity import identity
+from pipeline.identity import CODE_TAG, cpu, identity, training_code_checksum
 from pipeline.interruption import Interrupted, interruptible
 from pipeline.keeper import Keeper
 from pipeline.model_runs import abandon
@@ -101,6 +101,8 @@ def _new(key: ModelKey, config: dict[str, Any], experiment: Experiment) -> Train
         "gait.architecture": key.architecture,
         "gait.model": key.model,
         "threads": str(torch.get_num_threads()),
+        "cpu": cpu(),
+        CODE_TAG: training_code_checksum(),
         **provenance_tags(source(), config["data"]["sha256"], device_name(network.device)),
     }
     return Training(
