@@ -15,12 +15,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+import gaitprop
+import pipeline
 from pipeline import data
 from pipeline.errors import GaitError
 from pipeline.project import ModelKey, data_file
 
-# What `python -m pipeline train` needs of a working tree.
-_CODE = ("gaitprop", "pipeline")
+# So many of the last lines of a training that failed are shown.
 _SAID = 3
 
 
@@ -64,7 +65,7 @@ def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -
 
     Args:
         config: the model's config.json.
-        commit: whose code trains; None: the working tree's.
+        commit: whose code trains; None: the code that runs here.
         threads: PyTorch's, where the config leaves it the choice.
 
     Raises:
@@ -87,8 +88,9 @@ def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -
 def _code(folder: Path, commit: str | None) -> Iterator[None]:
     if commit is None:
         folder.mkdir()
-        for part in _CODE:
-            (folder / part).symlink_to(Path(part).resolve())
+        for part in (gaitprop, pipeline):
+            here = Path(str(part.__file__)).parent
+            (folder / here.name).symlink_to(here)
         yield
         return
     done = _git("worktree", "add", "--detach", str(folder), commit)
