@@ -29,6 +29,7 @@ app = typer.Typer(
 
 app.add_typer(sweep_commands.app, name="sweep")
 app.command()(record_commands.reproduce)
+app.command()(record_commands.provenance)
 
 INTERRUPTED = 130
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,6 +57,32 @@ def reproduce(
     for outcome in outcomes:
         _show(outcome)
     if any(outcome.differences for outcome in outcomes):
+        raise typer.Exit(DIFFERENT)
+
+
+def provenance(
+    file: Annotated[Path, typer.Argument(help="A table or plot of results/.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")
+    ] = False,
+) -> None:
+    """Tell how a table or plot came to be: params, code, data, commit and MLflow runs.
+
+    Hashes are read from provenance.json beside the file; the commit from git; the runs are those
+    of this MLflow store that made the very models that the file shows. Exit code 1 if the file is
+    not what was made.
+
+    Examples:
+
+        gait provenance results/digits/summary.csv
+
+        gait provenance results/digits/plots/final_accuracy.svg --json
+    """
+    from pipeline import provenance_chain
+
+    chain = provenance_chain.of_file(file)
+    print(json.dumps(chain, indent=2) if as_json else "\n".join(provenance_chain.as_lines(chain)))
+    if not chain["as_made"]:
         raise typer.Exit(DIFFERENT)
 
 

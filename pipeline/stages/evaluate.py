@@ -12,7 +12,7 @@ import numpy
 import pandas
 
 from gaitprop.training import evaluate
-from pipeline import checkpoint, data, delivery, history, summary, tracking
+from pipeline import checkpoint, data, delivery, history, provenance, summary, tracking
 from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
 from pipeline.errors import GaitError
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SEEDS = "seeds.csv"
+# What decides the tables, beside the library.
+CODE = ("checkpoint.py", "data.py", "history.py", "labels.py", "stages/evaluate.py", "summary.py")
 TEST_FIGURES = ("test_accuracy", "test_loss")
 
 
 def run(params: Params) -> list[Path]:
-    """Writes results/<profile>/{summary.json, summary.csv, summary.md, seeds.csv, curves.csv}.
+    """Writes results/<profile>/{summary.json, summary.csv, summary.md, seeds.csv, curves.csv,
+    provenance.json}.
 
     Raises:
         GaitError: a model or its data is missing.
@@ -53,14 +56,17 @@ def run(params: Params) -> list[Path]:
         SEEDS: _csv(seeds),
         "curves.csv": _csv(curves),
     }
-    for name, text in tables.items():
-        write_whole(folder / name, text.encode())
+    contents = {name: text.encode() for name, text in tables.items()}
+    made = provenance.describe("gait evaluate", params, keys, CODE, contents)
+    contents[provenance.FILE] = provenance.as_bytes(made)
+    for name, content in contents.items():
+        write_whole(folder / name, content)
     try:
         _track(params, seeds)
     except GaitError as error:
         # The tables are complete; to lose them for a server that is away would help nobody.
         print(f"{error}; `gait repro` adds the test figures later", file=sys.stderr)
-    return [folder / name for name in tables]
+    return [folder / name for name in contents]
 
 
 def complete_runs(params: Params) -> None:
