@@ -81,7 +81,8 @@ def of_table(folder: Path, everything: bool) -> list[Outcome]:
     path = folder / SEEDS
     if not path.is_file():
         raise GaitError(f"{path} is missing: name a folder such as results/digits")
-    table = pandas.read_csv(path)
+    # The other parser of pandas rounds otherwise in the last bit.
+    table = pandas.read_csv(path, float_precision="round_trip")
     params = _params(folder.name)
     models = [
         (str(result), rows.reset_index(drop=True))

@@ -53,6 +53,11 @@ class Process:
         # The helper reaps it only once it is waited for: until then the number is its own.
         os.kill(self.pid, number)
 
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        status = Path(f"/proc/{self.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] != "Z"
+
     @property
     def output(self) -> str:
         """Standard output and error so far."""
@@ -65,18 +70,27 @@ class Preloaded:
     def __init__(self, helper: subprocess.Popen[str]) -> None:
         self._helper = helper
 
-    def start(self, folder: Path, *arguments: str, **environment: str) -> Process:
-        """A process that runs `gait` in the folder."""
-        log = folder / "gait.log"
+    def start(
+        self, folder: Path, *arguments: str, log: Path | None = None, **environment: str
+    ) -> Process:
+        """A process that runs `gait` in the folder, and what it says in a file."""
+        log = log or folder / "gait.log"
         task = {"arguments": arguments, "folder": str(folder), "log": str(log), "env": environment}
         assert self._helper.stdin is not None and self._helper.stdout is not None
         self._helper.stdin.write(json.dumps(task) + "\n")
         self._helper.stdin.flush()
         return Process(self._helper, json.loads(self._helper.stdout.readline()), log)
 
-    def run(self, folder: Path, *arguments: str, code: int = 0, **environment: str) -> str:
+    def run(
+        self,
+        folder: Path,
+        *arguments: str,
+        code: int = 0,
+        log: Path | None = None,
+        **environment: str,
+    ) -> str:
         """Its output once it has ended, with the code that is expected."""
-        process = self.start(folder, *arguments, **environment)
+        process = self.start(folder, *arguments, log=log, **environment)
         ended = process.wait()
         assert ended == code, f"{arguments} ended with {ended}:\n{process.output}"
         return process.output
