@@ -10,13 +10,16 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-cluster mutants lint lock image bench bench-sweep
+.PHONY: help setup repro test test-cluster test-kills test-reliability mutants lint lock image bench \
+	bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
 	@echo "make repro   train, evaluate and plot the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
 	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
+	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"
+	@echo "make test-reliability   make runs again; fill disks, take servers away"
 	@echo "make mutants break the mathematics one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
@@ -42,11 +45,20 @@ repro: $(READY)
 	gait repro
 
 test: $(READY)
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup --ignore=tests/cluster
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup \
+		--ignore=tests/cluster --ignore=tests/reliability
 
 # Ray nodes and an MLflow server on loopback; some of them get killed.
 test-cluster: $(READY)
 	python -m pytest tests/cluster
+
+# Half a hundred kills, seeded: GAIT_KILLS_SEED=7 make test-kills draws other moments.
+test-kills: $(READY)
+	OMP_NUM_THREADS=1 python -m pytest -s tests/reliability/test_kills.py
+
+# Runs made again, disks that are full, servers that are away.
+test-reliability: $(READY)
+	OMP_NUM_THREADS=1 python -m pytest tests/reliability --ignore=tests/reliability/test_kills.py
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 python -m tests.mutations

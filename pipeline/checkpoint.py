@@ -1,15 +1,10 @@
-"""A trained model on disk: network, history and configuration in one folder, all or nothing."""
+"""A trained model on disk: network, history and configuration in one folder."""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import torch
@@ -47,27 +42,9 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> InvertibleNe
         )
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Sorted keys, no times, no machine: equal content gives equal bytes."""
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def whole_folder(destination: Path) -> Iterator[Path]:
-    """A temporary folder that takes the destination's place once the block has succeeded.
-
-    After an exception or a kill the destination is what it was before.
-    """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=destination.parent))
-    try:
-        yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        temporary.chmod(0o755)
-        if destination.exists():
-            shutil.rmtree(destination)
-        temporary.replace(destination)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def result_checksum(folder: Path) -> str:
+    """Identifies a trained model by its files' content: runs and results find each other by it."""
+    digest = hashlib.sha256()
+    for name in (CONFIG, HISTORY, NETWORK):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()

@@ -9,7 +9,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.errors import GaitError
+from pipeline import record_commands
+from pipeline.errors import GaitError, os_sentence
+from pipeline.interruption import Interrupted
 from pipeline.sweep import commands as sweep_commands
 
 # Imports that take seconds (torch, MLflow, matplotlib) wait until a command needs them.
@@ -26,6 +28,8 @@ app = typer.Typer(
 )
 
 app.add_typer(sweep_commands.app, name="sweep")
+app.command()(record_commands.reproduce)
+app.command()(record_commands.provenance)
 
 INTERRUPTED = 130
 
@@ -73,6 +77,7 @@ def train(
     """Train one model, all its seeds side by side, and record it in MLflow.
 
     Writes models/PROFILE/DATASET/ARCHITECTURE/MODEL. Nothing is written if training diverges.
+    A training that was interrupted, by Ctrl-C, SIGTERM or a crash, goes on where it was.
 
     Examples:
 
@@ -278,17 +283,18 @@ def repro(context: typer.Context) -> None:
 
         gait repro --dry
     """
-    from dvc.cli import main as dvc
-
-    from pipeline import config
+    from pipeline import config, repro
     from pipeline.stages import evaluate as stage
 
     params = config.load()
     _prepare_environment()
-    code = dvc(["repro", *context.args])
+    dry = "--dry" in context.args
+    if not dry:
+        stage.deliver_what_can_be(params)
+    code = repro.run(context.args)
     if code:
         sys.exit(code)
-    if "--dry" not in context.args:
+    if not dry:
         stage.complete_runs(params)
 
 
@@ -299,6 +305,13 @@ def main() -> None:
     except GaitError as error:
         print(f"gait: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        # A disk that is full, a folder that cannot be read: never a matter of this program.
+        print(f"gait: {os_sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as signal:
+        print(f"gait: {signal}", file=sys.stderr)
+        sys.exit(signal.exit_code)
     except KeyboardInterrupt:
         print("gait: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)

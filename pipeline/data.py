@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 
 from pipeline.errors import GaitError
+from pipeline.files import write_whole
 
 DIGITS_SPLIT_SEED = 20
 """Fixes which fifth of scikit-learn's digits, which come without a test set, is the test set."""
@@ -116,7 +117,7 @@ def prepare(
     # One key, because safetensors writes several in an order that changes from run to run.
     content = safetensors.torch.save(tensors, {"gait": json.dumps(facts, sort_keys=True)})
     with _explained(f"write {destination}", "choose a file in a folder with room to write in"):
-        _write_atomically(destination, content)
+        write_whole(destination, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -291,20 +292,6 @@ def _checked_mirror(mirror: str) -> str:
             "https:// and names the folder that holds the archives."
         )
     return mirror.rstrip("/") + "/"
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):  # else it would hide what went wrong
-            partial.unlink()
 
 
 @contextlib.contextmanager

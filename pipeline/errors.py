@@ -1,5 +1,11 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and what others say, made readable."""
 
 
 class GaitError(Exception):
     """Something the user can put right: one clear sentence, no traceback, exit code 2."""
+
+
+def os_sentence(error: OSError) -> str:
+    """What the system says is wrong, and with which file."""
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{what}: {error.filename}" if error.filename is not None else what

@@ -19,11 +19,18 @@ REDRAW_S = 0.1
 
 
 class TrainingProgress:
-    """Epochs, steps per second and validation accuracy of one model in training."""
+    """Epochs, steps per second and validation accuracy of one model in training.
 
-    def __init__(self, title: str, epochs: int, steps_per_epoch: int) -> None:
+    Args:
+        title: the model.
+        epochs: in all.
+        steps_per_epoch: of each.
+        behind: so many of the epochs were trained by another process, before this one.
+    """
+
+    def __init__(self, title: str, epochs: int, steps_per_epoch: int, behind: int = 0) -> None:
         self._console = Console(stderr=True)
-        self._title, self._epochs = title, epochs
+        self._title, self._epochs, self._behind = title, epochs, behind
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -34,7 +41,7 @@ class TrainingProgress:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        total = epochs * steps_per_epoch
+        total = (epochs - behind) * steps_per_epoch
         self._task = self._bar.add_task(title, total=total, rate="", accuracy="")
         self._steps = 0
         self._last_accuracy = float("nan")
@@ -54,7 +61,7 @@ class TrainingProgress:
         if error is None:
             seconds = time.monotonic() - self._started
             print(
-                f"{self._title}: {self._epochs} epochs in {seconds:.1f} s,"
+                f"{self._title}: {self._epochs - self._behind} epochs in {seconds:.1f} s,"
                 f" validation accuracy {self._last_accuracy:.2%}",
                 flush=True,
             )

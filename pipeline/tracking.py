@@ -1,7 +1,7 @@
-"""MLflow behind a few functions: one parent run a model, one nested run a seed.
+"""The MLflow store behind a few functions.
 
 Runs are written through the client alone: no active run, no global state, nothing that two
-processes could mix up.
+processes could mix up. Who needs a store that is away waits and tries again himself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import platform
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +29,14 @@ if TYPE_CHECKING:
 
 # An MLflow request holds at most 1,000 metrics, and 100 parameters or tags.
 METRICS_A_REQUEST = 1000
-# Short epochs are sent together: a request costs as much for one metric as for a hundred.
-FLUSH_S = 5.0
+DATABASE = "mlflow.db"
 KEY_TAG = "gait.result"
 LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "mlflow", "dvc")
 
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or a SQLite file in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_folder() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_folder() / DATABASE}"
 
 
 def artifact_folder() -> Path:
@@ -52,6 +52,12 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     """
     # MLflow's import takes seconds, and its telemetry must be off before it.
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    # Its own waiting for a server that is away would take minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    # It would print an address for each run that ends.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -62,6 +68,8 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     try:
         # Processes that create one SQLite store at once leave a broken schema: one at a time.
         with FileLock(store_folder() / ".mlflow.lock"):
+            if local:
+                make_store(store_folder() / DATABASE)
             client = MlflowClient(uri)
             experiment = client.get_experiment_by_name(name)
             if experiment is not None:
@@ -71,93 +79,39 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     except (MlflowException, OSError) as error:
         raise GaitError(
             f"the MLflow store {without_password(uri)} cannot be used"
-            f" ({without_password(_first_line(error))}); check MLFLOW_TRACKING_URI, or unset it to"
+            f" ({sentence(error)}); check MLFLOW_TRACKING_URI, or unset it to"
             " use a SQLite file in this folder"
         ) from None
 
 
-class ModelRuns:
-    """The MLflow runs of one model in training: the parent and one child a seed.
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns what a store that cannot be written raises into one sentence.
 
-    The parent holds the means over the seeds; a child holds one seed's figures under the same
-    metric names, so that the UI compares either.
+    Raises:
+        GaitError: in place of MlflowException and OSError.
     """
+    from mlflow.exceptions import MlflowException
 
-    def __init__(
-        self,
-        experiment: str,
-        name: str,
-        seeds: Sequence[int],
-        parameters: Mapping[str, Any],
-        tags: Mapping[str, str],
-    ) -> None:
-        self._client, experiment_id = open_experiment(experiment)
-        self._seeds = tuple(seeds)
-        self._parent = self._start(experiment_id, name, {**tags, "gait.level": "model"})
-        self._children = [
-            self._start(
-                experiment_id,
-                f"{name} seed {seed}",
-                {**tags, "gait.level": "seed", "mlflow.parentRunId": self._parent},
-            )
-            for seed in seeds
-        ]
-        self._log_parameters(self._parent, {**parameters, "seeds": list(seeds)})
-        for seed, child in zip(seeds, self._children, strict=True):
-            self._log_parameters(child, {**parameters, "seed": seed})
-        self._pending: dict[str, list[Metric]] = {}
-        self._flushed = time.monotonic()
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise GaitError(
+            f"the MLflow store {without_password(tracking_uri())} cannot be used"
+            f" ({sentence(error)})"
+        ) from None
 
-    def log_epoch(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """One epoch's rows, a seed each (see ``pipeline.history``)."""
-        quantities = [key for key in rows[0] if key not in ("epoch", "seed")]
-        epoch = int(rows[0]["epoch"])
-        means = {key: sum(row[key] for row in rows) / len(rows) for key in quantities}
-        self._add(self._parent, means, epoch)
-        for child, row in zip(self._children, rows, strict=True):
-            self._add(child, {key: row[key] for key in quantities}, epoch)
-        if time.monotonic() - self._flushed >= FLUSH_S:
-            self._flush()
 
-    def warn(self, text: str) -> None:
-        """What a reader of the run should know, as a tag of the parent run."""
-        self._client.set_tag(self._parent, "gait.warning", text)
+def make_store(path: Path) -> None:
+    """MLflow's tables, made aside: a kill while they are being made would leave them broken."""
+    if path.exists():
+        return
+    from mlflow import MlflowClient
 
-    def log_folder(self, folder: Path) -> None:
-        """The folder's files as artifacts of the parent run."""
-        self._client.log_artifacts(self._parent, str(folder))
-
-    def log_figure(self, figure: Any, name: str) -> None:
-        """A matplotlib figure as an artifact of the parent run."""
-        self._client.log_figure(self._parent, figure, name)
-
-    def finish(self, status: str, tags: Mapping[str, str], seconds: float) -> None:
-        """Ends every run: ``FINISHED``, ``FAILED`` or ``KILLED``."""
-        self._add(self._parent, {"duration_s": seconds}, 0)
-        self._flush()
-        for run in [*self._children, self._parent]:
-            for key, value in tags.items():
-                self._client.set_tag(run, key, value)
-            self._client.set_terminated(run, status)
-
-    def _start(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-        run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
-        return str(run.info.run_id)
-
-    def _log_parameters(self, run: str, parameters: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        self._client.log_batch(run, params=[Param(k, str(v)) for k, v in parameters.items()])
-
-    def _add(self, run: str, values: Mapping[str, float], step: int) -> None:
-        self._pending.setdefault(run, []).extend(_metrics(values, step))
-
-    def _flush(self) -> None:
-        for run, metrics in self._pending.items():
-            for start in range(0, len(metrics), METRICS_A_REQUEST):
-                self._client.log_batch(run, metrics=metrics[start : start + METRICS_A_REQUEST])
-        self._pending.clear()
-        self._flushed = time.monotonic()
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+    partial.replace(path)
 
 
 def log_metrics(client: MlflowClient, run: str, values: Mapping[str, float], step: int) -> None:
@@ -215,5 +169,6 @@ def without_password(text: str) -> str:
     return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def sentence(error: BaseException) -> str:
+    """The first line of what an error says, without what may be a token."""
+    return without_password((str(error).splitlines() or [type(error).__name__])[0])

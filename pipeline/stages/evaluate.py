@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
 import pandas
 
 from gaitprop.training import evaluate
-from pipeline import checkpoint, data, history, summary, tracking
+from pipeline import checkpoint, data, delivery, history, provenance, summary, tracking
+from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
 from pipeline.errors import GaitError
 from pipeline.experiment import choose_device
+from pipeline.files import write_whole
 from pipeline.project import ModelKey, data_file, model_keys, results_folder
-from pipeline.stages.train import result_checksum
+from pipeline.unfinished import STATES
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SEEDS = "seeds.csv"
+# What decides the tables, beside the library.
+CODE = ("checkpoint.py", "data.py", "history.py", "labels.py", "stages/evaluate.py", "summary.py")
 TEST_FIGURES = ("test_accuracy", "test_loss")
 
 
 def run(params: Params) -> list[Path]:
-    """Writes results/<profile>/{summary.json, summary.csv, summary.md, seeds.csv, curves.csv}.
+    """Writes results/<profile>/{summary.json, summary.csv, summary.md, seeds.csv, curves.csv,
+    provenance.json}.
 
     Raises:
-        GaitError: a model or its data is missing, or the tracking store cannot be used.
+        GaitError: a model or its data is missing.
     """
     keys = model_keys(params)
     for key in keys:
@@ -45,10 +56,17 @@ def run(params: Params) -> list[Path]:
         SEEDS: _csv(seeds),
         "curves.csv": _csv(curves),
     }
-    for name, text in tables.items():
-        _write(folder / name, text)
-    _track(params, seeds)
-    return [folder / name for name in tables]
+    contents = {name: text.encode() for name, text in tables.items()}
+    made = provenance.describe("gait evaluate", params, keys, CODE, contents)
+    contents[provenance.FILE] = provenance.as_bytes(made)
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    try:
+        _track(params, seeds)
+    except GaitError as error:
+        # The tables are complete; to lose them for a server that is away would help nobody.
+        print(f"{error}; `gait repro` adds the test figures later", file=sys.stderr)
+    return [folder / name for name in contents]
 
 
 def complete_runs(params: Params) -> None:
@@ -57,12 +75,21 @@ def complete_runs(params: Params) -> None:
     Where training gives the very model that dvc.lock knows, DVC has no reason to evaluate it again,
     but the new MLflow runs want its figures all the same.
 
+    Trainings that MLflow could not be told of come first.
+
     Raises:
         GaitError: the tracking store cannot be used.
     """
+    delivery.deliver_kept(STATES / params.profile)
     path = results_folder(params.profile) / SEEDS
     if path.is_file():
         _track(params, pandas.read_csv(path))
+
+
+def deliver_what_can_be(params: Params) -> None:
+    """Tells MLflow of earlier trainings while their models are still there, if it listens."""
+    with contextlib.suppress(GaitError):
+        delivery.deliver_kept(STATES / params.profile)
 
 
 def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
@@ -115,16 +142,16 @@ def _csv(table: pandas.DataFrame) -> str:
     return str(table.to_csv(index=False, lineterminator="\n"))
 
 
-def _write(path: Path, text: str) -> None:
-    """All of the text or none of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def _track(params: Params, seeds: pandas.DataFrame) -> None:
     """Adds the test figures to the runs that made these models, where this store has them."""
     client, experiment_id = tracking.open_experiment(params.profile)
+    with tracking.explained():
+        _add_test_figures(client, experiment_id, seeds, params.training.epochs)
+
+
+def _add_test_figures(
+    client: MlflowClient, experiment_id: str, seeds: pandas.DataFrame, step: int
+) -> None:
     for result, of_model in seeds.groupby("result"):
         rows = of_model.set_index("seed")[list(TEST_FIGURES)]
         for run in tracking.find_runs(client, experiment_id, str(result)):
@@ -133,4 +160,4 @@ def _track(params: Params, seeds: pandas.DataFrame) -> None:
             seed = run.data.params.get("seed")
             values = rows.mean() if seed is None else rows.loc[int(seed)]
             figures = {name: float(value) for name, value in values.items()}
-            tracking.log_metrics(client, run.info.run_id, figures, params.training.epochs)
+            tracking.log_metrics(client, run.info.run_id, figures, step)

@@ -8,13 +8,16 @@ from pathlib import Path
 import pandas
 from matplotlib.figure import Figure
 
-from pipeline import checkpoint, figures, history
+from pipeline import checkpoint, figures, history, provenance
 from pipeline.config import Params
 from pipeline.data import IMAGE_SETS
 from pipeline.errors import GaitError
+from pipeline.files import whole_folder
 from pipeline.project import ModelKey, model_keys, results_folder
 
 PLOTS = "plots"
+# What decides the figures.
+CODE = ("data.py", "figures", "history.py", "labels.py", "stages/plot.py")
 
 
 def run(params: Params) -> list[Path]:
@@ -29,10 +32,13 @@ def run(params: Params) -> list[Path]:
     seeds = _seeds(params, keys)
     drawn = draw(params, histories, seeds)
     folder = results_folder(params.profile) / PLOTS
-    with checkpoint.whole_folder(folder) as temporary:
+    with whole_folder(folder) as temporary:
         for name, figure in drawn.items():
             figure.savefig(temporary / name)
-    return [folder / name for name in drawn]
+        contents = {name: (temporary / name).read_bytes() for name in drawn}
+        made = provenance.describe("gait plot", params, keys, CODE, contents)
+        (temporary / provenance.FILE).write_bytes(provenance.as_bytes(made))
+    return [folder / name for name in (*drawn, provenance.FILE)]
 
 
 def draw(

@@ -1,116 +1,138 @@
-"""Train stage: one model, all its seeds side by side, tracked from the first epoch to the last."""
+"""Train stage: one model, all its seeds side by side, tracked from the first epoch to the last.
+
+What ends this process early, a signal, a crash or a full disk, costs the epochs since the last
+state; the same command goes on from there and ends with the same bits, in the same MLflow runs.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+import uuid
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gaitprop import DivergenceError, SingularLayerError
-from gaitprop.diagnostics import close_to_singular
-from gaitprop.training import EpochRecord, make_optimizer, steps_per_epoch, train
-from pipeline import checkpoint, data, history
+from pipeline import data, delivery, unfinished
+from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
-from pipeline.errors import GaitError
+from pipeline.delivery import Delivery
+from pipeline.errors import GaitError, os_sentence
 from pipeline.experiment import Experiment, described, device_name, flat, prepare, threads
-from pipeline.progress import TrainingProgress
+from pipeline.files import check_writable, whole_folder
+from pipeline.identity import CODE_TAG, cpu, identity, training_code_checksum
+from pipeline.interruption import Interrupted, interruptible
+from pipeline.keeper import Keeper
+from pipeline.model_runs import abandon
 from pipeline.project import ModelKey, data_file, source
-from pipeline.tracking import KEY_TAG, ModelRuns, provenance_tags
+from pipeline.tracking import KEY_TAG, open_experiment, provenance_tags
+from pipeline.training_loop import Point, epochs, write_model
+from pipeline.training_record import FAILED, FINISHED, Training, ended
 
 
 def run(params: Params, key: ModelKey) -> Path:
     """Trains the model and writes its folder: network, history, config.
 
     Raises:
-        GaitError: the data is missing or too small for a batch, the tracking store cannot be
-            used, or training diverged; the model's folder is then as it was before.
+        GaitError: the data is missing or too small for a batch, another process trains the
+            model, the tracking store cannot be used at the start, or training diverged; the
+            model's folder is then as it was before.
+        Interrupted: a signal asked for it; the state is kept.
     """
     images = data.load(data_file(params.profile, key.dataset))
     with threads(params.training.threads):
         experiment = prepare(params, key, images)
-        return _train_tracked(key, described(params, key, images), experiment)
+        check_writable(key.folder.parent)
+        with unfinished.held(key) as place, interruptible():
+            _train(key, described(params, key, images), experiment, place)
+    return key.folder
 
 
-def result_checksum(folder: Path) -> str:
-    """Identifies a trained model by its files' content: runs and results find each other by it."""
-    digest = hashlib.sha256()
-    for name in (checkpoint.CONFIG, checkpoint.HISTORY, checkpoint.NETWORK):
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()
+def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place: Path) -> None:
+    device = experiment.network.device
+    own = identity(config, device)
+    client, store = open_experiment(key.profile)
+    delivery.deliver_kept(unfinished.STATES / key.profile)
+    begun = unfinished.begin(place, key, own, _new(key, config, experiment), device)
+    if begun.given_up is not None:
+        with contextlib.suppress(Exception):
+            abandon(client, store, begun.given_up)
+    if begun.state is not None:
+        print(f"{key}: goes on after epoch {_progress(experiment, begun.state)}", file=sys.stderr)
+    sending = Delivery(client, store, begun.training)
+    keeper = Keeper(begun.training, own, place, sending)
+    point: Point | None = None
+    try:
+        for point in epochs(experiment, begun.training, begun.state):
+            keeper.see(point)
+        assert point is not None
+        with whole_folder(key.folder) as folder:
+            write_model(folder, config, point.training, experiment.network)
+        outcome = {KEY_TAG: result_checksum(key.folder)}
+        _deliver(key, place, sending, ended(point.training, FINISHED, outcome))
+        unfinished.clear(place)
+    except (DivergenceError, SingularLayerError) as error:
+        training = point.training if point is not None else begun.training
+        failed = ended(training, FAILED, {"gait.failure": str(error)})
+        _deliver(key, place, sending, failed)
+        unfinished.clear(place)
+        raise GaitError(f"{key}: {error}") from error
+    except Interrupted as signal:
+        how = keeper.put_away(point, {})
+        done = _progress(experiment, point.state) if point is not None else "0"
+        raise Interrupted(
+            signal.number, f"{key}: stopped by {signal.name} after epoch {done}; {how}"
+        ) from None
+    except Exception as error:
+        how = keeper.put_away(point, {"gait.failure": f"{type(error).__name__}: {error}"})
+        if isinstance(error, OSError):
+            raise GaitError(f"{key}: {os_sentence(error)}; {how}") from error
+        raise
 
 
-def _train_tracked(key: ModelKey, config: dict[str, Any], experiment: Experiment) -> Path:
+def _new(key: ModelKey, config: dict[str, Any], experiment: Experiment) -> Training:
     network = experiment.network
     tags = {
+        "gait.profile": key.profile,
         "gait.dataset": key.dataset,
         "gait.architecture": key.architecture,
         "gait.model": key.model,
         "threads": str(torch.get_num_threads()),
+        "cpu": cpu(),
+        CODE_TAG: training_code_checksum(),
         **provenance_tags(source(), config["data"]["sha256"], device_name(network.device)),
     }
-    started = time.monotonic()
-    runs = ModelRuns(key.profile, str(key), network.seeds, flat(config), tags)
-    status, outcome = "KILLED", {}
-    try:
-        with checkpoint.whole_folder(key.folder) as folder:
-            _train(key, experiment, runs, folder)
-            checkpoint.write_json(folder / checkpoint.CONFIG, config)
-            outcome = {KEY_TAG: result_checksum(folder)}
-            runs.log_folder(folder)
-            # matplotlib is slow to import, and only needed once training is done.
-            from pipeline import figures
-
-            curves = figures.model_curves(history.read(folder / checkpoint.HISTORY), str(key))
-            runs.log_figure(curves, "curves.svg")
-        status = "FINISHED"
-    except (DivergenceError, SingularLayerError) as error:
-        status, outcome = "FAILED", {"gait.failure": str(error)}
-        raise GaitError(f"{key}: {error}") from error
-    except Exception as error:
-        status, outcome = "FAILED", {"gait.failure": f"{type(error).__name__}: {error}"}
-        raise
-    finally:
-        runs.finish(status, outcome, time.monotonic() - started)
-    return key.folder
-
-
-def _train(key: ModelKey, experiment: Experiment, runs: ModelRuns, folder: Path) -> None:
-    network, training_data, settings = experiment
-    steps = steps_per_epoch(len(training_data.images), settings.batch_size)
-    table: list[dict[str, float]] = []
-    warned = False
-    with TrainingProgress(str(key), settings.epochs, steps) as progress:
-        optimizer = make_optimizer(network, settings)
-        for record in train(network, optimizer, training_data, settings, on_step=progress.step):
-            rows = history.rows(record, network.seeds)
-            table += rows
-            runs.log_epoch(rows)
-            progress.epoch(record.epoch, record.validation.accuracy.mean().item())
-            warning = near_singular(record, network.seeds)
-            if warning and not warned:
-                warned = True
-                runs.warn(warning)
-                print(f"{key}: {warning}", file=sys.stderr)
-    history.write(folder / checkpoint.HISTORY, table)
-    checkpoint.save_network(folder / checkpoint.NETWORK, network)
-
-
-def near_singular(record: EpochRecord, seeds: Sequence[int]) -> str | None:
-    """A sentence on the worst of the layers that are close to singular, if any is."""
-    if record.diagnostics is None:
-        return None
-    numbers = record.diagnostics.condition_number
-    if not close_to_singular(numbers).any():
-        return None
-    worst = numbers.argmax().item()
-    seed, layer = divmod(int(worst), numbers.shape[1])
-    return (
-        f"warning: layer {layer + 1} of seed {seeds[seed]} is close to singular after epoch"
-        f" {record.epoch} (condition number {numbers[seed, layer].item():.1e}): what is solved"
-        f" with it in {str(numbers.dtype).removeprefix('torch.')} keeps fewer than two digits"
+    return Training(
+        id=uuid.uuid4().hex,
+        experiment=key.profile,
+        name=str(key),
+        folder=str(key.folder),
+        seeds=list(network.seeds),
+        parameters=flat(config),
+        tags=tags,
+        started_ms=int(time.time() * 1000),
     )
+
+
+def _deliver(key: ModelKey, place: Path, sending: Delivery, training: Training) -> None:
+    if sending.close(training, delivery.patience_s()):
+        return
+    try:
+        kept = delivery.keep(place, training)
+    except OSError as error:
+        raise GaitError(
+            f"{key}: MLflow lacks the end of this training ({sending.problem}), and it cannot be"
+            f" kept for later ({os_sentence(error)}): run the same command when there is room"
+        ) from None
+    print(
+        f"{key}: MLflow lacks the end of this training ({sending.problem}); it is kept in {kept},"
+        " and the next `gait train` or `gait repro` delivers it",
+        file=sys.stderr,
+    )
+
+
+def _progress(experiment: Experiment, state: dict[str, Any]) -> str:
+    return f"{state['epoch']} of {experiment.settings.epochs}"

@@ -20,9 +20,9 @@ from pipeline.config import Params
 from pipeline.data import ImageData
 from pipeline.errors import GaitError
 from pipeline.experiment import described, flat
+from pipeline.files import write_whole
 from pipeline.sweep import space
 from pipeline.sweep.space import Configuration
-from pipeline.training_state import write_whole
 
 NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
 # Of a definition's differences so many are named.

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import GaitError
+from pipeline.files import write_whole
 from pipeline.sweep.space import Configuration
-from pipeline.training_state import write_whole
 
 FINISHED, STOPPED, FAILED = "FINISHED", "STOPPED", "FAILED"
 # Of trials that have not ended: under way, or until the sweep is resumed.

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pandas
 
-from pipeline import figures
-from pipeline.checkpoint import whole_folder
+from pipeline import figures, provenance
 from pipeline.config import Params
 from pipeline.data import IMAGE_SETS
+from pipeline.files import whole_folder
 from pipeline.sweep import summary, winners
 from pipeline.sweep.ranking import in_file_order
 
+# What decides them, beside the trials and the library.
+CODE = ("data.py", "experiment.py", "figures", "history.py", "labels.py", "sweep")
 HEAT_MAP, BEST_SO_FAR = "heatmap.svg", "best_so_far.svg"
 
 
@@ -67,4 +69,7 @@ def write(
             (temporary / name).write_text(text, encoding="utf-8")
         for name, figure in drawn.items():
             figure.savefig(temporary / name)
-    return [folder / name for name in (*texts, *drawn)]
+        contents = {name: (temporary / name).read_bytes() for name in (*texts, *drawn)}
+        made = provenance.describe("gait sweep", params, [], CODE, contents, sweep=True)
+        (temporary / provenance.FILE).write_bytes(provenance.as_bytes(made))
+    return [folder / name for name in (*texts, *drawn, provenance.FILE)]

@@ -6,13 +6,11 @@ credentials, and a store that is away for a while costs time, not figures.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import Params
 from pipeline.data import ImageData
@@ -20,7 +18,13 @@ from pipeline.experiment import flat
 from pipeline.sweep.collect import Running
 from pipeline.sweep.records import FAILED, KILLED, RUNNING, Record
 from pipeline.sweep.trial_runs import LEVEL_TAG, SWEEP_TAG, TrialRuns
-from pipeline.tracking import log_metrics, open_experiment, tracking_uri, without_password
+from pipeline.tracking import (
+    log_metrics,
+    open_experiment,
+    sentence,
+    tracking_uri,
+    without_password,
+)
 
 SEND_S = 3.0
 # After a failure the pause doubles, up to this.
@@ -54,11 +58,6 @@ class SweepRuns:
         tags: Mapping[str, str],
         tell: Callable[[str], None],
     ) -> None:
-        # The waiting is done here: MLflow's own would hold up the end of a sweep for minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        # It would print an address for each run that ends.
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         self._client, experiment = open_experiment(f"{params.profile}-sweeps")
         self.parent = self._find_or_start(params, experiment, sweep_id, tags)
         self._trials = TrialRuns(
@@ -117,7 +116,7 @@ class SweepRuns:
                 log_metrics(self._client, self.parent, figures, step=0)
             self._client.set_terminated(self.parent, status)
         except (MlflowException, OSError) as error:
-            self.problem = _sentence(error)
+            self.problem = sentence(error)
             return False
         return True
 
@@ -174,7 +173,7 @@ class SweepRuns:
                     del self._waiting[trial]
 
     def _fails(self, error: Exception) -> None:
-        before, self.problem = self.problem, _sentence(error)
+        before, self.problem = self.problem, sentence(error)
         if before is None:
             self._tell(
                 f"MLflow at {without_password(tracking_uri())} cannot be written"
@@ -185,8 +184,3 @@ class SweepRuns:
         if self.problem is not None:
             self.problem = None
             self._tell("MLflow can be written again")
-
-
-def _sentence(error: Exception) -> str:
-    first: Any = (str(error).splitlines() or [type(error).__name__])[0]
-    return without_password(first)

@@ -1,0 +1,72 @@
+"""What decides a trained model's bits: parameters, data, code, and what computes."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gaitprop
+from pipeline.experiment import device_name, flat
+
+# Under this name runs keep ``training_code_checksum``.
+CODE_TAG = "gait.code"
+_PIPELINE = Path(__file__).parent
+_TRAINING = (
+    "checkpoint.py",
+    "data.py",
+    "experiment.py",
+    "history.py",
+    "stages/train.py",
+    "training_loop.py",
+    "training_state.py",
+)
+
+
+def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
+    """Equal identities give equal bits; where two differ, the keys say in what.
+
+    Args:
+        config: from ``pipeline.experiment.described``.
+        device: where it is trained, with as many threads as PyTorch has now.
+    """
+    settings = {name: value for name, value in flat(config).items() if name != "data.sha256"}
+    text = "\n".join(f"{name}={value!r}" for name, value in sorted(settings.items()))
+    return {
+        "params": hashlib.sha256(text.encode()).hexdigest(),
+        "data": config["data"]["sha256"],
+        "code": training_code_checksum(),
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "cpu": cpu(),
+        "device": device_name(device),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def cpu() -> str:
+    """The kind of processor, and the vector instructions that PyTorch uses on it."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def training_code_checksum() -> str:
+    """Of the library, and of those parts of the pipeline that decide what training gives."""
+    library = Path(gaitprop.__file__).parent
+    return code_checksum(
+        [*library.rglob("*.py"), *(_PIPELINE / name for name in _TRAINING)],
+    )
+
+
+def code_checksum(files: Iterable[Path]) -> str:
+    """Of the files' names and contents, wherever the project lies."""
+    digest = hashlib.sha256()
+    root = _PIPELINE.parent
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

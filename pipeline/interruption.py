@@ -1,0 +1,56 @@
+"""SIGTERM and SIGINT as an exception, so that work can be put away before the process ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(BaseException):
+    """Not an ``Exception``: nothing on the way may take it for a failure of its own.
+
+    Args:
+        number: the signal.
+        message: what the user should know.
+    """
+
+    def __init__(self, number: int, message: str | None = None) -> None:
+        self.number = number
+        self.name = signal.Signals(number).name
+        super().__init__(message or f"stopped by {self.name}")
+
+    @property
+    def exit_code(self) -> int:
+        """What shells say of a program that a signal ended: 143 or 130."""
+        return 128 + self.number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within the block the first signal raises ``Interrupted``; later ones do not disturb it.
+
+    Signals that whoever started this process had it ignore are left so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.getsignal(each) for each in STOPPING}
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in STOPPING:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    for each, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -1,0 +1,188 @@
+"""`gait reproduce`: a recorded training, or a published table, made again and compared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from pipeline import checkpoint, config, data, differences, tracking
+from pipeline.checkpoint import result_checksum
+from pipeline.config import Params
+from pipeline.differences import Difference
+from pipeline.errors import GaitError
+from pipeline.experiment import choose_device, described, device_name
+from pipeline.identity import CODE_TAG, cpu, training_code_checksum
+from pipeline.model_runs import LEVEL_TAG
+from pipeline.profiles import PROFILES
+from pipeline.project import ModelKey, data_file, source
+from pipeline.remake import key_of, remade
+from pipeline.stages.evaluate import SEEDS, evaluate_model
+
+# What else may be said of a result; these tell where and with what it was made.
+_FACTS = ("platform", "device", "threads", "cpu", "host")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of making one result again.
+
+    Attributes:
+        name: the model.
+        differences: empty if every bit is the same.
+        facts: recorded and present, of versions and machines that differ.
+        recorded: whether any facts are recorded.
+    """
+
+    name: str
+    differences: list[Difference]
+    facts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    recorded: bool = True
+
+
+def of_run(run_id: str) -> Outcome:
+    """Trains again what an MLflow run recorded.
+
+    Raises:
+        GaitError: there is no such run, it is not of a trained model, or what it was made from is
+            not at hand.
+    """
+    run = _find(run_id)
+    tags = run.data.tags
+    with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
+        recorded = _artifacts(run.info.run_id, Path(name))
+        document = json.loads((recorded / checkpoint.CONFIG).read_text(encoding="utf-8"))
+        with remade(document, _commit(tags), tags.get("threads")) as project:
+            again = project / key_of(document).folder
+            same = result_checksum(again) == result_checksum(recorded)
+            found = [] if same else differences.of_models(recorded, again)
+    return Outcome(
+        str(key_of(document)), found, differences.of_facts(_facts(tags), _here(document))
+    )
+
+
+def of_table(folder: Path, everything: bool) -> list[Outcome]:
+    """Trains models of a published table again, with the working tree's code and parameters.
+
+    Args:
+        folder: results/<profile>.
+        everything: all of its models, or one drawn at random.
+
+    Raises:
+        GaitError: it is no such folder, or its models cannot be trained.
+    """
+    path = folder / SEEDS
+    if not path.is_file():
+        raise GaitError(f"{path} is missing: name a folder such as results/digits")
+    # The other parser of pandas rounds otherwise in the last bit.
+    table = pandas.read_csv(path, float_precision="round_trip")
+    params = _params(folder.name)
+    models = [
+        (str(result), rows.reset_index(drop=True))
+        for result, rows in table.groupby("result", sort=False)
+    ]
+    chosen = models if everything else [random.choice(models)]
+    return [_of_rows(params, result, rows) for result, rows in chosen]
+
+
+def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
+    first = rows.iloc[0]
+    key = ModelKey(params.profile, first.dataset, first.architecture, first.model)
+    images = data.load(data_file(key.profile, key.dataset))
+    tags = _tags_of(params.profile, result)
+    with remade(described(params, key, images), None, None) as project:
+        if result_checksum(project / key.folder) == result:
+            return Outcome(str(key), [])
+        with contextlib.chdir(project):
+            again = evaluate_model(params, key)
+    found = differences.of_tables(rows, again, ["seed"])
+    if not found:
+        # The table is the same; what it was made from is not.
+        found = [Difference("the model's files", "", float("nan"), float("nan"))]
+    facts = differences.of_facts(_facts(tags), _here(described(params, key, images)))
+    return Outcome(str(key), found, facts, recorded=bool(tags))
+
+
+def _find(run_id: str) -> Any:
+    client, _ = tracking.open_experiment("Default")
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        raise GaitError(
+            f"there is no MLflow run {run_id!r} ({tracking.sentence(error)}); `gait ui` shows those"
+            " that there are"
+        ) from None
+    level = run.data.tags.get(LEVEL_TAG)
+    if level == "seed":
+        return _find(run.data.tags["mlflow.parentRunId"])
+    if level != "model":
+        raise GaitError(
+            f"the run {run_id} is of a {level or 'stranger'}; allowed: runs of models, which `gait"
+            " train` records"
+        )
+    if run.info.status != "FINISHED":
+        raise GaitError(f"the run {run_id} is {run.info.status}; allowed: runs that are FINISHED")
+    return run
+
+
+def _artifacts(run_id: str, folder: Path) -> Path:
+    client, _ = tracking.open_experiment("Default")
+    for name in (checkpoint.CONFIG, checkpoint.HISTORY, checkpoint.NETWORK):
+        with tracking.explained():
+            client.download_artifacts(run_id, name, str(folder))
+        if not (folder / name).is_file():
+            raise GaitError(f"the run {run_id} has no {name}: nothing can be compared with it")
+    return folder
+
+
+def _commit(tags: Mapping[str, str]) -> str | None:
+    """Whose code is to train: None for the working tree's, where it is the recorded code."""
+    if tags.get(CODE_TAG) == training_code_checksum():
+        return None
+    commit, clean = tags.get("git.commit", "none"), tags.get("git.clean") == "true"
+    if clean and commit == source().commit and source().clean:
+        return None
+    if not clean or commit == "none":
+        raise GaitError(
+            f"the run was trained by code that is not this tree's and that git does not know"
+            f" (commit {commit}, {'clean' if clean else 'with changes'}): it cannot be remade"
+        )
+    return commit
+
+
+def _params(profile: str) -> Params:
+    """params.yaml if it is of that profile, else the profile's own file."""
+    if config.PARAMS_FILE.is_file():
+        params = config.load()
+        if params.profile == profile:
+            return params
+    return config.load(PROFILES / f"{profile}.yaml")
+
+
+def _tags_of(profile: str, result: str) -> dict[str, str]:
+    """Of the MLflow run that made a result, if this store knows one."""
+    client, experiment_id = tracking.open_experiment(profile)
+    with tracking.explained():
+        runs = tracking.find_runs(client, experiment_id, result)
+    return dict(runs[0].data.tags) if runs else {}
+
+
+def _facts(tags: Mapping[str, str]) -> dict[str, str]:
+    return {n: v for n, v in tags.items() if n in _FACTS or n.startswith("version.")}
+
+
+def _here(document: Mapping[str, Any]) -> dict[str, str]:
+    training = document["training"]
+    device = device_name(choose_device(training["device"]))
+    facts = _facts(tracking.provenance_tags(source(), "", device))
+    threads = training["threads"]
+    return {**facts, "cpu": cpu(), **({"threads": str(threads)} if threads else {})}

@@ -1,0 +1,46 @@
+"""What is slow to make and the same for many tests of a process: a helper, an empty store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import tracking
+from tests.pipeline.preloaded import Preloaded, preloaded
+from tests.pipeline.project_copy import small_params
+
+
+@pytest.fixture(scope="session")
+def helper() -> Iterator[Preloaded]:
+    with preloaded() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def ready(tmp_path_factory: pytest.TempPathFactory, helper: Preloaded) -> Path:
+    """A folder with params, data and an empty MLflow store."""
+    folder = tmp_path_factory.mktemp("ready")
+    (folder / "params.yaml").write_text(small_params())
+    helper.run(folder, "download")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.make_store(folder / tracking.DATABASE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_project(ready: Path) -> Callable[..., Path]:
+    """Makes a folder to train in, with as many epochs as asked for."""
+
+    def make(folder: Path, epochs: int = 2, store: bool = True) -> Path:
+        ignored = None if store else shutil.ignore_patterns("mlflow.db")
+        shutil.copytree(ready, folder, ignore=ignored)
+        params = small_params().replace("epochs: 2", f"epochs: {epochs}")
+        (folder / "params.yaml").write_text(params)
+        return folder
+
+    return make

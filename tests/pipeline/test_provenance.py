@@ -1,0 +1,96 @@
+"""Each file of results/ says what it was made from, and leads to its commit and MLflow runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.preloaded import Preloaded
+from tests.pipeline.project_copy import commit, run
+from tests.pipeline.trained import runs
+
+pytestmark = pytest.mark.xdist_group("preloaded")
+RESULTS = Path("results", "digits")
+IGNORED = "/data\n/models\n/states\n/mlflow.db\n/mlartifacts\n.*\n*.log\n"
+
+
+@pytest.fixture(scope="module")
+def project(
+    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
+) -> Path:
+    """Two models, tables and plots, committed."""
+    folder = new_project(tmp_path_factory.mktemp("provenance") / "project")
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("rules: [bp, gait]", "rules: [gait]"))
+    for model in ("reference", "gait"):
+        helper.run(folder, "train", "digits", "square", model)
+    helper.run(folder, "evaluate")
+    helper.run(folder, "plot")
+    (folder / ".gitignore").write_text(IGNORED)
+    run(folder, "git", "init", "--quiet")
+    commit(folder)
+    return folder
+
+
+def test_every_file_is_named_with_its_hash(project: Path) -> None:
+    for folder in (project / RESULTS, project / RESULTS / "plots"):
+        made = json.loads((folder / "provenance.json").read_text())
+        names = {each.name for each in folder.iterdir() if each.is_file()} - {"provenance.json"}
+        assert set(made["files"]) == names
+        for name, checksum in made["files"].items():
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == checksum
+        assert set(made["models"]) == {"digits/square/reference", "digits/square/gait"}
+
+
+def test_the_same_results_have_the_same_provenance(project: Path, helper: Preloaded) -> None:
+    files = [project / RESULTS / "provenance.json", project / RESULTS / "plots/provenance.json"]
+    before = [each.read_bytes() for each in files]
+    # One more training, so another run and other times; the same model all the same.
+    helper.run(project, "train", "digits", "square", "gait")
+    helper.run(project, "evaluate")
+    helper.run(project, "plot")
+    assert [each.read_bytes() for each in files] == before
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "plots/final_accuracy.svg"])
+def test_the_chain(project: Path, helper: Preloaded, name: str) -> None:
+    chain = json.loads(helper.run(project, "provenance", str(RESULTS / name), "--json"))
+    assert chain["as_made"]
+    assert chain["commit"] == run(project, "git", "rev-parse", "HEAD").strip()
+    known = {each.info.run_id: each for each in runs(project)}
+    for model, found in chain["runs"].items():
+        mine = known[found["run_id"]].data
+        assert mine.tags["gait.result"] == chain["made"]["models"][model]["result"]
+        assert f"digits/square/{mine.tags['gait.model']}" == model
+        assert found["tags"]["version.torch"] == mine.tags["version.torch"]
+    text = helper.run(project, "provenance", str(RESULTS / name))
+    assert f"{RESULTS / name}: as it was made" in text
+    assert all(found["run_id"] in text for found in chain["runs"].values())
+
+
+def test_a_file_that_was_changed(project: Path, helper: Preloaded) -> None:
+    path = project / RESULTS / "summary.md"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace("9", "8"))
+        output = helper.run(project, "provenance", str(RESULTS / "summary.md"), code=1)
+    finally:
+        path.write_text(text)
+    assert "CHANGED since it was made" in output
+    assert "git does not know this file as it stands" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("results/digits/nothing.csv", "there is no file results/digits/nothing.csv"),
+        ("results/digits", "there is no file results/digits"),
+        ("params.yaml", "provenance.json does not tell how params.yaml was made"),
+    ],
+)
+def test_no_provenance(project: Path, helper: Preloaded, name: str, message: str) -> None:
+    assert message in helper.run(project, "provenance", name, code=2)

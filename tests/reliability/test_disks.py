@@ -1,0 +1,155 @@
+"""Disks that are full or read-only, files that are damaged: real file systems, mounted for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.preloaded import Preloaded
+from tests.pipeline.trained import MODEL, STATE, check_nothing_left, check_one_history, files
+
+EPOCHS = 20
+TRAIN = ("train", "digits", "square", "gait")
+
+
+def mount(*arguments: str) -> bool:
+    done = subprocess.run(["mount", *arguments], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not mount("-t", "tmpfs", "-o", "size=8m", "gait-test", str(folder)):
+        pytest.skip("this machine lets nobody mount a small file system here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def reference(
+    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
+) -> dict[str, bytes]:
+    folder = new_project(tmp_path_factory.mktemp("whole") / "project", EPOCHS)
+    helper.run(folder, *TRAIN)
+    return files(folder)
+
+
+def fill(disk: Path, leave: int = 0) -> Path:
+    """Takes all room but so many bytes."""
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+                file.flush()
+        except OSError:
+            pass
+    os.truncate(filler, max(filler.stat().st_size - leave, 0))
+    return filler
+
+
+def one_sentence(output: str) -> str:
+    said = [line for line in output.splitlines() if line.startswith("gait: ")]
+    assert len(said) == 1 and "Traceback" not in output, output
+    return said[0]
+
+
+def test_full_at_the_start(
+    small_disk: Path, new_project: Callable[..., Path], helper: Preloaded
+) -> None:
+    folder = new_project(small_disk / "project", EPOCHS)
+    log = folder / "gait.log"
+    log.write_text(" " * 4096)
+    filler = fill(small_disk)
+    process = helper.start(folder, *TRAIN)
+    assert process.wait() == 2
+    assert not (folder / MODEL).exists()
+    filler.unlink()
+    helper.run(folder, *TRAIN)
+    check_one_history(folder, EPOCHS)
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 40_000, 150_000])
+def test_full_in_the_middle(
+    small_disk: Path,
+    new_project: Callable[..., Path],
+    helper: Preloaded,
+    reference: dict[str, bytes],
+    leave: int,
+    tmp_path: Path,
+) -> None:
+    """It ends well, or says why not; then there is room again, and the same command ends well."""
+    folder = new_project(small_disk / "project", EPOCHS)
+    process = helper.start(folder, *TRAIN, log=tmp_path / "gait.log", GAIT_STATE_INTERVAL_S="0")
+    while not (folder / STATE / "state.pt").exists():
+        assert process.running()
+        time.sleep(0.002)
+    filler = fill(small_disk, leave)
+    code = process.wait()
+    filler.unlink()
+    assert "Traceback" not in process.output
+    if code:
+        assert code == 2
+        assert "No space left on device" in one_sentence(process.output)
+    # All of it or nothing.
+    assert not (folder / MODEL).exists() or files(folder) == reference
+    if code or (folder / STATE / "undelivered").exists():
+        helper.run(folder, *TRAIN)
+    assert files(folder) == reference
+    if code:
+        check_one_history(folder, EPOCHS)
+    check_nothing_left(folder)
+
+
+def test_read_only(
+    small_disk: Path, new_project: Callable[..., Path], helper: Preloaded, tmp_path: Path
+) -> None:
+    folder = new_project(small_disk / "project", EPOCHS)
+    assert mount("-o", "remount,ro", str(small_disk))
+    for command in (TRAIN, ("download",), ("sweep",)):
+        output = helper.run(folder, *command, log=tmp_path / "gait.log", code=2)
+        assert "Read-only file system" in one_sentence(output)
+    assert mount("-o", "remount,rw", str(small_disk))
+    helper.run(folder, *TRAIN)
+    check_nothing_left(folder)
+
+
+@pytest.mark.parametrize("name", ["network.safetensors", "history.csv", "config.json"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "scrambled"])
+def test_damaged_models_are_not_evaluated(
+    trained: Path, helper: Preloaded, name: str, damage: str
+) -> None:
+    path = trained / MODEL / name
+    content = path.read_bytes()
+    damaged = {
+        "truncated": content[: len(content) // 3],
+        "empty": b"",
+        "scrambled": bytes(byte ^ 0x55 for byte in content),
+    }
+    try:
+        path.write_bytes(damaged[damage])
+        output = helper.run(trained, "evaluate", code=2)
+    finally:
+        path.write_bytes(content)
+    assert str(MODEL) in one_sentence(output)
+    assert not (trained / "results").exists()
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
+) -> Path:
+    folder = new_project(tmp_path_factory.mktemp("trained") / "project")
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("rules: [bp, gait]", "rules: [gait]"))
+    for model in ("reference", "gait"):
+        helper.run(folder, "train", "digits", "square", model)
+    return folder

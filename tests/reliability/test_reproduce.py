@@ -1,0 +1,128 @@
+"""A recorded run is trained again: with this tree's code, or with the recorded commit's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+from mlflow import MlflowClient
+
+from tests.pipeline.preloaded import Preloaded
+from tests.pipeline.project_copy import commit, copy_project, dvc, gait, run
+from tests.pipeline.trained import runs
+
+
+def parent(folder: Path) -> str:
+    found = [each for each in runs(folder) if each.data.tags["gait.level"] == "model"]
+    return str(found[0].info.run_id)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with every stage done."""
+    folder = copy_project(tmp_path_factory.mktemp("reproduce") / "project")
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("rules: [bp, gait]", "rules: [gait]"))
+    commit(folder)
+    dvc(folder, "repro")
+    commit(folder)
+    return folder
+
+
+def state(folder: Path) -> dict[str, float]:
+    """Everything that reproducing must leave alone."""
+    parts = ("models", "results", "data", "params.yaml", "dvc.lock", ".git/worktrees")
+    found = [path for part in parts for path in [folder / part, *(folder / part).rglob("*")]]
+    return {str(path): path.stat().st_mtime for path in found if path.exists()}
+
+
+def test_the_same_tree(project: Path) -> None:
+    before = state(project)
+    assert "identical, history and weights, to the last bit" in gait(
+        project, "reproduce", parent(project)
+    )
+    assert state(project) == before
+
+
+def test_the_recorded_commit(project: Path) -> None:
+    training = project / "gaitprop" / "training.py"
+    text = training.read_text()
+    try:
+        # Other weights would come of this: only the recorded commit's code gives the same.
+        training.write_text(text.replace("fused=True", "fused=True, weight_decay=0.1"))
+        before = state(project)
+        output = gait(project, "reproduce", parent(project))
+    finally:
+        training.write_text(text)
+    assert "identical, history and weights, to the last bit" in output
+    assert {k: v for k, v in state(project).items() if "worktrees" not in k} == {
+        k: v for k, v in before.items() if "worktrees" not in k
+    }
+    assert len(run(project, "git", "worktree", "list").splitlines()) == 1
+
+
+def test_weights_that_differ_are_shown_with_what_may_explain_it(project: Path) -> None:
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    run_id = parent(project)
+    artifacts = Path(client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
+    network, kept = artifacts / "network.safetensors", project / "kept.safetensors"
+    shutil.copyfile(network, kept)
+    version = client.get_run(run_id).data.tags["version.torch"]
+    try:
+        with safetensors.safe_open(network, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors["weight_2"][0, 3, 5] += 0.25
+        safetensors.torch.save_file(tensors, network, metadata)
+        client.set_tag(run_id, "version.torch", "1.0")
+        output = gait(project, "reproduce", run_id, code=1)
+    finally:
+        shutil.copyfile(kept, network)
+        client.set_tag(run_id, "version.torch", version)
+    assert "weight_2" in output and "(0, 3, 5)" in output and "0.25" in output
+    assert "weight_1" not in output
+    assert "version.torch" in output and "1.0" in output
+
+
+def test_a_published_table(project: Path) -> None:
+    output = gait(project, "reproduce", "--check", "results/digits", "--all")
+    assert output.count("identical") == 2
+    seeds = project / "results" / "digits" / "seeds.csv"
+    text = seeds.read_text()
+    rows = text.splitlines()
+    try:
+        cells = [row.split(",") for row in rows]
+        for row in cells[1:]:
+            row[4], row[-1] = "0.5", "0" * 64
+        seeds.write_text("\n".join(",".join(row) for row in cells) + "\n")
+        output = gait(project, "reproduce", "--check", "results/digits", code=1)
+    finally:
+        seeds.write_text(text)
+    assert "test_accuracy" in output and "test_loss" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either the id of a run or --check"),
+        (["x", "--check", "results/digits"], "not both"),
+        (["x", "--all"], "--all goes with --check"),
+        (["0123456789abcdef0123456789abcdef"], "there is no MLflow run"),
+        (["a/b c'd"], "there is no MLflow run"),
+        (["--check", "results/nowhere"], "results/nowhere/seeds.csv is missing"),
+    ],
+)
+def test_bad_input(
+    tmp_path: Path,
+    new_project: Callable[..., Path],
+    helper: Preloaded,
+    arguments: list[str],
+    message: str,
+) -> None:
+    folder = new_project(tmp_path / "project")
+    said = helper.run(folder, "reproduce", *arguments, code=2)
+    assert message in said
+    assert "Traceback" not in said
