@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -54,38 +55,56 @@ def main() -> None:
 
 def measure(images: int, epochs: int) -> dict[str, list[float]]:
     """Seconds of each epoch, by part."""
-    from pipeline import history
-    from pipeline.tracking import ModelRuns
+    # Here, since only this part needs more than torch and numpy.
+    from pipeline import delivery, history, training_state
+    from pipeline.keeper import Keeper
+    from pipeline.tracking import open_experiment
+    from pipeline.training_loop import Point
+    from pipeline.training_record import FINISHED, Epoch, Training, ended
 
     network = InvertibleNetwork([PUBLISHED.width] * (PUBLISHED.layers + 1))
     settings = TrainingSettings(
         rule="gait", orthogonality=0.1, epochs=epochs, batch_size=PUBLISHED.batch_size
     )
-    runs = ModelRuns("benchmark", "epoch", network.seeds, {}, {})
+    optimizer = make_optimizer(network, settings)
+    training = Training(
+        id="benchmark",
+        experiment="benchmark",
+        name="epoch",
+        folder="model",
+        seeds=network.seeds,
+        parameters={},
+        tags={},
+        started_ms=int(time.time() * 1000),
+    )
+    sending = delivery.Delivery(*open_experiment("benchmark"), training)
+    keeper = Keeper(training, {}, Path("state"), sending)
     steps = steps_per_epoch(images, PUBLISHED.batch_size)
     ends: list[float] = []
     parts: dict[str, list[float]] = {"steps": [], "evaluation": [], "records": []}
     records = train(
         network,
-        make_optimizer(network, settings),
+        optimizer,
         _data(images),
         settings,
         on_step=lambda _: ends.append(time.perf_counter()),
     )
     next(records)
-    for _ in range(epochs):
+    for epoch in range(1, epochs + 1):
         ends.clear()
         began = time.perf_counter()
         record = next(records)
         trained = time.perf_counter()
-        runs.log_epoch(history.rows(record, network.seeds))
-        runs.flush() if hasattr(runs, "flush") else runs._flush()
+        rows = history.rows(record, network.seeds)
+        whole = [*training.epochs, Epoch(epoch, int(time.time() * 1000), rows)]
+        training = replace(training, epochs=whole)
+        keeper.see(Point(training, training_state.snapshot(network, optimizer, epoch)))
+        parts["records"].append(time.perf_counter() - trained)
         # The first step is as long as the others: what comes before it is the shuffling.
         stepping = (ends[-1] - ends[0]) * steps / (steps - 1)
         parts["steps"].append(stepping)
         parts["evaluation"].append(trained - began - stepping)
-        parts["records"].append(time.perf_counter() - trained)
-    runs.finish("FINISHED", {}, 0.0)
+    sending.close(ended(training, FINISHED, {}), patience=60)
     return parts
 
 

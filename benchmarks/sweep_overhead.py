@@ -124,7 +124,7 @@ def run_table(address: str) -> None:
     """The request of the run table, for the page that it shows first and for all runs."""
     experiments = post(address, "experiments/search", {"max_results": 10})["experiments"]
     ids = [each["experiment_id"] for each in experiments]
-    only = "params.trial != ''"
+    only = "tags.`gait.level` = 'trial'"
     for what, rows, wanted in (
         ("the run table's first page", UI_PAGE, ""),
         ("all of a sweep's runs", 1000, only),
