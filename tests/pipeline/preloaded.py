@@ -18,6 +18,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 PRELOADED = (
+    "pipeline.cli",
     "mlflow",
     "mlflow.store.tracking.sqlalchemy_store",
     "pipeline.figures",
@@ -169,6 +170,9 @@ def _become(task: dict[str, Any]) -> None:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         sys.stdout.flush()
         sys.stderr.flush()
+    except KeyboardInterrupt:
+        # Before or after the command itself.
+        code = 130
     except BaseException:
         import traceback
 
