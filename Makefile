@@ -10,8 +10,8 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-cluster test-kills test-reliability mutants lint lock image bench \
-	bench-sweep
+.PHONY: help setup repro test test-cluster test-kills test-reliability fuzz mutants lint lock image \
+	bench bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
 	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"
 	@echo "make test-reliability   make runs again; fill disks, take servers away"
+	@echo "make fuzz    wrong params and wrong words by the thousand: one sentence, exit code 2"
 	@echo "make mutants break the mathematics one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
@@ -59,6 +60,10 @@ test-kills: $(READY)
 # Runs made again, disks that are full, servers that are away.
 test-reliability: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest tests/reliability --ignore=tests/reliability/test_kills.py
+
+# Each of the tests draws so many cases: 2,400 in all.
+fuzz: $(READY)
+	GAIT_FUZZ_CASES=600 OMP_NUM_THREADS=1 python -m pytest tests/pipeline/test_fuzz.py
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 python -m tests.mutations

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from gaitprop import InvertibleNetwork
+from pipeline.errors import GaitError
 
 NETWORK, HISTORY, CONFIG = "network.safetensors", "history.csv", "config.json"
 
@@ -25,7 +27,8 @@ def save_network(path: Path, network: InvertibleNetwork) -> None:
         "seeds": network.seeds,
         "widths": network.widths,
     }
-    save_file(tensors, path, metadata={"network": json.dumps(described, sort_keys=True)})
+    # Not save_file: it tells of a full disk by an error of its own.
+    path.write_bytes(save(tensors, {"network": json.dumps(described, sort_keys=True)}))
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> InvertibleNetwork:
@@ -40,6 +43,28 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> InvertibleNe
             input_width=described["widths"][0],
             seeds=described["seeds"],
         )
+
+
+def check(folder: Path) -> None:
+    """Looks whether a model's files are whole, before anything is made from them.
+
+    Raises:
+        GaitError: one of them is missing or damaged.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        rows = (config["training"]["epochs"] + 1) * len(config["training"]["seeds"])
+        with (folder / HISTORY).open(encoding="utf-8") as file:
+            widths = [len(row) for row in csv.reader(file)]
+        if widths != [widths[0]] * (rows + 1):
+            raise ValueError(f"{HISTORY} has not the {rows} rows of {CONFIG}")
+        load_network(folder / NETWORK)
+    except (OSError, ValueError, LookupError, TypeError, safetensors.SafetensorError) as error:
+        what = str(error) or type(error).__name__
+        raise GaitError(
+            f"{folder} is not a whole model ({what}); delete it and run `gait repro`, or `gait"
+            " train` for this model"
+        ) from None
 
 
 def result_checksum(folder: Path) -> str:

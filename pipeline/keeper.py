@@ -14,6 +14,8 @@ from pipeline.training_record import KILLED, Training, ended
 
 # A process that was told to stop is killed soon: so long it may try to tell MLflow.
 LAST_WORDS_S = 5.0
+# Writing states takes no more than this share of the time, however long the record has become.
+WRITING_SHARE = 0.05
 
 
 class Keeper:
@@ -34,12 +36,13 @@ class Keeper:
     ) -> None:
         self._kept, self._identity = training, identity
         self._place, self._sending = place, sending
-        self._tried = time.monotonic()
+        self._due = time.monotonic() + unfinished.state_interval_s()
         self._complained = False
 
     def see(self, point: Point) -> None:
         """Keeps the point if it is time to; a disk that does not take it is no reason to stop."""
-        if time.monotonic() - self._tried < unfinished.state_interval_s():
+        began = time.monotonic()
+        if began < self._due:
             return
         try:
             self._keep(point)
@@ -52,7 +55,8 @@ class Keeper:
                     " goes on without, and tries again",
                     file=sys.stderr,
                 )
-        self._tried = time.monotonic()
+        now = time.monotonic()
+        self._due = now + max(unfinished.state_interval_s(), (now - began) / WRITING_SHARE)
 
     def put_away(self, point: Point | None, outcome: dict[str, str]) -> str:
         """Keeps the last point before the process ends; says how to go on."""

@@ -61,8 +61,9 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    # What MLflow says of the tables that it makes is no news to the user.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    # What MLflow says of the tables that it makes is no news to the user, and what it cannot do is
+    # said here.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = tracking_uri()
     local = uri.startswith("sqlite:///") and "MLFLOW_TRACKING_URI" not in os.environ
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +73,11 @@ def read(path: Path, device: torch.device) -> dict[str, Any] | None:
     digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(rest).digest() != digest:
         raise DamagedStateError(f"{path} is damaged: it is not what was written there")
-    state: dict[str, Any] = torch.load(io.BytesIO(rest), map_location=device, weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(rest), map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise DamagedStateError(f"{path} holds what no state holds ({why})") from None
     return state
 
 

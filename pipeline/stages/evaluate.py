@@ -35,7 +35,7 @@ def run(params: Params) -> list[Path]:
     provenance.json}.
 
     Raises:
-        GaitError: a model or its data is missing.
+        GaitError: a model or its data is missing or damaged.
     """
     keys = model_keys(params)
     for key in keys:
@@ -44,6 +44,8 @@ def run(params: Params) -> list[Path]:
                 f"there is no trained model in {key.folder}: run `gait train {key.dataset}"
                 f" {key.architecture} {key.model}`, or `gait repro` for all of them"
             )
+    for key in keys:
+        checkpoint.check(key.folder)
     seeds = pandas.concat([evaluate_model(params, key) for key in keys], ignore_index=True)
     models = summary.summarize(params, seeds)
     folder = results_folder(params.profile)

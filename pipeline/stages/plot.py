@@ -28,6 +28,9 @@ def run(params: Params) -> list[Path]:
             params.yaml asks for.
     """
     keys = model_keys(params)
+    for key in keys:
+        if key.folder.is_dir():
+            checkpoint.check(key.folder)
     histories = {key: _history(key) for key in keys}
     seeds = _seeds(params, keys)
     drawn = draw(params, histories, seeds)

@@ -18,6 +18,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 PRELOADED = (
+    "pipeline.cli",
     "mlflow",
     "mlflow.store.tracking.sqlalchemy_store",
     "pipeline.figures",
@@ -69,17 +70,24 @@ class Preloaded:
 
     def __init__(self, helper: subprocess.Popen[str]) -> None:
         self._helper = helper
+        self._last: Process | None = None
 
     def start(
         self, folder: Path, *arguments: str, log: Path | None = None, **environment: str
     ) -> Process:
         """A process that runs `gait` in the folder, and what it says in a file."""
+        if self._last is not None and self._last.code is None:
+            # Of a test that failed.
+            self._last.send(signal.SIGKILL)
+            self._last.wait()
         log = log or folder / "gait.log"
         task = {"arguments": arguments, "folder": str(folder), "log": str(log), "env": environment}
         assert self._helper.stdin is not None and self._helper.stdout is not None
         self._helper.stdin.write(json.dumps(task) + "\n")
         self._helper.stdin.flush()
-        return Process(self._helper, json.loads(self._helper.stdout.readline()), log)
+        pid = json.loads(self._helper.stdout.readline())
+        self._last = Process(self._helper, pid, log)
+        return self._last
 
     def run(
         self,
@@ -162,6 +170,9 @@ def _become(task: dict[str, Any]) -> None:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         sys.stdout.flush()
         sys.stderr.flush()
+    except KeyboardInterrupt:
+        # Before or after the command itself.
+        code = 130
     except BaseException:
         import traceback
 

@@ -22,7 +22,10 @@ from pipeline.sweep import results, winners
 from pipeline.sweep.ranking import best_trial, in_file_order, ranked
 from tests.pipeline import sweep_tables as made
 
-FILES = {"trials.csv", "runs.csv", "summary.md", "best.yaml", "heatmap.svg", "best_so_far.svg"}
+FILES = {
+    *("trials.csv", "runs.csv", "summary.md", "best.yaml", "heatmap.svg", "best_so_far.svg"),
+    "provenance.json",
+}
 LOG_RATES = {
     "rule.learning_rate": {"loguniform": [1e-5, 1e-2]},
     "rule.orthogonality": {"loguniform": [1e-3, 1e3]},

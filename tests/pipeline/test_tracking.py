@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from psutil import net_connections
 
 from pipeline.tracking import without_password
 from tests.pipeline.project_copy import gait, small_params
@@ -90,6 +91,8 @@ def test_the_page_of_the_default_store(project: Path) -> None:
         experiment = MlflowClient(address).get_experiment_by_name("digits")
         assert experiment is not None
         assert len(MlflowClient(address).search_runs([experiment.experiment_id])) == 3
+        listening = {each.laddr.ip for each in net_connections("tcp") if each.laddr.port == port}
+        assert listening == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize(

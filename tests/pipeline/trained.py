@@ -50,6 +50,6 @@ def check_one_history(
 def check_nothing_left(folder: Path) -> None:
     """No state, no half-written file or folder."""
     left = [path for path in (folder / "states").rglob("*") if path.is_file()]
-    assert [path.name for path in left if path.name != ".lock"] == []
+    assert [path.name for path in left if not path.name.endswith(".lock")] == []
     assert not list(folder.rglob(".incomplete-*"))
     assert not list(folder.rglob("*.tmp"))

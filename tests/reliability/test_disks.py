@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -24,10 +25,10 @@ def mount(*arguments: str) -> bool:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB."""
+    """A file system of 24 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if not mount("-t", "tmpfs", "-o", "size=8m", "gait-test", str(folder)):
+    if not mount("-t", "tmpfs", "-o", "size=24m", "gait-test", str(folder)):
         pytest.skip("this machine lets nobody mount a small file system here")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
@@ -45,13 +46,9 @@ def reference(
 def fill(disk: Path, leave: int = 0) -> Path:
     """Takes all room but so many bytes."""
     filler = disk / "filler"
-    with filler.open("wb") as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-                file.flush()
-        except OSError:
-            pass
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
     os.truncate(filler, max(filler.stat().st_size - leave, 0))
     return filler
 
@@ -63,14 +60,12 @@ def one_sentence(output: str) -> str:
 
 
 def test_full_at_the_start(
-    small_disk: Path, new_project: Callable[..., Path], helper: Preloaded
+    small_disk: Path, new_project: Callable[..., Path], helper: Preloaded, tmp_path: Path
 ) -> None:
     folder = new_project(small_disk / "project", EPOCHS)
-    log = folder / "gait.log"
-    log.write_text(" " * 4096)
     filler = fill(small_disk)
-    process = helper.start(folder, *TRAIN)
-    assert process.wait() == 2
+    output = helper.run(folder, *TRAIN, log=tmp_path / "gait.log", code=2)
+    one_sentence(output)
     assert not (folder / MODEL).exists()
     filler.unlink()
     helper.run(folder, *TRAIN)
