@@ -19,7 +19,14 @@ from filelock import FileLock
 from pipeline.errors import GaitError
 from pipeline.files import write_json
 from pipeline.model_runs import ModelRuns
-from pipeline.tracking import explained, open_experiment, sentence, tracking_uri, without_password
+from pipeline.tracking import (
+    explained,
+    open_experiment,
+    sentence,
+    store_errors,
+    tracking_uri,
+    without_password,
+)
 from pipeline.training_record import Training, as_plain, from_plain
 
 if TYPE_CHECKING:
@@ -68,8 +75,6 @@ class Delivery:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        from mlflow.exceptions import MlflowException
-
         pause = SEND_S
         while True:
             closing = self._closing.wait(pause)
@@ -78,7 +83,7 @@ class Delivery:
             try:
                 if training is not None:
                     self._runs.bring(training)
-            except (MlflowException, OSError) as error:
+            except store_errors() as error:
                 self._runs.forget()
                 self._fails(error)
                 pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -57,7 +57,7 @@ class ModelRuns:
         """Makes the runs what the record says.
 
         Raises:
-            MlflowException, OSError: the store did not do it.
+            Of ``tracking.store_errors``: the store did not do it.
         """
         if self._runs is None:
             self._runs = self._in_store(training.id)
@@ -169,7 +169,7 @@ def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> None:
     """Ends the runs of a training that nobody will go on with.
 
     Raises:
-        MlflowException, OSError: the store did not do it.
+        Of ``tracking.store_errors``: the store did not do it.
     """
     wanted = f"tags.`{TRAINING_TAG}` = '{training_id}' and attributes.status = '{RUNNING}'"
     for run in client.search_runs([experiment_id], wanted, max_results=1000):

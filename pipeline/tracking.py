@@ -59,7 +59,6 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     # What MLflow says of the tables that it makes is no news to the user, and what it cannot do is
     # said here.
@@ -77,7 +76,7 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
                 return client, experiment.experiment_id
             location = artifact_folder().as_uri() if local else None
             return client, client.create_experiment(name, artifact_location=location)
-    except (MlflowException, OSError) as error:
+    except store_errors() as error:
         raise GaitError(
             f"the MLflow store {without_password(uri)} cannot be used"
             f" ({sentence(error)}); check MLFLOW_TRACKING_URI, or unset it to"
@@ -85,18 +84,24 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
         ) from None
 
 
+def store_errors() -> tuple[type[Exception], ...]:
+    """What is raised where a store cannot be reached, read or written."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Turns what a store that cannot be written raises into one sentence.
 
     Raises:
-        GaitError: in place of MlflowException and OSError.
+        GaitError: in place of ``store_errors``.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except store_errors() as error:
         raise GaitError(
             f"the MLflow store {without_password(tracking_uri())} cannot be used"
             f" ({sentence(error)})"

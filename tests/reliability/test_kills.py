@@ -25,6 +25,7 @@ from tests.pipeline.trained import MODEL, STATE, check_nothing_left, check_one_h
 EPOCHS = 40
 TRAININGS, KILLS = 6, 9
 REPROS = 3
+LONGEST_S = 10.0
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
 TRAIN = ("train", "digits", "square", "gait")
@@ -39,7 +40,8 @@ def whole(
     folder = new_project(tmp_path_factory.mktemp("whole") / "project", EPOCHS)
     started = time.monotonic()
     helper.run(folder, *TRAIN)
-    return files(folder), time.monotonic() - started
+    # On a machine that is busy for a moment, moments are still drawn from a training's time.
+    return files(folder), min(time.monotonic() - started, LONGEST_S)
 
 
 @pytest.mark.parametrize("training", range(TRAININGS))

@@ -106,8 +106,9 @@ def test_away_in_the_middle(
 def test_away_at_the_end(
     project: Path, helper: Preloaded, line: Line, reference: dict[str, bytes]
 ) -> None:
-    own = {"MLFLOW_TRACKING_URI": line.address, "GAIT_MLFLOW_PATIENCE_S": "1"}
-    process = helper.start(project, *TRAIN, GAIT_STATE_INTERVAL_S="0", **own)
+    own = {"MLFLOW_TRACKING_URI": line.address}
+    often = {"GAIT_STATE_INTERVAL_S": "0", "GAIT_MLFLOW_PATIENCE_S": "1"}
+    process = helper.start(project, *TRAIN, **often, **own)
     wait_for(lambda: (project / STATE / "state.pt").exists(), process)
     line.cut()
     # The model is trained, whole, and a success: DVC may keep it.
