@@ -22,7 +22,7 @@ help:
 	@echo "make test-reliability   make runs again; fill disks, take servers away"
 	@echo "make fuzz    wrong params and wrong words by the thousand: one sentence, exit code 2"
 	@echo "make mutants break the mathematics one place at a time; the tests must notice"
-	@echo "make lint    check style, types and the Dockerfile"
+	@echo "make lint    check style, types and the Dockerfile, and look for secrets"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
 	@echo "make bench   measure what a training step and an epoch cost; docs/performance.md shows it"
 	@echo "make bench-sweep   measure what Ray and MLflow add to a sweep on this machine"
@@ -73,6 +73,7 @@ lint: $(READY)
 	ruff format --check .
 	mypy
 	hadolint Dockerfile
+	git ls-files -- ':!results' ':!*.lock' | xargs detect-secrets-hook
 
 # The commit goes into the image, since its history does not.
 image:

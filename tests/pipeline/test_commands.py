@@ -167,7 +167,7 @@ def test_an_unusable_store_is_one_sentence(project: Path) -> None:
         project,
         *("train", "digits", "square", "gait"),
         code=2,
-        MLFLOW_TRACKING_URI="http://user:secret@127.0.0.1:9",
+        MLFLOW_TRACKING_URI="http://user:secret@127.0.0.1:9",  # pragma: allowlist secret
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
     )
     assert "the MLflow store http://127.0.0.1:9 cannot be used" in message

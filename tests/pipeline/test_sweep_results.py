@@ -403,7 +403,7 @@ def test_best_yaml_is_plain_yaml_with_all_that_names_a_winner(tmp_path: Path) ->
 def test_numbers_and_names_survive_every_reader_of_yaml(tmp_path: Path) -> None:
     space = {"rule.learning_rate": [1e-5], "rule.orthogonality": [0.0]}
     trials = made.grid(rules=["bp"], space=space)
-    for name in ("123456789012", "12e456789012", "012345670123"):
+    for name in ("123456789012", "12e456789012", "012345670123"):  # pragma: allowlist secret
         trials["trial"] = name
         out = write(tmp_path, trials, rules=["bp"], space=space)
         winner = yaml.safe_load((out / "best.yaml").read_text())["rules"]["bp"]

@@ -98,7 +98,7 @@ def test_the_page_of_the_default_store(project: Path) -> None:
 @pytest.mark.parametrize(
     ("shown", "text"),
     [
-        ("http://host:1/x", "http://user:token@host:1/x"),
+        ("http://host:1/x", "http://user:token@host:1/x"),  # pragma: allowlist secret
         ("https://host", "https://token@host"),
         ("sqlite:////a/b.db", "sqlite:////a/b.db"),
         ("at http://a and http://b/c@d", "at http://u:p@a and http://b/c@d"),

@@ -16,7 +16,7 @@ from tests.reliability.line import Line
 
 EPOCHS = 60
 TRAIN = ("train", "digits", "square", "gait")
-SECRET = "a-token-that-nobody-may-see"
+SECRET = "a-token-that-nobody-may-see"  # pragma: allowlist secret
 PATIENCE_S = 60
 
 
