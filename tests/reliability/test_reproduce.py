@@ -96,7 +96,7 @@ def test_a_published_table(project: Path) -> None:
     try:
         cells = [row.split(",") for row in rows]
         for row in cells[1:]:
-            row[4], row[-1] = "0.5", "0" * 64
+            row[4], row[-1] = "0.5", row[-1][::-1]
         seeds.write_text("\n".join(",".join(row) for row in cells) + "\n")
         output = gait(project, "reproduce", "--check", "results/digits", code=1)
     finally:
