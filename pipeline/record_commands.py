@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,10 @@ def reproduce(
     everything: Annotated[
         bool, typer.Option("--all", help="With --check: all models, not one drawn at random.")
     ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="With --check: draws the same model again.", show_default=False),
+    ] = None,
 ) -> None:
     """Train a recorded model again and compare: every weight and every figure, bit by bit.
 
@@ -47,13 +52,18 @@ def reproduce(
 
     if (run is None) == (check is None):
         raise GaitError("give either the id of a run or --check FOLDER, and not both")
-    if everything and check is None:
-        raise GaitError("--all goes with --check FOLDER")
+    if check is None and (everything or seed is not None):
+        raise GaitError(f"--{'all' if everything else 'seed'} goes with --check FOLDER")
+    if everything and seed is not None:
+        raise GaitError("give either --all or --seed, and not both")
     if run is not None:
         outcomes = [made_again.of_run(run)]
     else:
         assert check is not None
-        outcomes = made_again.of_table(check, everything)
+        if seed is None and not everything:
+            seed = random.SystemRandom().randrange(10**6)
+            print(f"one model, drawn with --seed {seed}")
+        outcomes = made_again.of_table(check, seed)
     for outcome in outcomes:
         _show(outcome)
     if any(outcome.differences for outcome in outcomes):

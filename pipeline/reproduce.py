@@ -24,6 +24,7 @@ from pipeline.model_runs import LEVEL_TAG
 from pipeline.profiles import PROFILES
 from pipeline.project import ModelKey, data_file, source
 from pipeline.remake import key_of, remade
+from pipeline.stages import download
 from pipeline.stages.evaluate import SEEDS, evaluate_model
 
 # What else may be said of a result; these tell where and with what it was made.
@@ -68,12 +69,12 @@ def of_run(run_id: str) -> Outcome:
     )
 
 
-def of_table(folder: Path, everything: bool) -> list[Outcome]:
+def of_table(folder: Path, seed: int | None) -> list[Outcome]:
     """Trains models of a published table again, with the working tree's code and parameters.
 
     Args:
         folder: results/<profile>.
-        everything: all of its models, or one drawn at random.
+        seed: draws one of its models; None: all of them.
 
     Raises:
         GaitError: it is no such folder, or its models cannot be trained.
@@ -88,13 +89,15 @@ def of_table(folder: Path, everything: bool) -> list[Outcome]:
         (str(result), rows.reset_index(drop=True))
         for result, rows in table.groupby("result", sort=False)
     ]
-    chosen = models if everything else [random.choice(models)]
+    chosen = models if seed is None else [random.Random(seed).choice(models)]
     return [_of_rows(params, result, rows) for result, rows in chosen]
 
 
 def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
     first = rows.iloc[0]
     key = ModelKey(params.profile, first.dataset, first.architecture, first.model)
+    if not data_file(key.profile, key.dataset).exists():
+        download.run(params, key.dataset, progress=False)
     images = data.load(data_file(key.profile, key.dataset))
     tags = _tags_of(params.profile, result)
     with remade(described(params, key, images), None, None) as project:

@@ -19,8 +19,15 @@ import pytest
 
 from pipeline.tracking import DATABASE
 from tests.pipeline.preloaded import Preloaded
-from tests.pipeline.project_copy import copy_project, dvc
-from tests.pipeline.trained import MODEL, STATE, check_nothing_left, check_one_history, files
+from tests.pipeline.project_copy import copy_project, dvc, gait
+from tests.pipeline.trained import (
+    MODEL,
+    STATE,
+    check_nothing_left,
+    check_one_history,
+    files,
+    runs,
+)
 
 EPOCHS = 40
 TRAININGS, KILLS = 6, 9
@@ -121,3 +128,32 @@ def kill_once(folder: Path, stage: str, chance: random.Random) -> None:
         time.sleep(chance.uniform(0, 1))
         os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == -signal.SIGKILL
+
+
+def test_gait_repro_is_told_to_stop(tmp_path: Path) -> None:
+    """SIGTERM to `gait repro` alone, as a scheduler sends it: its stage puts its work away."""
+    folder = copy_project(tmp_path / "project")
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 2", "epochs: 300"))
+    command = [sys.executable, "-m", "pipeline", "repro"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "GAIT_STATE_INTERVAL_S": "0.1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    with (
+        (folder / "said").open("wb") as said,
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said) as run,
+    ):
+        states = folder / "states"
+        while run.poll() is None and not list(states.rglob("state.pt")):
+            time.sleep(0.05)
+        run.send_signal(signal.SIGTERM)
+        code = run.wait(120)
+    output = (folder / "said").read_text()
+    assert code == 128 + signal.SIGTERM, output
+    assert "`gait repro` goes on from there" in output
+    assert "Traceback" not in output
+    assert list(states.rglob("state.pt"))
+    again = gait(folder, "repro")
+    assert "goes on after epoch" in again
+    check_nothing_left(folder)
+    assert {each.info.status for each in runs(folder)} == {"FINISHED"}

@@ -102,6 +102,8 @@ def test_a_published_table(project: Path) -> None:
     finally:
         seeds.write_text(text)
     assert "test_accuracy" in output and "test_loss" not in output
+    drawn = output.splitlines()[0].split()
+    assert drawn[-2] == "--seed" and drawn[-1].isdecimal()
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,8 @@ def test_a_published_table(project: Path) -> None:
         ([], "either the id of a run or --check"),
         (["x", "--check", "results/digits"], "not both"),
         (["x", "--all"], "--all goes with --check"),
+        (["x", "--seed", "1"], "--seed goes with --check"),
+        (["--check", "results/digits", "--all", "--seed", "1"], "either --all or --seed"),
         (["0" * 32], "there is no MLflow run"),
         (["a/b c'd"], "there is no MLflow run"),
         (["--check", "results/nowhere"], "results/nowhere/seeds.csv is missing"),
