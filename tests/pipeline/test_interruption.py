@@ -15,7 +15,8 @@ from tests.pipeline.preloaded import Preloaded, Process
 from tests.pipeline.trained import MODEL, STATE, check_nothing_left, check_one_history, files, runs
 
 pytestmark = pytest.mark.xdist_group("preloaded")
-EPOCHS = 20
+# Enough for a signal to arrive before the end, on a busy machine too.
+EPOCHS = 60
 TRAIN = ("train", "digits", "square", "gait")
 OFTEN = {"GAIT_STATE_INTERVAL_S": "0"}
 PATIENCE_S = 60
