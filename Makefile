@@ -79,11 +79,12 @@ lint: $(READY)
 image:
 	docker build --tag gait --build-arg COMMIT=$$(git rev-parse HEAD) .
 
-# On a machine that does nothing else. The first two need torch and numpy alone.
+# On a machine that does nothing else. `benchmarks.steps` needs torch and numpy alone.
 bench: $(READY)
 	python -m benchmarks.steps results/performance/cpu.json
+	python -m benchmarks.steps results/performance/cpu-digits.json --digits --threads 1
 	python -m benchmarks.epoch results/performance/cpu-epoch.json
-	python -m benchmarks.report results/performance/cpu.json results/performance/cpu-epoch.json
+	python -m benchmarks.report $(addprefix results/performance/,cpu.json cpu-digits.json cpu-epoch.json)
 
 bench-sweep: $(READY)
 	OMP_NUM_THREADS=1 python benchmarks/sweep_overhead.py

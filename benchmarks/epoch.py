@@ -1,6 +1,6 @@
 """Where an epoch's time goes: steps, evaluation and diagnostics, records and MLflow.
 
-    python -m benchmarks.epoch OUTPUT.json [--images 55000] [--epochs 3]
+    python -m benchmarks.epoch OUTPUT.json [--images 55000] [--epochs 2]
 
 Random images of MNIST's size and number, the published network, GAIT-prop with the regularizer, one
 seed; the records go to an MLflow store in SQLite, as those of the train stage do.
@@ -33,9 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path, help="the JSON file to write")
     parser.add_argument("--images", type=int, default=55000, help="training images")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
     output = options.output.resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gait-bench-") as folder:
         os.chdir(folder)
         os.environ.pop("MLFLOW_TRACKING_URI", None)

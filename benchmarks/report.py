@@ -41,7 +41,7 @@ def main() -> None:
     text = PAGE.read_text()
     for path in parser.parse_args().measurements:
         document = json.loads(path.read_text())
-        if "shapes" in document:
+        if "published" in tables(document):
             scaling(document).savefig(path.with_suffix(".svg"))
         for name, table in tables(document).items():
             text = replaced(text, f"{path.stem} {name}", table)
@@ -60,11 +60,11 @@ def tables(document: dict[str, Any]) -> dict[str, str]:
     """Markdown, by name."""
     if "epoch" in document:
         return {"parts": _parts(document)}
-    return {
-        "machine": _machine(document["machine"]),
-        "published": _published(document["shapes"][0]),
-        "shapes": _shapes(document["shapes"]),
-    }
+    shapes = document["shapes"]
+    found = {"machine": _machine(document["machine"])}
+    if LITERAL in shapes[0]["steps"]:
+        return {**found, "published": _published(shapes[0]), "shapes": _shapes(shapes)}
+    return {**found, "seeds": _seeds(shapes)}
 
 
 def scaling(document: dict[str, Any]) -> Figure:
@@ -162,6 +162,21 @@ def _shapes(shapes: Sequence[dict[str, Any]]) -> str:
             _share(step),
             _megabytes(step["peak_bytes"]),
         ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _seeds(shapes: Sequence[dict[str, Any]]) -> str:
+    """Steps of one seed and of several together, as ratios of medians."""
+    alone = shapes[0]["steps"]
+    counts = [measured["shape"]["seeds"] for measured in shapes]
+    lines = ["| step | " + " | ".join(f"{n} seed{'s' * (n > 1)}: ms" for n in counts)]
+    lines[0] += " | " + " | ".join(f"{n} ÷ 1" for n in counts[1:]) + " |"
+    lines.append("|---|" + "--:|" * (2 * len(counts) - 1))
+    for name in alone:
+        times = [measured["steps"][name]["seconds"] for measured in shapes]
+        cells = [_title(name), *(_interval(each, 1e3) for each in times)]
+        cells += [f"{each['median'] / times[0]['median']:.2f}" for each in times[1:]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

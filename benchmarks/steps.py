@@ -1,6 +1,6 @@
 """The time of a training step, as a ratio to others of the same run; needs torch and numpy alone.
 
-    python -m benchmarks.steps OUTPUT.json [--device cuda] [--seconds 10] [--quick]
+    python -m benchmarks.steps OUTPUT.json [--device cuda] [--seconds 5] [--digits] [--threads 1]
 
 Everything that is compared is timed in turn, round by round, and a ratio is the median of the
 rounds' own ratios. `make bench` runs this and makes the table, the plot and docs/performance.md's
@@ -34,10 +34,10 @@ FEW = [AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, "bp", "bp, λ", "gait", "gait, λ"]
 CUBIC, THIN = "n × n by n × n", "b × n by n × n"
 
 
-def shapes(quick: bool) -> list[Shape]:
+def shapes(digits: bool) -> list[Shape]:
     """The published shape first, then widths, depths, batches and seeds around it."""
-    if quick:
-        return [Shape(64, 4, 60, 1), Shape(64, 4, 60, 5)]
+    if digits:
+        return [Shape(64, 4, 30, seeds) for seeds in (1, 5, 16)]
     widths = [64, 256, 784, 2048]
     found = [PUBLISHED]
     found += [Shape(width, layers, 60, 1) for layers in (4, 16) for width in widths]
@@ -51,17 +51,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path, help="the JSON file to write")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seconds", type=float, default=10.0, help="a shape is measured for")
-    parser.add_argument("--quick", action="store_true", help="two small shapes, to try it out")
+    parser.add_argument("--seconds", type=float, default=5.0, help="a shape is measured for")
+    parser.add_argument("--digits", action="store_true", help="the digits' network alone")
+    parser.add_argument("--threads", type=int, help="of the CPU; PyTorch's choice if not given")
     options = parser.parse_args()
     device = torch.device(options.device)
-    measured = []
-    for shape in shapes(options.quick):
-        names = EVERYTHING if shape == PUBLISHED or options.quick else FEW
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    measured: list[dict[str, Any]] = []
+    for shape in shapes(options.digits):
+        names = EVERYTHING if shape == PUBLISHED else FEW
         measured.append(measure(shape, names, device, options.seconds))
         print(_line(measured[-1]), file=sys.stderr, flush=True)
-    content = {"machine": machine(device), "shapes": measured}
-    options.output.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        # What has been measured is not lost if the rest is interrupted.
+        content = {"machine": machine(device), "shapes": measured}
+        options.output.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def measure(

@@ -88,10 +88,9 @@ def test_a_measurement_makes_the_tables_and_the_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "shapes", lambda _: [SMALL])
+    monkeypatch.setattr(steps, "PUBLISHED", SMALL)
     path = tmp_path / "cpu.json"
-    monkeypatch.setattr(
-        "sys.argv", ["steps", str(path), "--device", "cpu", "--seconds", "0.1", "--quick"]
-    )
+    monkeypatch.setattr("sys.argv", ["steps", str(path), "--device", "cpu", "--seconds", "0.1"])
     steps.main()
     document = json.loads(path.read_text())
     (shape,) = document["shapes"]
