@@ -15,7 +15,7 @@ def in_turn(
     calls: Mapping[str, Callable[[], object]],
     device: torch.device,
     budget_s: float,
-    least: int = 5,
+    least: int = 3,
     most: int = 200,
 ) -> dict[str, list[float]]:
     """Seconds a call, by name, one sample of each in every round.

@@ -67,6 +67,7 @@ class SweepRuns:
         self._lock = threading.Lock()
         self._waiting: dict[str, Record] = {}
         self._going: dict[str, Record] = {}
+        self._arrived = 0
         self._closing = threading.Event()
         self.problem: str | None = None
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -94,15 +95,19 @@ class SweepRuns:
             self.ended(record)
 
     def close(self, patience_s: float) -> bool:
-        """Sends what is left, for so long at most; true if the store now has everything.
+        """Sends what is left; true if the store now has everything.
 
+        It is waited for as long as something arrives every so many seconds: a store may be slow.
         Trials that have not ended become KILLED, until a resumed sweep goes on with them.
         """
         with self._lock:
             for trial, record in self._going.items():
                 self._waiting[trial] = replace(record, status=KILLED)
         self._closing.set()
-        self._thread.join(patience_s)
+        arrived = -1
+        while self._thread.is_alive() and self._arrived > arrived:
+            arrived = self._arrived
+            self._thread.join(patience_s)
         return not self._thread.is_alive() and not self._waiting
 
     def end(self, status: str, figures: Mapping[str, float], results: Path | None) -> bool:
@@ -168,6 +173,7 @@ class SweepRuns:
                     return
                 trial, record = next(iter(self._waiting.items()))
             self._trials.bring(record)
+            self._arrived += 1
             with self._lock:
                 if self._waiting[trial] is record:
                     del self._waiting[trial]

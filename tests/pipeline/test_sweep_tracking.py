@@ -140,6 +140,24 @@ def test_32_trials_at_once_in_sqlite(store: Path, swept: tuple[Params, ImageData
     assert run.data.metrics["validation_accuracy_seed_1"] == pytest.approx(1.07)
 
 
+def test_a_slow_store_is_waited_for_while_runs_arrive(
+    store: Path, swept: tuple[Params, ImageData]
+) -> None:
+    runs = opened(swept, [])
+    first, *rest = trials(swept, EPOCHS, TRIALS)
+    began = time.monotonic()
+    runs.ended(first.record("FINISHED"))
+    while not runs.ids():
+        assert time.monotonic() < began + PATIENCE_S
+        time.sleep(0.001)
+    # All of them take several times as long as is waited for any one of them.
+    one_s = time.monotonic() - began
+    for running in rest:
+        runs.ended(running.record("FINISHED"))
+    assert runs.close(4 * one_s)
+    check(store, swept, "FINISHED", EPOCHS, TRIALS)
+
+
 def test_a_store_that_is_locked_for_a_while(
     store: Path, swept: tuple[Params, ImageData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
