@@ -14,6 +14,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from benchmarks.contestants import AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL
 from pipeline.figures.panels import make_panels
@@ -81,6 +82,10 @@ def scaling(document: dict[str, Any]) -> Figure:
             panel.set(xlabel=label, xscale="log", yscale="log")
             ticks = [row["shape"][field] for row in rows]
             panel.set_xticks(ticks, [str(tick) for tick in ticks])
+            # Where less than two decades are shown, powers of ten are too few.
+            low, high = panel.get_ylim()
+            panel.yaxis.set_major_locator(LogLocator(subs=(1,) if high / low > 100 else (1, 2, 5)))
+            panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             panel.minorticks_off()
         axes[0][0].set_ylabel("time of a step, ms")
         handles, labels = axes[0][0].get_legend_handles_labels()
