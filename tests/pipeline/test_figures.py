@@ -13,9 +13,11 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline import figures
+from gaitprop import InvertibleNetwork
+from pipeline import checkpoint, figures
 from pipeline.config import Params
 from pipeline.errors import GaitError
+from pipeline.files import write_json
 from pipeline.project import ModelKey, model_keys
 from pipeline.stages import plot
 
@@ -133,6 +135,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     for key, table in make_histories(params).items():
         key.folder.mkdir(parents=True)
         table.to_csv(key.folder / "history.csv", index=False)
+        training = {"epochs": params.training.epochs, "seeds": params.training.seeds}
+        config = {"training": training, "data": {"sha256": "0"}}
+        write_json(key.folder / "config.json", config)
+        network = InvertibleNetwork([2, 2, 2], seeds=params.training.seeds)
+        checkpoint.save_network(key.folder / "network.safetensors", network)
     results = Path("results", "test")
     results.mkdir(parents=True)
     make_seeds(params).to_csv(results / "seeds.csv", index=False)
@@ -327,9 +334,10 @@ def test_run_writes_every_figure(project: Params) -> None:
         "results/test/plots/learning_curves.svg",
         "results/test/plots/alignment-digits-square.svg",
         "results/test/plots/orthogonality-digits-square.svg",
+        "results/test/plots/provenance.json",
     ]
     contents = [path.read_bytes() for path in written]
-    assert all(b"<svg" in content and b"<dc:date>" not in content for content in contents)
+    assert all(b"<svg" in content and b"<dc:date>" not in content for content in contents[:-1])
     assert [path.read_bytes() for path in plot.run(project)] == contents
 
 
@@ -348,7 +356,7 @@ def test_each_case_has_figures_of_its_own_models() -> None:
 
 def test_run_names_the_missing_history(project: Params) -> None:
     Path("models/test/digits/square/itp/history.csv").unlink()
-    with pytest.raises(GaitError, match=r"itp/history\.csv .*`gait train digits square itp`"):
+    with pytest.raises(GaitError, match=r"square/itp is not a whole model .*history\.csv"):
         plot.run(project)
 
 
