@@ -59,6 +59,7 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     # What MLflow says of the tables that it makes is no news to the user, and what it cannot do is
     # said here.
@@ -75,7 +76,14 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
             if experiment is not None:
                 return client, experiment.experiment_id
             location = artifact_folder().as_uri() if local else None
-            return client, client.create_experiment(name, artifact_location=location)
+            try:
+                return client, client.create_experiment(name, artifact_location=location)
+            except MlflowException:
+                # Another folder's process, on the same server, may have been faster.
+                experiment = client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+                return client, experiment.experiment_id
     except store_errors() as error:
         raise GaitError(
             f"the MLflow store {without_password(uri)} cannot be used"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,7 +32,16 @@ def test_two_clones_share_a_server(tmp_path: Path) -> None:
             own = {"MLFLOW_TRACKING_URI": address}
             return gait(clone, "train", "digits", "square", "gait", **own)
 
+        # Everybody makes the same experiments at the same time.
+        opens = (
+            "from pipeline.tracking import open_experiment as o; [o(f'e{k}') for k in range(20)]"
+        )
+
+        def race(clone: Path) -> str:
+            return run(clone, sys.executable, "-c", opens, MLFLOW_TRACKING_URI=address)
+
         with ThreadPoolExecutor(2) as pool:
+            list(pool.map(race, clones))
             list(pool.map(train, clones))
         found = runs(tmp_path, address)
         assert [each.info.status for each in found] == ["FINISHED"] * 6
