@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]]]:
     """Opens an address; the list grows with every console error, page error and failed request."""
     contexts = []
