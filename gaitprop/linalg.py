@@ -9,7 +9,7 @@ from gaitprop.errors import SingularLayerError
 
 # From this width on the blocks of a symmetric product are large enough to be worth it.
 GRAM_IN_BLOCKS = 512
-GRAM_BLOCKS = 3
+GRAM_BLOCKS = 4
 
 
 def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
 def gram(weight: Tensor) -> Tensor:
     """Wᵀ W, (…, n, n) to (…, n, n).
 
-    The product is symmetric: for matrices large enough to pay for it, the blocks above the
+    The product is symmetric: for matrices large enough to pay for it, the blocks below the
     diagonal are copied instead of computed.
     """
     n = weight.shape[-1]
@@ -60,25 +60,26 @@ def gram(weight: Tensor) -> Tensor:
     block = -(-n // GRAM_BLOCKS)
     for matrix, out in zip(weight.reshape(-1, n, n), product.view(-1, n, n), strict=True):
         for start in range(0, n, block):
-            columns, below = slice(start, start + block), slice(start + block, n)
-            torch.mm(matrix[:, start:].mT, matrix[:, columns], out=out[start:, columns])
-            out[columns, below] = out[below, columns].mT
+            rows, below = slice(start, start + block), slice(start + block, n)
+            torch.mm(matrix[:, rows].mT, matrix[:, start:], out=out[rows, start:])
+            out[below, rows] = out[rows, below].mT
     return product
 
 
 def _solve(weight: Tensor, rows: Tensor, which: str = "") -> Tensor:
     # The transpose is column-major where W is row-major, as LAPACK wants it: nothing is copied.
-    lu, pivots, info = torch.linalg.lu_factor_ex(weight.mT)
+    lu, pivots, _ = torch.linalg.lu_factor_ex(weight.mT)
     if not weight.is_cuda:
-        _refuse_singular(lu, info, which)
-    solution: Tensor = torch.linalg.lu_solve(lu, pivots, rows, left=False)
+        _refuse_singular(lu, which)
+    # X Wᵀ = rows is W Xᵀ = rowsᵀ; asked for as it stands, PyTorch would copy the factors first.
+    solution: Tensor = torch.linalg.lu_solve(lu, pivots, rows.mT, adjoint=True).mT
     return solution
 
 
-def _refuse_singular(lu: Tensor, info: Tensor, which: str) -> None:
-    pivots = lu.diagonal(dim1=-2, dim2=-1).abs()
-    negligible = pivots.amax(-1) * torch.finfo(lu.dtype).eps
-    singular = (info != 0) | (pivots.amin(-1) <= negligible)
+def _refuse_singular(lu: Tensor, which: str) -> None:
+    smallest, largest = torch.aminmax(lu.diagonal(dim1=-2, dim2=-1).abs(), dim=-1)
+    # An exactly singular matrix has a pivot of 0.
+    singular = smallest <= largest * torch.finfo(lu.dtype).eps
     if not singular.any():
         return
     n = lu.shape[-1]

@@ -36,6 +36,8 @@ class TrainingSettings:
         rule: a name in ``gaitprop.RULES``.
         learning_rate: Adam's, above 0.
         orthogonality: λ of the soft orthogonality regularizer, at least 0.
+        orthogonality_interval: the regularizer is applied in every so-manieth step of an epoch,
+            from the first on, with as many times the weight; 1 is in every step.
         gamma: γ of GAIT-prop and ITP, 0 to 1.
         epochs: passes over the training set.
         batch_size: samples of one seed in a step; a last, smaller batch of an epoch is left out
@@ -51,6 +53,7 @@ class TrainingSettings:
     rule: str = "gait"
     learning_rate: float = 1e-4
     orthogonality: float = 0.1
+    orthogonality_interval: int = 1
     gamma: float = 1e-3
     epochs: int = 1
     batch_size: int = 60
@@ -66,11 +69,13 @@ class TrainingData:
     """Images as rows and labels, on the network's device.
 
     Attributes:
-        images: (N, n_0), the network's dtype.
+        images: (N, n_0), the network's dtype; or uint8 of 0…maximum, a quarter of float32's
+            memory, each batch of which becomes 0…1 when its turn comes.
         labels: (N,), int64.
-        validation_images: (M, n_0).
+        validation_images: (M, n_0), of the same dtype.
         validation_labels: (M,), int64.
         n_classes: how many outputs carry a target.
+        maximum: what uint8 images are divided by.
     """
 
     images: Tensor
@@ -78,6 +83,7 @@ class TrainingData:
     validation_images: Tensor
     validation_labels: Tensor
     n_classes: int
+    maximum: int = 255
 
 
 @dataclass(frozen=True)
@@ -158,25 +164,38 @@ def train(
 
 
 def evaluate(
-    network: InvertibleNetwork, images: Tensor, labels: Tensor, n_classes: int
+    network: InvertibleNetwork,
+    images: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    maximum: int = 255,
 ) -> Evaluation:
     """Loss and accuracy of every seed's network over a set.
 
     Args:
         network: with a seed dimension.
-        images: (N, n_0), on the network's device, in its dtype.
+        images: (N, n_0), on the network's device, in its dtype or uint8.
         labels: (N,), int64.
         n_classes: how many outputs carry a target; the largest of them is the answer.
+        maximum: what uint8 images are divided by.
     """
-    loss = images.new_zeros(len(network.seeds), dtype=torch.float64)
+    loss = torch.zeros(len(network.seeds), dtype=torch.float64, device=images.device)
     correct = torch.zeros_like(loss)
     for start in range(0, len(images), EVALUATION_BATCH):
         batch = slice(start, start + EVALUATION_BATCH)
-        outputs = network.forward(images[batch])[-1]
+        outputs = network.forward(inputs(images[batch], network.dtype, maximum))[-1]
         batch_labels = labels[batch].expand(outputs.shape[:-1])
         error = output_error(outputs, batch_labels, n_classes)
         _accumulate(loss, correct, outputs, error, batch_labels, n_classes)
     return Evaluation((loss / len(images)).cpu(), (correct / len(images)).cpu())
+
+
+def inputs(images: Tensor, dtype: torch.dtype, maximum: int) -> Tensor:
+    """What a network reads of images of its own dtype, or of uint8 ones of 0…maximum."""
+    if images.is_floating_point():
+        return images
+    # By way of float32 whatever the dtype: images are the same ones in every precision.
+    return images.to(torch.float32).div_(maximum).to(dtype)
 
 
 def train_step(
@@ -187,24 +206,28 @@ def train_step(
     n_classes: int,
     rule: Rule,
     settings: TrainingSettings,
+    step: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """One step of every seed on its own batch; nothing is checked and the host waits for nothing.
 
     Args:
         network: changed in place.
         optimizer: from ``make_optimizer``.
-        images: (S, batch, n_0).
+        images: (S, batch, n_0), in the network's dtype.
         labels: (S, batch), int64.
         n_classes: how many outputs carry a target.
         rule: from ``gaitprop.rules``.
-        settings: γ and λ are taken from it.
+        settings: γ, λ and the regularizer's interval are taken from it.
+        step: of the epoch, from 0.
 
     Returns:
         The outputs and the error e_L from before the step, both (S, batch, n_L).
     """
     activations = network.forward(images)
     error = output_error(activations[-1], labels, n_classes)
-    gradients = propagate(network, activations, error, rule, settings.gamma, settings.orthogonality)
+    interval = settings.orthogonality_interval
+    orthogonality = settings.orthogonality * interval if step % interval == 0 else 0.0
+    gradients = propagate(network, activations, error, rule, settings.gamma, orthogonality)
     for weight, bias, gradient in zip(network.weights, network.biases, gradients, strict=True):
         weight.grad, bias.grad = gradient.weight, gradient.bias
     optimizer.step()
@@ -222,13 +245,14 @@ def _train_epoch(
     rule = find_rule(settings.rule)
     steps = steps_per_epoch(len(data.images), settings.batch_size)
     order = _shuffled(network.seeds, len(data.images), epoch).to(data.images.device)
-    loss = data.images.new_zeros(len(network.seeds), dtype=torch.float64)
+    loss = torch.zeros(len(network.seeds), dtype=torch.float64, device=data.images.device)
     correct = torch.zeros_like(loss)
     for step in range(steps):
         batch = order[:, step * settings.batch_size : (step + 1) * settings.batch_size]
+        images = inputs(data.images[batch], network.dtype, data.maximum)
         labels = data.labels[batch]
         outputs, error = train_step(
-            network, optimizer, data.images[batch], labels, data.n_classes, rule, settings
+            network, optimizer, images, labels, data.n_classes, rule, settings, step
         )
         _accumulate(loss, correct, outputs, error, labels, data.n_classes)
         on_step(1)
@@ -263,7 +287,7 @@ def _record(
         epoch=epoch,
         training=training,
         validation=evaluate(
-            network, data.validation_images, data.validation_labels, data.n_classes
+            network, data.validation_images, data.validation_labels, data.n_classes, data.maximum
         ),
         diagnostics=_diagnose(network, data, settings) if due else None,
     )
@@ -273,10 +297,9 @@ def _diagnose(
     network: InvertibleNetwork, data: TrainingData, settings: TrainingSettings
 ) -> Diagnostics:
     probe = slice(0, settings.probe_size)
+    images = inputs(data.images[probe], network.dtype, data.maximum)
     labels = data.labels[probe].expand(len(network.seeds), -1)
-    return diagnose(
-        network, data.images[probe], labels, data.n_classes, settings.rule, settings.gamma
-    )
+    return diagnose(network, images, labels, data.n_classes, settings.rule, settings.gamma)
 
 
 def _check_finite(network: InvertibleNetwork, record: EpochRecord) -> None:
@@ -309,6 +332,7 @@ def _check(network: InvertibleNetwork, data: TrainingData, settings: TrainingSet
         "epochs": settings.epochs,
         "probe_size": settings.probe_size,
         "diagnostics_interval": settings.diagnostics_interval,
+        "orthogonality_interval": settings.orthogonality_interval,
         "the number of validation samples": len(data.validation_images),
     }
     for name, count in counts.items():

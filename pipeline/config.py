@@ -136,6 +136,13 @@ class Training(Section):
         min_length=1, description="one network each: initialisation and shuffling"
     )
     adam: Adam = Field(default_factory=Adam)
+    orthogonality_interval: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="steps from one application of the regularizer, with so many times λ, to the"
+        " next; above 1 is faster, and not the published rule",
+    )
     probe_size: int = Field(
         default=128, ge=1, description="training samples on which alignment with BP is measured"
     )

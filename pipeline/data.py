@@ -73,7 +73,7 @@ class ImageData:
 
 
 class Split(NamedTuple):
-    """float32 images (N, inputs) in 0..1 and int64 labels (N,), to train on and to validate on."""
+    """uint8 images (N, inputs) and int64 labels (N,), to train on and to validate on."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -165,20 +165,16 @@ def training_and_validation(data: ImageData, validation_fraction: float, seed: i
     images, labels = data.train_images, data.train_labels
     val, train = order[:held_out], order[held_out:]
     return Split(
-        images=_scaled(images[train], data),
+        images=images[train],
         labels=labels[train].long(),
-        val_images=_scaled(images[val], data),
+        val_images=images[val],
         val_labels=labels[val].long(),
     )
 
 
 def test_set(data: ImageData) -> tuple[torch.Tensor, torch.Tensor]:
-    """The test images, float32 (N, inputs) in 0..1, and their labels, int64 (N,)."""
-    return _scaled(data.test_images, data), data.test_labels.long()
-
-
-def _scaled(images: torch.Tensor, data: ImageData) -> torch.Tensor:
-    return images.float().div_(data.maximum)
+    """The test images, uint8 (N, inputs), and their labels, int64 (N,)."""
+    return data.test_images, data.test_labels.long()
 
 
 def _check(data: ImageData, inputs: int) -> None:

@@ -46,11 +46,12 @@ def prepare(params: Params, key: ModelKey, images: data.ImageData) -> Experiment
     device = choose_device(params.training.device)
     network = _untrained(params, key, images, device)
     training_data = TrainingData(
-        images=split.images.to(device, network.dtype),
+        images=split.images.to(device),
         labels=split.labels.to(device),
-        validation_images=split.val_images.to(device, network.dtype),
+        validation_images=split.val_images.to(device),
         validation_labels=split.val_labels.to(device),
         n_classes=images.classes,
+        maximum=images.maximum,
     )
     return Experiment(network, training_data, settings)
 
@@ -62,6 +63,7 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         rule=params.rule_of(key.model),
         learning_rate=rule.learning_rate,
         orthogonality=rule.orthogonality,
+        orthogonality_interval=training.orthogonality_interval,
         gamma=rule.gamma,
         epochs=training.epochs,
         batch_size=training.batch_size,

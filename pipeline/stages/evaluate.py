@@ -105,9 +105,10 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
     test_images, test_labels = data.test_set(images)
     result = evaluate(
         network,
-        test_images.to(device, network.dtype),
+        test_images.to(device),
         test_labels.to(device),
         images.classes,
+        images.maximum,
     )
     epochs = history.read(key.folder / checkpoint.HISTORY)
     last = epochs[epochs.epoch == epochs.epoch.max()].set_index("seed")

@@ -9,6 +9,7 @@ import torch
 
 from gaitprop import RULES, ArgumentError, DivergenceError, InvertibleNetwork, layer_gradients
 from gaitprop.regularizer import penalty
+from gaitprop.rules import find_rule
 from gaitprop.seeding import generator
 from gaitprop.training import (
     EpochRecord,
@@ -17,6 +18,7 @@ from gaitprop.training import (
     evaluate,
     make_optimizer,
     train,
+    train_step,
 )
 
 WIDTHS = {"square": [16] * 5, "tower": [32, 32, 16, 16]}
@@ -207,6 +209,50 @@ def test_evaluation_does_not_depend_on_its_batches(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(whole.loss, parts.loss, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_uint8_images_are_those_divided_by_their_maximum(dtype: torch.dtype) -> None:
+    pixels = torch.randint(17, (130, 16), generator=generator(0, "pixels"), dtype=torch.uint8)
+    labels = torch.randint(4, (130,), generator=generator(0, "labels"))
+    settings = settings_for("gait")
+    found = []
+    for images in (pixels, (pixels.float() / 16).to(dtype)):
+        data = TrainingData(images[:100], labels[:100], images[100:], labels[100:], 4, maximum=16)
+        network = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS, dtype=dtype)
+        records = list(train(network, make_optimizer(network, settings), data, settings))
+        found.append((records, network.parameters()))
+    (whole, mine), (same, others) = found
+    assert all(torch.equal(a, b) for a, b in zip(mine, others, strict=True))
+    for record, other in zip(whole, same, strict=True):
+        assert torch.equal(record.validation.loss, other.validation.loss)
+        assert torch.equal(record.diagnostics.bp_cosine, other.diagnostics.bp_cosine)
+
+
+def test_the_regularizer_at_intervals_has_as_many_times_the_weight() -> None:
+    data, settings = clouds(), settings_for("gait")
+    network = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    list(
+        train(
+            network,
+            make_optimizer(network, settings),
+            data,
+            replace(settings, orthogonality_interval=4),
+        )
+    )
+    by_hand = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    optimizer, rule = make_optimizer(by_hand, settings), find_rule("gait")
+    for epoch in range(settings.epochs):
+        order = torch.stack(
+            [torch.randperm(100, generator=generator(seed, "shuffling", epoch)) for seed in SEEDS]
+        )
+        for step in range(6):
+            batch = order[:, 16 * step : 16 * step + 16]
+            due = 0.4 if step in (0, 4) else 0.0
+            now = replace(settings, orthogonality=due)
+            train_step(by_hand, optimizer, data.images[batch], data.labels[batch], 4, rule, now)
+    for mine, other in zip(network.parameters(), by_hand.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
 def test_every_step_is_counted() -> None:
     steps: list[int] = []
     network, settings = InvertibleNetwork(WIDTHS["square"]), settings_for("bp")
@@ -235,6 +281,7 @@ def test_divergence_names_the_epoch_and_the_seed() -> None:
         ({"rule": "hebb"}, "rule is 'hebb'; allowed: bp, gait, itp, tp"),
         ({"epochs": 0}, "epochs is 0"),
         ({"probe_size": 0}, "probe_size is 0"),
+        ({"orthogonality_interval": 0}, "orthogonality_interval is 0"),
         ({"diagnostics_interval": 0}, "diagnostics_interval is 0; allowed: at least 1"),
     ],
 )
