@@ -1,7 +1,4 @@
-"""Bringing a training to MLflow while it goes on, and later what could not be brought.
-
-A thread of its own sends: a server that hangs or is away costs no training time and no figures.
-"""
+"""Bringing a training to MLflow while it goes on, and later what could not be brought."""
 
 from __future__ import annotations
 
@@ -9,8 +6,6 @@ import contextlib
 import json
 import os
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +14,8 @@ from filelock import FileLock
 from pipeline.errors import GaitError
 from pipeline.files import write_json
 from pipeline.model_runs import ModelRuns
-from pipeline.tracking import (
-    explained,
-    open_experiment,
-    sentence,
-    store_errors,
-    tracking_uri,
-    without_password,
-)
+from pipeline.sending import Sender
+from pipeline.tracking import explained, open_experiment
 from pipeline.training_record import Training, as_plain, from_plain
 
 if TYPE_CHECKING:
@@ -34,9 +23,6 @@ if TYPE_CHECKING:
 
 UNDELIVERED = "undelivered"
 SEND_S = 1.0
-# After a failure the pause doubles, up to this.
-LONGEST_PAUSE_S = 30.0
-LAST_PAUSE_S = 1.0
 
 
 def patience_s() -> float:
@@ -52,62 +38,28 @@ class Delivery:
     """
 
     def __init__(self, client: MlflowClient, experiment_id: str, training: Training) -> None:
-        self._runs = ModelRuns(client, experiment_id)
-        self._lock = threading.Lock()
-        self._waiting: Training | None = None
-        self._closing = threading.Event()
-        self.problem: str | None = None
+        runs = ModelRuns(client, experiment_id)
         with explained():
-            self._runs.bring(training)
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._thread.start()
+            runs.bring(training)
+        self._sender = Sender(runs.bring, runs.forget, "training", _tell, SEND_S)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the store could not be written the last time; None if it could."""
+        return self._sender.problem
 
     def put(self, training: Training) -> None:
         """To be sent as soon as possible; replaces what was waiting of the same training."""
-        with self._lock:
-            self._waiting = training
+        self._sender.put(training.id, training)
 
     def close(self, training: Training, patience: float) -> bool:
-        """Sends the last of it, for so many seconds at most; true if the store has everything."""
+        """Sends the last of it, waiting for so many seconds; true if the store has everything."""
         self.put(training)
-        self._closing.set()
-        self._thread.join(patience)
-        return not self._thread.is_alive()
+        return self._sender.close(patience)
 
-    def _work(self) -> None:
-        pause = SEND_S
-        while True:
-            closing = self._closing.wait(pause)
-            with self._lock:
-                training = self._waiting
-            try:
-                if training is not None:
-                    self._runs.bring(training)
-            except store_errors() as error:
-                self._runs.forget()
-                self._fails(error)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-                if closing:
-                    time.sleep(LAST_PAUSE_S)
-                continue
-            if self.problem is not None:
-                self.problem = None
-                print("MLflow can be written again", file=sys.stderr)
-            pause = SEND_S
-            with self._lock:
-                if self._waiting is training:
-                    self._waiting = None
-                    if closing:
-                        return
 
-    def _fails(self, error: Exception) -> None:
-        before, self.problem = self.problem, sentence(error)
-        if before is None:
-            print(
-                f"MLflow at {without_password(tracking_uri())} cannot be written"
-                f" ({self.problem}); training goes on, and what is missing is sent again",
-                file=sys.stderr,
-            )
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def keep(folder: Path, training: Training) -> Path:

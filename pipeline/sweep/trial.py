@@ -10,15 +10,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gaitprop import DivergenceError, SingularLayerError
 from gaitprop.training import make_optimizer, train
 from pipeline import history, training_state
 from pipeline.config import Params
 from pipeline.data import ImageData
+from pipeline.errors import os_sentence
 from pipeline.experiment import Experiment, device_name, prepare, threads
 from pipeline.sweep import space
 from pipeline.sweep.records import FAILED, FINISHED, Epoch, Record
 from pipeline.sweep.space import Configuration
+from pipeline.training_state import DamagedStateError, Restored
 
 METRIC = "validation_accuracy"
 # What search and early stopping are told of a trial that failed: no accuracy is below it.
@@ -141,7 +145,7 @@ class _Reports:
 def _train(made: Experiment, state: Path | None, state_s: float, reports: _Reports) -> None:
     network, settings = made.network, made.settings
     optimizer = make_optimizer(network, settings)
-    restored = training_state.load(state, network, optimizer) if state is not None else None
+    restored = _restored(state, made, optimizer) if state is not None else None
     epochs = [Epoch(**each) for each in restored.notes] if restored is not None else []
     for epoch in epochs:
         # All of it again: the driver may be another one by now.
@@ -154,6 +158,17 @@ def _train(made: Experiment, state: Path | None, state_s: float, reports: _Repor
         last = record.epoch == settings.epochs
         if state is not None and record.epoch and not last and time.monotonic() - saved >= state_s:
             notes = [asdict(each) for each in epochs]
-            training_state.save(state, network, optimizer, record.epoch, notes)
+            try:
+                training_state.save(state, network, optimizer, record.epoch, notes)
+            except OSError as error:
+                print(f"no state can be kept ({os_sentence(error)}); the trial goes on", flush=True)
             saved = time.monotonic()
         reports.add(epochs[-1], last)
+
+
+def _restored(state: Path, made: Experiment, optimizer: torch.optim.Adam) -> Restored | None:
+    try:
+        return training_state.load(state, made.network, optimizer)
+    except DamagedStateError as error:
+        print(f"{error}; the trial begins anew", flush=True)
+        return None

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import config, data
+from pipeline import config, data, sending
 from pipeline.config import Params
 from pipeline.data import ImageData
 from pipeline.sweep import space, tracking
@@ -56,7 +56,7 @@ def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(tracking, "SEND_S", 0.05)
-    monkeypatch.setattr(tracking, "LONGEST_PAUSE_S", 0.2)
+    monkeypatch.setattr(sending, "LONGEST_PAUSE_S", 0.2)
     return tmp_path / "mlflow.db"
 
 

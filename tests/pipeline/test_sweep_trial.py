@@ -129,6 +129,20 @@ def test_a_lost_worker_is_taken_over(task: Task, tmp_path: Path, lost_after: int
     assert not list((tmp_path / "states").iterdir())
 
 
+def test_a_damaged_state_is_not_used(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = replace(task, states=tmp_path)
+    reports(task, GOOD, until=EPOCHS - 1)
+    (state,) = tmp_path.iterdir()
+    state.write_bytes(state.read_bytes()[:-100])
+    after = reports(task, GOOD)
+    assert "is damaged: it is not what was written there; the trial begins anew" in (
+        capsys.readouterr().out
+    )
+    assert rows(after) == rows(reports(replace(task, states=None), GOOD))
+
+
 def test_what_is_known_is_told_again_without_training(task: Task, tmp_path: Path) -> None:
     collector = Collector(tmp_path / "trials", {}, {}, None, [])
     trial = space.trial_id(task.params, GOOD, task.images)
