@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from pipeline import tracking
 from tests.pipeline.preloaded import Preloaded, preloaded
 from tests.pipeline.project_copy import small_params
+from tests.pipeline.trained import files
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,18 @@ def new_project(ready: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
+) -> Callable[[int], dict[str, bytes]]:
+    """The files of the model after a training of so many epochs that nobody disturbs."""
+
+    @functools.cache
+    def train(epochs: int) -> dict[str, bytes]:
+        folder = new_project(tmp_path_factory.mktemp("whole") / "project", epochs)
+        helper.run(folder, "train", "digits", "square", "gait")
+        return files(folder)
+
+    return train

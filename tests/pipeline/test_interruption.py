@@ -22,14 +22,9 @@ OFTEN = {"GAIT_STATE_INTERVAL_S": "0"}
 PATIENCE_S = 60
 
 
-@pytest.fixture(scope="module")
-def reference(
-    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
-) -> dict[str, bytes]:
-    """The model's files after an uninterrupted training."""
-    folder = new_project(tmp_path_factory.mktemp("whole") / "project", EPOCHS)
-    helper.run(folder, *TRAIN)
-    return files(folder)
+@pytest.fixture
+def reference(uninterrupted: Callable[[int], dict[str, bytes]]) -> dict[str, bytes]:
+    return uninterrupted(EPOCHS)
 
 
 @pytest.fixture

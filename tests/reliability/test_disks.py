@@ -6,13 +6,13 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.pipeline.preloaded import Preloaded
-from tests.pipeline.trained import MODEL, STATE, check_nothing_left, check_one_history, files
+from tests.pipeline.trained import MODEL, STATE, check_nothing_left, check_one_history, files, runs
 
 EPOCHS = 20
 TRAIN = ("train", "digits", "square", "gait")
@@ -34,13 +34,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.fixture(scope="module")
-def reference(
-    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
-) -> dict[str, bytes]:
-    folder = new_project(tmp_path_factory.mktemp("whole") / "project", EPOCHS)
-    helper.run(folder, *TRAIN)
-    return files(folder)
+@pytest.fixture
+def reference(uninterrupted: Callable[[int], dict[str, bytes]]) -> dict[str, bytes]:
+    return uninterrupted(EPOCHS)
 
 
 def fill(disk: Path, leave: int = 0) -> Path:
@@ -148,3 +144,37 @@ def trained(
     for model in ("reference", "gait"):
         helper.run(folder, "train", "digits", "square", model)
     return folder
+
+
+def test_no_room_for_the_artifacts(
+    small_disk: Path,
+    tmp_path: Path,
+    new_project: Callable[..., Path],
+    helper: Preloaded,
+    reference: dict[str, bytes],
+) -> None:
+    """What MLflow got half of is sent again when there is room, and then whole."""
+    folder = new_project(tmp_path / "project", EPOCHS)
+    (folder / "mlartifacts").symlink_to(small_disk)
+    filler = fill(small_disk, leave=len(reference["network.safetensors"]) // 2 // 4096 * 4096)
+    output = helper.run(folder, *TRAIN, GAIT_MLFLOW_PATIENCE_S="2")
+    assert "MLflow lacks the end of this training" in output
+    assert "No space left on device" in output and "Traceback" not in output
+    assert files(folder) == reference
+    assert logged(folder, reference) not in ({}, reference), "nothing was written in part"
+    filler.unlink()
+    # Another model's training brings it along.
+    helper.run(folder, "train", "digits", "square", "reference")
+    assert logged(folder, reference) == reference
+    check_nothing_left(folder)
+
+
+def logged(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """The files of those names that MLflow has of the model."""
+    (run,) = (
+        run
+        for run in runs(folder)
+        if run.data.tags["gait.level"] == "model" and run.data.tags["gait.model"] == "gait"
+    )
+    artifacts = folder / "mlartifacts" / run.info.run_id / "artifacts"
+    return {name: (artifacts / name).read_bytes() for name in names if (artifacts / name).exists()}

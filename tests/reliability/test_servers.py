@@ -46,13 +46,9 @@ def project(tmp_path: Path, new_project: Callable[..., Path]) -> Path:
     return new_project(tmp_path / "project", EPOCHS)
 
 
-@pytest.fixture(scope="module")
-def reference(
-    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
-) -> dict[str, bytes]:
-    folder = new_project(tmp_path_factory.mktemp("whole") / "project", EPOCHS)
-    helper.run(folder, *TRAIN)
-    return files(folder)
+@pytest.fixture
+def reference(uninterrupted: Callable[[int], dict[str, bytes]]) -> dict[str, bytes]:
+    return uninterrupted(EPOCHS)
 
 
 @pytest.fixture(autouse=True)
