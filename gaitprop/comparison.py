@@ -95,7 +95,8 @@ def crossings(problem: Problem, rule: str, gamma: float) -> Tensor:
         target = torch.sub(outputs, direction, alpha=scale)
         counts += ((outputs > 0) != (target > 0)).sum(-1)[0]
         local_error = network.activation.times_derivative(error, outputs)
-        view = LayerView(network.weights[layer - 1], outputs, local_error, network.activation)
+        weight = network.weights[layer - 1]
+        view = LayerView(weight, outputs, local_error, network.activation, layer, network.seeds)
         below = find_rule(rule)(view, error, scale)
         unread = network.widths[layer - 1] - network.widths[layer]
         error = torch.nn.functional.pad(below, (0, unread))

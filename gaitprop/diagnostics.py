@@ -60,7 +60,7 @@ def alignment_with_bp(
         inputs: (batch, n_0), or (S, batch, n_0).
         labels: (S, batch), int64.
         n_classes: how many outputs carry a target.
-        rule: a name in ``RULES``.
+        rule: by name, see ``gaitprop.rules``.
         gamma: the rule's γ.
     """
     activations = network.forward(inputs)

@@ -68,7 +68,7 @@ def propagate(
             add_penalty_gradient(weight_gradient, weight, orthogonality)
         gradients.append(LayerGradient(weight_gradient, share.sum(-2)))
         if layer > 1:
-            view = LayerView(weight, outputs, local_error, network.activation)
+            view = LayerView(weight, outputs, local_error, network.activation, layer, network.seeds)
             below = rule(view, error, gamma ** (network.depth - layer + 1))
             # Auxiliary units feed nothing forward: their target is their own value.
             unread = network.widths[layer - 1] - network.widths[layer]
@@ -95,7 +95,7 @@ def layer_gradients(
         inputs: (batch, n_0), or (S, batch, n_0) for a batch of its own for each seed.
         labels: (batch,) or (S, batch), integers in 0…n_classes−1.
         n_classes: the first ``n_classes`` outputs carry a one-hot target.
-        rule: a name in ``gaitprop.RULES``.
+        rule: a name in ``gaitprop.RULES``, or of an installed package's rule.
         gamma: γ ≥ 0, the size of GAIT-prop's and ITP's targets; 0 is the exact limit.
         orthogonality: λ ≥ 0.
 

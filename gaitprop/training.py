@@ -33,7 +33,7 @@ class TrainingSettings:
     """How a network is trained.
 
     Attributes:
-        rule: a name in ``gaitprop.RULES``.
+        rule: a name in ``gaitprop.RULES``, or of an installed package's rule.
         learning_rate: Adam's, above 0.
         orthogonality: λ of the soft orthogonality regularizer, at least 0.
         orthogonality_interval: the regularizer is applied in every so-manieth step of an epoch,

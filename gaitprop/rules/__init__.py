@@ -6,15 +6,20 @@ the error e_l, which each carries down from e_L = y_L − t. A rule is one funct
     rule(layer: LayerView, error: Tensor, scale: float) -> Tensor
 
 with ``error`` = e_l of shape (S, batch, n_l), ``scale`` = γ^k at the k-th layer from the output
-(k = 1 for the output layer), and the result e_{l-1} on the n_l units that layer l reads.
+(k = 1 for the output layer), and the result e_{l-1} on the n_l units that layer l reads: of the
+shape and dtype of ``error``. A package of one's own adds a rule by an entry point of the group
+``gaitprop.rules``; see docs/extend.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import wraps
+from importlib.metadata import EntryPoint
 
 from torch import Tensor
 
+from gaitprop import plugins
 from gaitprop.errors import ArgumentError
 from gaitprop.rules.bp import bp
 from gaitprop.rules.gait import gait
@@ -26,13 +31,57 @@ Rule = Callable[[LayerView, Tensor, float], Tensor]
 
 RULES: dict[str, Rule] = {"bp": bp, "gait": gait, "itp": itp, "tp": tp}
 
+GROUP = "gaitprop.rules"
+
 
 def find_rule(name: str) -> Rule:
-    """The rule of that name in ``RULES``.
+    """The rule of that name: one of ``RULES``, or of an installed package.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: there is none, or the package that offers it cannot be used.
     """
-    if name not in RULES:
-        raise ArgumentError(f"rule is {name!r}; allowed: {', '.join(RULES)}")
-    return RULES[name]
+    if name in RULES:
+        return RULES[name]
+    entry = other_rules().get(name)
+    if entry is None:
+        raise ArgumentError(f"rule is {name!r}; allowed: {', '.join(rule_names())}")
+    rule = plugins.load(entry)
+    if not callable(rule):
+        raise ArgumentError(f"{plugins.told(entry)} is {rule!r}; allowed: a function")
+    return _checked(rule, entry)
+
+
+def rule_names() -> list[str]:
+    """Of all rules that there are, the built-in ones first.
+
+    Raises:
+        ArgumentError: a package offers a rule under a name that it may not have.
+    """
+    return [*RULES, *other_rules()]
+
+
+def other_rules() -> Mapping[str, EntryPoint]:
+    """The rules of installed packages, none of which is imported; see ``rule_names``."""
+    # "reference" is what experiments call BP without the regularizer.
+    return plugins.offered(GROUP, (*RULES, "reference"))
+
+
+def _checked(rule: Rule, entry: EntryPoint) -> Rule:
+    """The rule, whose errors cannot have a shape that the layer below would broadcast."""
+
+    @wraps(rule)
+    def checked(layer: LayerView, error: Tensor, scale: float) -> Tensor:
+        below = rule(layer, error, scale)
+        if isinstance(below, Tensor) and (below.shape, below.dtype) == (error.shape, error.dtype):
+            return below
+        received = (
+            f"{below.dtype} of shape {tuple(below.shape)}"
+            if isinstance(below, Tensor)
+            else type(below).__name__
+        )
+        raise ArgumentError(
+            f"{plugins.told(entry)} returned {received}; allowed: {error.dtype} of shape"
+            f" {tuple(error.shape)}, as the error that it received"
+        )
+
+    return checked

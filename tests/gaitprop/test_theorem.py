@@ -74,7 +74,8 @@ def crossings(
         y = activations[layer]
         derivative = torch.where(y > 0, 1.0, network.activation.slope)
         found.append((y > 0) != (y - gamma**k * derivative**2 * error > 0))
-        view = LayerView(network.weights[layer - 1], y, derivative * error, network.activation)
+        weight, f = network.weights[layer - 1], network.activation
+        view = LayerView(weight, y, derivative * error, f, layer, network.seeds)
         error = RULES["gait"](view, error, gamma**k)
         missing = network.widths[layer - 1] - network.widths[layer]
         error = torch.nn.functional.pad(error, (0, missing))
@@ -140,7 +141,7 @@ def test_the_difference_is_on_exactly_the_units_that_cross() -> None:
     y = network.forward(inputs)[-1]
     error = output_error(y, labels.expand(1, -1), classes)
     derivative = torch.where(y > 0, 1.0, 0.5)
-    view = LayerView(network.weights[0], y, derivative * error, network.activation)
+    view = LayerView(network.weights[0], y, derivative * error, network.activation, 1, (0,))
     difference = RULES["gait"](view, error, 0.8) - RULES["bp"](view, error, 0.8)
     crossed = (y > 0) != (y - 0.8 * derivative**2 * error > 0)
     assert crossed.any()
