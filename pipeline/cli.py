@@ -56,13 +56,13 @@ def download(
 
         GAIT_DATA_ROOT=/data/torchvision gait download mnist
     """
-    from pipeline import config, data
+    from pipeline import config, image_sets
     from pipeline.stages import download as stage
 
     params = config.load()
     chosen = datasets or params.run.datasets
     for name in chosen:
-        data.image_set(name)
+        image_sets.image_set(name)
     for name in chosen:
         path = stage.run(params, name, progress=sys.stderr.isatty())
         print(f"{name}: verified, in {path}")
@@ -283,10 +283,11 @@ def repro(context: typer.Context) -> None:
 
         gait repro --dry
     """
-    from pipeline import config, repro
+    from pipeline import config, own_code, repro
     from pipeline.stages import evaluate as stage
 
     params = config.load()
+    own_code.link(params)
     _prepare_environment()
     dry = "--dry" in context.args
     if not dry:

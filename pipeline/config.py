@@ -15,14 +15,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from gaitprop.rules import RULES
-from pipeline.data import IMAGE_SETS
+from gaitprop.rules import RULES, find_rule, rule_names
 from pipeline.errors import GaitError
+from pipeline.image_sets import image_set, set_names
 from pipeline.section import Name, Section
 from pipeline.sweep.settings import Sweep
 
 PARAMS_FILE = Path("params.yaml")
 REFERENCE = "reference"
+WITHOUT_GAMMA = ("bp", "tp")
 
 
 class Run(Section):
@@ -34,8 +35,8 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _known(self) -> Run:
-        _refuse_unknown("datasets", self.datasets, IMAGE_SETS)
-        _refuse_unknown("rules", self.rules, RULES)
+        _refuse_unknown("datasets", self.datasets, set_names())
+        _refuse_unknown("rules", self.rules, rule_names())
         for key in ("datasets", "architectures", "rules"):
             names = getattr(self, key)
             if len(set(names)) != len(names):
@@ -114,9 +115,7 @@ class RuleSettings(Section):
     orthogonality: float = Field(
         ge=0, le=1e6, description="λ of the soft orthogonality regularizer"
     )
-    gamma: float = Field(
-        default=1e-3, ge=0, le=1, description="γ of gait and itp (bp and tp have none); 0: limit"
-    )
+    gamma: float = Field(default=1e-3, ge=0, le=1, description="γ; bp and tp have none; 0: limit")
 
 
 class Adam(Section):
@@ -194,15 +193,20 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
-        _refuse_unknown("rules", self.rules, RULES)
+        _refuse_unknown("rules", self.rules, rule_names())
         _refuse_unknown("run.architectures", self.run.architectures, self.architectures)
         _refuse_unknown("run.rules", self.run.rules, self.rules)
-        _refuse_unknown("sweep.dataset", [self.sweep.dataset], IMAGE_SETS)
+        _refuse_unknown("sweep.dataset", [self.sweep.dataset], set_names())
         _refuse_unknown("sweep.architecture", [self.sweep.architecture], self.architectures)
         _refuse_unknown("sweep.rules", self.sweep.rules, self.rules)
+        for rule in {*self.run.rules, *self.sweep.rules}:
+            find_rule(rule)
         pairs = set(itertools.product(self.run.datasets, self.run.architectures))
         for dataset, name in sorted(pairs | {(self.sweep.dataset, self.sweep.architecture)}):
-            images = IMAGE_SETS[dataset]
+            try:
+                images = image_set(dataset)
+            except GaitError as error:
+                raise ValueError(str(error)) from error
             widths = self.architectures[name].layer_widths(images.inputs)
             if widths[1] > widths[0]:
                 raise ValueError(
@@ -223,6 +227,12 @@ class Params(Section):
     def rule_of(self, model: str) -> str:
         """The learning rule that trains a model."""
         return "bp" if model == REFERENCE else model
+
+    def gamma_of(self, model: str) -> float | None:
+        """A model's γ; None where its rule has none, or is a package's and none is given for it."""
+        rule, settings = self.rule_of(model), self.settings_of(model)
+        given = rule in RULES or "gamma" in settings.model_fields_set
+        return settings.gamma if given and rule not in WITHOUT_GAMMA else None
 
     def settings_of(self, model: str) -> RuleSettings:
         """Learning rate, λ and γ of a model."""

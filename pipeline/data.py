@@ -1,7 +1,6 @@
 """Image sets as tensors: archives are fetched, verified and read once, then kept as one file."""
 
 import contextlib
-import difflib
 import errno
 import hashlib
 import http.client
@@ -26,6 +25,7 @@ import torch
 
 from pipeline.errors import GaitError
 from pipeline.files import write_whole
+from pipeline.image_sets import TENSORS, ImageSet, image_set, read_own
 
 DIGITS_SPLIT_SEED = 20
 """Fixes which fifth of scikit-learn's digits, which come without a test set, is the test set."""
@@ -33,29 +33,8 @@ DIGITS_TEST_FRACTION = 0.2
 NETWORK_TIMEOUT_S = 60.0
 """Seconds without one byte after which a mirror counts as dead; torchvision would wait for ever."""
 
-_TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 # What goes wrong on the way to the disk; every other OSError of a download is the network's.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """What is known of an image set before it is read."""
-
-    name: str
-    title: str
-    inputs: int
-    classes: int
-    source: str | None
-    """Class in `torchvision.datasets`, by name so that torchvision is imported only when used."""
-
-
-IMAGE_SETS: dict[str, ImageSet] = {
-    "digits": ImageSet("digits", "Digits", 64, 10, None),
-    "mnist": ImageSet("mnist", "MNIST", 784, 10, "MNIST"),
-    "fashion": ImageSet("fashion", "Fashion-MNIST", 784, 10, "FashionMNIST"),
-    "kmnist": ImageSet("kmnist", "Kuzushiji-MNIST", 784, 10, "KMNIST"),
-}
 
 
 @dataclass(frozen=True)
@@ -81,15 +60,6 @@ class Split(NamedTuple):
     val_labels: torch.Tensor
 
 
-def image_set(name: str) -> ImageSet:
-    """The image set called `name`; GaitError if there is none."""
-    if name in IMAGE_SETS:
-        return IMAGE_SETS[name]
-    near = difflib.get_close_matches(name.lower(), IMAGE_SETS, n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
-    raise GaitError(f"Unknown image set '{name}'{hint}: choose one of {', '.join(IMAGE_SETS)}.")
-
-
 def prepare(
     name: str, destination: Path, root: Path, mirror: str | None = None, progress: bool = False
 ) -> str:
@@ -98,22 +68,33 @@ def prepare(
     Archives lie in `<root>/<torchvision class>/raw`. Good ones are only read, so that the root may
     be read-only; missing and broken ones are fetched from `mirror`, the http(s) address of a
     folder, or else from torchvision's mirrors. The same archives always give the same bytes.
-    Raises GaitError if the name or mirror is wrong, or an archive or file cannot be got or written.
+    Raises GaitError if the name or mirror is wrong, an archive or file cannot be got or written, or
+    a set of one's own holds what it should not.
     """
     chosen = image_set(name)
     if mirror is not None:
         mirror = _checked_mirror(mirror)
     facts: dict[str, object] = {"image_set": name, "classes": chosen.classes}
-    if chosen.source is None:
+    if chosen.read is not None:
+        tensors = read_own(chosen)
+        facts |= {"maximum": chosen.maximum}
+    elif chosen.source is None:
         tensors = _read_digits()
-        facts |= {"maximum": 16, "archives": {}, "test_split_seed": DIGITS_SPLIT_SEED}
+        facts |= {"maximum": chosen.maximum, "archives": {}, "test_split_seed": DIGITS_SPLIT_SEED}
     else:
         source = getattr(importlib.import_module("torchvision.datasets"), chosen.source)
         raw = root / chosen.source / "raw"
         _complete(chosen, source, raw, mirror, progress)
         with _explained(f"unpack {chosen.title} from {raw}", "check that TMPDIR has 200 MB free"):
             tensors = _read_archives(source, raw, progress)
-        facts |= {"maximum": 255, "archives": dict(source.resources)}
+        facts |= {"maximum": chosen.maximum, "archives": dict(source.resources)}
+    try:
+        _check(
+            ImageData(**tensors, classes=chosen.classes, maximum=chosen.maximum, checksum=""),
+            chosen.inputs,
+        )
+    except ValueError as error:
+        raise GaitError(f"The image set '{name}' cannot be used: {error}.") from error
     # One key, because safetensors writes several in an order that changes from run to run.
     content = safetensors.torch.save(tensors, {"gait": json.dumps(facts, sort_keys=True)})
     with _explained(f"write {destination}", "choose a file in a folder with room to write in"):
@@ -128,7 +109,7 @@ def load(path: Path) -> ImageData:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["gait"])
-            tensors = {key: file.get_tensor(key) for key in _TENSORS}
+            tensors = {key: file.get_tensor(key) for key in TENSORS}
         with path.open("rb") as stream:
             checksum = hashlib.file_digest(stream, "sha256").hexdigest()
         data = ImageData(
@@ -137,7 +118,7 @@ def load(path: Path) -> ImageData:
             maximum=int(facts["maximum"]),
             checksum=checksum,
         )
-        _check(data, IMAGE_SETS[facts["image_set"]].inputs)
+        _check(data, image_set(facts["image_set"]).inputs)
         return data
     # KeyError and TypeError: a .safetensors file that something else wrote.
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -43,6 +43,7 @@ def _checks() -> Iterator[tuple[str, Callable[[], Finding]]]:
     yield "DVC", _dvc
     yield "params.yaml", _params
     yield "data", _data
+    yield "packages", _packages
     yield "MLflow store", _store
     yield "Ray", _ray
     yield "disk", _disk
@@ -112,8 +113,27 @@ def _params() -> Finding:
     )
 
 
+def _packages() -> Finding:
+    """Rules and data sets that other packages offer, and whether they load."""
+    from gaitprop import plugins, rules
+    from gaitprop.errors import ArgumentError
+    from pipeline import image_sets
+
+    try:
+        own_rules, own_sets = rules.other_rules(), image_sets.other_sets()
+        for name in own_rules:
+            rules.find_rule(name)
+        for name in own_sets:
+            image_sets.image_set(name)
+    except (ArgumentError, GaitError) as error:
+        return Finding("packages", str(error), "mend that package, or uninstall it")
+    found = [f"rule {name} ({plugins.package(each)})" for name, each in own_rules.items()]
+    found += [f"data set {name} ({plugins.package(each)})" for name, each in own_sets.items()]
+    return Finding("packages", ", ".join(found) or "no rule or data set of others")
+
+
 def _data() -> Finding:
-    from pipeline import config, data
+    from pipeline import config, data, image_sets
     from pipeline.project import archive_root, data_file
 
     params = config.load()
@@ -123,8 +143,8 @@ def _data() -> Finding:
         if path.exists():
             data.load(path)
             ready.append(name)
-        elif name == "digits":
-            ready.append("digits (in scikit-learn)")
+        elif image_sets.image_set(name).source is None:
+            ready.append(f"{name} (comes with its package)")
         else:
             missing.append(name)
     if missing:

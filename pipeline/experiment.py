@@ -17,6 +17,7 @@ from gaitprop.training import TrainingData, TrainingSettings
 from pipeline import data
 from pipeline.config import Params
 from pipeline.errors import GaitError
+from pipeline.own_code import plugin_of
 from pipeline.project import ModelKey
 
 
@@ -97,8 +98,13 @@ def device_name(device: torch.device) -> str:
 
 
 def described(params: Params, key: ModelKey, images: data.ImageData) -> dict[str, Any]:
-    """All that decides the model's figures, for its config.json: parameters and data."""
+    """All that decides the model's figures, for its config.json: parameters, data, own code.
+
+    ``plugin``, the rule's own package, is there only if the rule is not built in.
+    """
+    plugin = plugin_of(params.rule_of(key.model))
     return {
+        **({"plugin": plugin} if plugin is not None else {}),
         "profile": key.profile,
         "dataset": key.dataset,
         "model": key.model,

@@ -13,6 +13,7 @@ import torch
 
 import gaitprop
 from pipeline.experiment import device_name, flat
+from pipeline.own_code import plugin_of
 
 # Under this name runs keep ``training_code_checksum``.
 CODE_TAG = "gait.code"
@@ -35,12 +36,13 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
         config: from ``pipeline.experiment.described``.
         device: where it is trained, with as many threads as PyTorch has now.
     """
-    settings = {name: value for name, value in flat(config).items() if name != "data.sha256"}
+    apart = ("data.sha256", "plugin.distribution", "plugin.sha256")
+    settings = {name: value for name, value in flat(config).items() if name not in apart}
     text = "\n".join(f"{name}={value!r}" for name, value in sorted(settings.items()))
     return {
         "params": hashlib.sha256(text.encode()).hexdigest(),
         "data": config["data"]["sha256"],
-        "code": training_code_checksum(),
+        "code": training_code_checksum(config["rule"]),
         "torch": version("torch"),
         "numpy": version("numpy"),
         "cpu": cpu(),
@@ -54,12 +56,18 @@ def cpu() -> str:
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def training_code_checksum() -> str:
-    """Of the library, and of those parts of the pipeline that decide what training gives."""
+def training_code_checksum(rule: str) -> str:
+    """Of the library, what in the pipeline decides what training gives, and the rule's package.
+
+    Args:
+        rule: only one that is not built in makes a difference.
+    """
     library = Path(gaitprop.__file__).parent
-    return code_checksum(
-        [*library.rglob("*.py"), *(_PIPELINE / name for name in _TRAINING)],
-    )
+    own = code_checksum([*library.rglob("*.py"), *(_PIPELINE / name for name in _TRAINING)])
+    plugin = plugin_of(rule)
+    if plugin is None:
+        return own
+    return hashlib.sha256(f"{own}\0{plugin['sha256']}".encode()).hexdigest()
 
 
 def code_checksum(files: Iterable[Path]) -> str:

@@ -25,8 +25,8 @@ def model_name(params: Params, model: str) -> str:
 
 
 def rule_name(rule: str) -> str:
-    """A learning rule's name."""
-    return _RULES.get(rule, rule)
+    """A learning rule's name; of a rule of one's own the words of its name in params.yaml."""
+    return _RULES.get(rule, rule.replace("_", " "))
 
 
 def setting_name(place: str) -> str:

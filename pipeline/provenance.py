@@ -61,9 +61,10 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _model(key: ModelKey) -> dict[str, str]:
+def _model(key: ModelKey) -> dict[str, Any]:
     config = json.loads((key.folder / CONFIG).read_text(encoding="utf-8"))
-    return {"data": config["data"]["sha256"], "result": result_checksum(key.folder)}
+    plugin = {"plugin": config["plugin"]} if "plugin" in config else {}
+    return {"data": config["data"]["sha256"], "result": result_checksum(key.folder), **plugin}
 
 
 def _python_files(names: Sequence[str]) -> list[Path]:

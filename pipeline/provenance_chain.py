@@ -64,6 +64,8 @@ def as_lines(chain: dict[str, Any]) -> list[str]:
             f"    result {model['result']}",
             f"    data   {model['data']}",
         ]
+        if plugin := model.get("plugin"):
+            lines.append(f"    rule   of {plugin['distribution']}, {plugin['sha256']}")
         run = chain["runs"][name]
         if run is None:
             lines.append("    no run in this MLflow store has this result")

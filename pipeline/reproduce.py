@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas
 
-from pipeline import checkpoint, config, data, differences, tracking
+from pipeline import checkpoint, config, data, differences, own_code, tracking
 from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
 from pipeline.differences import Difference
@@ -28,7 +28,7 @@ from pipeline.stages import download
 from pipeline.stages.evaluate import SEEDS, evaluate_model
 
 # What else may be said of a result; these tell where and with what it was made.
-_FACTS = ("platform", "device", "threads", "cpu", "host")
+_FACTS = ("platform", "device", "threads", "cpu", "host", own_code.CHECKSUM_TAG)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def of_run(run_id: str) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
         recorded = _artifacts(run.info.run_id, Path(name))
         document = json.loads((recorded / checkpoint.CONFIG).read_text(encoding="utf-8"))
-        with remade(document, _commit(tags), tags.get("threads")) as project:
+        _check_rule(document, tags)
+        with remade(document, _commit(document["rule"], tags), tags.get("threads")) as project:
             again = project / key_of(document).folder
             same = result_checksum(again) == result_checksum(recorded)
             found = [] if same else differences.of_models(recorded, again)
@@ -147,9 +148,16 @@ def _artifacts(run_id: str, folder: Path) -> Path:
     return folder
 
 
-def _commit(tags: Mapping[str, str]) -> str | None:
+def _check_rule(document: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    """Refuses to train by another package's rule than the recorded one."""
+    plugin = document.get("plugin")
+    version = tags.get(f"version.{plugin['distribution']}") if plugin is not None else None
+    own_code.check(document["rule"], plugin, version)
+
+
+def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
     """Whose code is to train: None for the working tree's, where it is the recorded code."""
-    if tags.get(CODE_TAG) == training_code_checksum():
+    if tags.get(CODE_TAG) == training_code_checksum(rule):
         return None
     commit, clean = tags.get("git.commit", "none"), tags.get("git.clean") == "true"
     if clean and commit == source().commit and source().clean:
@@ -186,6 +194,7 @@ def _facts(tags: Mapping[str, str]) -> dict[str, str]:
 def _here(document: Mapping[str, Any]) -> dict[str, str]:
     training = document["training"]
     device = device_name(choose_device(training["device"]))
-    facts = _facts(tracking.provenance_tags(source(), "", device))
+    tags = {**tracking.provenance_tags(source(), "", device), **own_code.tags_of(document["rule"])}
+    facts = _facts(tags)
     threads = training["threads"]
     return {**facts, "cpu": cpu(), **({"threads": str(threads)} if threads else {})}

@@ -9,7 +9,7 @@ import pandas
 from scipy import stats
 
 from pipeline.config import REFERENCE, Params
-from pipeline.data import IMAGE_SETS
+from pipeline.image_sets import image_set
 from pipeline.labels import model_name, spread_text
 
 CONFIDENCE = 0.95
@@ -99,7 +99,7 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
     for (dataset, architecture), group in models.groupby(["dataset", "architecture"], sort=False):
         lines += [
             "",
-            f"## {IMAGE_SETS[dataset].title}, {architecture}",
+            f"## {image_set(dataset).title}, {architecture}",
             "",
             "| model | learning rate | λ | γ | seeds | test accuracy | test loss | difference to BP"
             " | training accuracy, peak | final |",
@@ -110,12 +110,12 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
 
 
 def _markdown_row(params: Params, row: dict[str, Any]) -> str:
-    gamma = f"{row['gamma']:g}" if row["rule"] in ("gait", "itp") else "–"
+    gamma = params.gamma_of(row["model"])
     cells = [
         model_name(params, row["model"]),
         f"{row['learning_rate']:g}",
         f"{row['orthogonality']:g}",
-        gamma,
+        "–" if gamma is None else f"{gamma:g}",
         str(row["seeds"]),
         spread_text(row, "test_accuracy", 100, 2),
         spread_text(row, "test_loss", 1, 4),

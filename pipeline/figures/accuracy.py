@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.config import REFERENCE, Params
-from pipeline.data import IMAGE_SETS
 from pipeline.figures.curves import Array
 from pipeline.figures.panels import case_title, make_panels
 from pipeline.figures.style import look_of, model_label, style
+from pipeline.image_sets import image_set
 
 NEAR_REFERENCE = 5.0
 """Percentage points: models that close to BP share the enlarged axis of ``final_accuracy``."""
@@ -42,7 +42,7 @@ def final_accuracy(params: Params, seeds: pandas.DataFrame) -> Figure:
             }
             _draw_accuracies(whole, params, accuracies)
             _draw_accuracies(near, params, accuracies)
-            _whole_axis(whole, params, 100 / IMAGE_SETS[names[0]].classes)
+            _whole_axis(whole, params, 100 / image_set(names[0]).classes)
             _near_axis(near, accuracies)
             whole.set_title(case_title(*names), loc="left")
             near.set_title("enlarged: models near BP", loc="left")

@@ -16,7 +16,9 @@ from pipeline.labels import rule_name, spread_text
 from pipeline.sweep.ranking import FINISHED, METRIC, best_trial
 
 
-def best_accuracies(trials: pandas.DataFrame, rules: Sequence[str], title: str = "") -> Figure:
+def best_accuracies(
+    trials: pandas.DataFrame, rules: Sequence[str], title: str = "", known: Sequence[str] = ()
+) -> Figure:
     """The best mean validation accuracy (percent) so far against the rule's trials, a line a rule.
 
     Trials that failed or were stopped count, and never are the best.
@@ -25,6 +27,7 @@ def best_accuracies(trials: pandas.DataFrame, rules: Sequence[str], title: str =
         trials: as ``pipeline.sweep.ranking`` describes it, but in the order in which they ended.
         rules: a line each, in this order.
         title: above the panel.
+        known: rules among which each has its look, as in other figures; ``rules`` if none.
     """
     with style():
         figure, panels = make_panels(1, 1, 2.2)
@@ -41,7 +44,7 @@ def best_accuracies(trials: pandas.DataFrame, rules: Sequence[str], title: str =
             so_far = error_percent(finished.cummax().ffill())
             before = numpy.nan_to_num([numpy.inf, *so_far[:-1]], nan=numpy.inf)
             improved = numpy.flatnonzero(so_far < before)
-            look = look_among(rules, rule)
+            look = look_among(known or rules, rule)
             panel.plot(
                 numpy.arange(1, len(so_far) + 1),
                 so_far,

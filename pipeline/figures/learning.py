@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pipeline.config import Params
-from pipeline.data import IMAGE_SETS
 from pipeline.figures.curves import (
     QUANTITIES,
     Curve,
@@ -29,6 +28,7 @@ from pipeline.figures.panels import (
     make_panels,
 )
 from pipeline.figures.style import look_of, model_label, style
+from pipeline.image_sets import image_set
 from pipeline.project import ModelKey
 
 
@@ -60,7 +60,7 @@ def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFram
                 if (key.dataset, shown) == (dataset, quantity)
             }
             floor = error_floor(of_dataset.values())
-            error_axis(panel, floor, 100 * (1 - 1 / IMAGE_SETS[dataset].classes))
+            error_axis(panel, floor, 100 * (1 - 1 / image_set(dataset).classes))
             for key, curve in of_dataset.items():
                 if key.architecture == architecture:
                     _draw_model(panel, curve, floor, params, key.model)

@@ -14,9 +14,9 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from pipeline.data import IMAGE_SETS
 from pipeline.figures.curves import MOST_BANDS, Curve
 from pipeline.figures.style import WIDTH, Look, StyledFigure
+from pipeline.image_sets import image_set
 
 MOST_MARKED = 15
 """With more points than this, the markers of layers' lines would touch."""
@@ -41,7 +41,7 @@ def make_panels(
 
 def case_title(dataset: str, architecture: str) -> str:
     """What readers call a data set with an architecture."""
-    return f"{IMAGE_SETS[dataset].title}, {architecture}"
+    return f"{image_set(dataset).title}, {architecture}"
 
 
 def draw_curve(panel: Axes, curve: Curve, look: Look, order: int, label: str) -> None:

@@ -71,7 +71,11 @@ LOOKS = {
 }
 
 
-_OTHER_LOOKS = (Look("#E69F00", (0, (3, 1)), "P"), Look("#56B4E9", (0, (8, 2)), "X"))
+_OTHER_LOOKS = (
+    Look("#E69F00", (0, (3, 1)), "P"),
+    Look("#56B4E9", (0, (8, 2)), "X"),
+    Look("#7F7F7F", (0, (5, 1, 1, 1, 1, 1)), "*"),
+)
 
 
 class StyledFigure(Figure):
@@ -102,7 +106,7 @@ def model_label(params: Params, model: str, break_line: bool = False) -> str:
 
 def look_of(params: Params, model: str) -> Look:
     """A model's own look, the same in every figure."""
-    return look_among(params.models(), model)
+    return look_among(list(params.rules), model)
 
 
 def look_among(names: Sequence[str], name: str) -> Look:

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 SEEDS = "seeds.csv"
 # What decides the tables, beside the library.
-CODE = ("checkpoint.py", "data.py", "history.py", "labels.py", "stages/evaluate.py", "summary.py")
+CODE = (
+    "checkpoint.py",
+    "data.py",
+    "history.py",
+    "image_sets.py",
+    "labels.py",
+    "stages/evaluate.py",
+    "summary.py",
+)
 TEST_FIGURES = ("test_accuracy", "test_loss")
 
 

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 
 from pipeline import checkpoint, figures, history, provenance
 from pipeline.config import Params
-from pipeline.data import IMAGE_SETS
 from pipeline.errors import GaitError
 from pipeline.files import whole_folder
+from pipeline.image_sets import image_set
 from pipeline.project import ModelKey, model_keys, results_folder
 
 PLOTS = "plots"
 # What decides the figures.
-CODE = ("data.py", "figures", "history.py", "labels.py", "stages/plot.py")
+CODE = ("data.py", "figures", "history.py", "image_sets.py", "labels.py", "stages/plot.py")
 
 
 def run(params: Params) -> list[Path]:
@@ -59,7 +59,7 @@ def draw(
                 for key, table in histories.items()
                 if (key.dataset, key.architecture) == (dataset, architecture)
             }
-            title = f"{IMAGE_SETS[dataset].title}, {architecture}"
+            title = f"{image_set(dataset).title}, {architecture}"
             case = f"{dataset}-{architecture}.svg"
             if any(params.rule_of(model) != "bp" for model in models):
                 drawn[f"alignment-{case}"] = figures.alignment(params, models, title)

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from gaitprop import DivergenceError, SingularLayerError
-from pipeline import data, delivery, unfinished
+from gaitprop import ArgumentError, DivergenceError, SingularLayerError
+from pipeline import data, delivery, own_code, unfinished
 from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
 from pipeline.delivery import Delivery
@@ -90,6 +90,8 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
         how = keeper.put_away(point, {"gait.failure": f"{type(error).__name__}: {error}"})
         if isinstance(error, OSError):
             raise GaitError(f"{key}: {os_sentence(error)}; {how}") from error
+        if isinstance(error, ArgumentError):
+            raise GaitError(f"{key}: {error}; {how}") from error
         raise
 
 
@@ -102,7 +104,8 @@ def _new(key: ModelKey, config: dict[str, Any], experiment: Experiment) -> Train
         "gait.model": key.model,
         "threads": str(torch.get_num_threads()),
         "cpu": cpu(),
-        CODE_TAG: training_code_checksum(),
+        CODE_TAG: training_code_checksum(config["rule"]),
+        **own_code.tags_of(config["rule"]),
         **provenance_tags(source(), config["data"]["sha256"], device_name(network.device)),
     }
     return Training(

@@ -12,6 +12,7 @@ from pipeline import data
 from pipeline.config import Params
 from pipeline.data import ImageData
 from pipeline.errors import GaitError
+from pipeline.own_code import plugin_of
 from pipeline.project import data_file, results_folder, source, store_folder
 from pipeline.stages import download
 from pipeline.sweep import cluster, ranking, records, space
@@ -169,7 +170,10 @@ class _Sweep:
     def _task(self, states: Path | None, collector: Collector) -> Task:
         replayed = dict(collector.ended) if _learns(self._params) else {}
         early = self._params.sweep.early_stopping != "none"
-        return Task(self._params, self._images, replayed, states, report_s=0 if early else 1)
+        found = {rule: plugin_of(rule) for rule in self._params.sweep.rules}
+        plugins = {rule: plugin for rule, plugin in found.items() if plugin is not None}
+        report_s = 0 if early else 1
+        return Task(self._params, self._images, plugins, replayed, states, report_s=report_s)
 
     def _left(self, collector: Collector) -> list[Configuration]:
         """What Ray is to try: also what it knows, where that decides what becomes of the others."""

@@ -9,8 +9,8 @@ import pandas
 
 from pipeline import figures, provenance
 from pipeline.config import Params
-from pipeline.data import IMAGE_SETS
 from pipeline.files import whole_folder
+from pipeline.image_sets import image_set
 from pipeline.sweep import summary, winners
 from pipeline.sweep.ranking import in_file_order
 
@@ -46,10 +46,10 @@ def write(
     kinds = {name: float for name in trials.columns if name.endswith(("_mean", "_std"))}
     table = in_file_order(trials, sweep.rules).astype({**kinds, "epochs": "Int64"})
     ended = table.set_index("trial").loc[list(order)].reset_index()
-    title = f"{IMAGE_SETS[sweep.dataset].title}, {sweep.architecture}"
+    title = f"{image_set(sweep.dataset).title}, {sweep.architecture}"
     drawn = {
         HEAT_MAP: figures.heat_map(table, sweep.rules, sweep.space, title),
-        BEST_SO_FAR: figures.best_accuracies(ended, sweep.rules, title),
+        BEST_SO_FAR: figures.best_accuracies(ended, sweep.rules, title, list(params.rules)),
     }
     captions = {
         HEAT_MAP: "Validation accuracy of every trial, a panel a rule",

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from gaitprop.rules import rule_names
 from pipeline import config
-from pipeline.config import Architecture, Data, Params, RuleSettings, Training
+from pipeline.config import WITHOUT_GAMMA, Architecture, Data, Params, RuleSettings, Training
 from pipeline.data import ImageData
 from pipeline.errors import GaitError
 from pipeline.experiment import described
@@ -28,7 +29,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 # Of a trial these follow from `sweep.resources`.
 FROM_RESOURCES = ("training.threads", "training.device")
-WITH_GAMMA = ("gait", "itp")
 # A draw that was made before is drawn again, at most so many times in a row.
 REPEATED_DRAWS = 1000
 
@@ -62,9 +62,10 @@ def problems(params: Params) -> list[dict[str, Any]]:
         for blamed, message in _refusals(known, rule):
             part = "space" if blamed in sweep.space else "fixed"
             add(message, *((part, blamed) if blamed else ()))
-    without = [rule for rule in sweep.rules if rule not in WITH_GAMMA]
+    without = [rule for rule in sweep.rules if rule in WITHOUT_GAMMA]
     if "rule.gamma" in sweep.space and without:
-        allowed = f"allowed: sweep.rules of {', '.join(WITH_GAMMA)}"
+        others = [rule for rule in rule_names() if rule not in WITHOUT_GAMMA]
+        allowed = f"allowed: sweep.rules of {', '.join(others)}"
         add(f"rule.gamma: {', '.join(without)} have no γ; {allowed}", "space", "rule.gamma")
     if sweep.resources.gpus and params.training.device == "cpu":
         message = "received gpus for trials whose training.device is cpu; allowed: auto or cuda"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas
 
 from pipeline.config import Params
-from pipeline.data import IMAGE_SETS
+from pipeline.image_sets import image_set
 from pipeline.labels import rule_name, setting_name, spread_text, value_text
 from pipeline.sweep.ranking import (
     FAILED,
@@ -41,7 +41,7 @@ def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, 
         figures: to show, by file name: what each is.
     """
     sweep = params.sweep
-    where = f"{IMAGE_SETS[sweep.dataset].title}, architecture `{sweep.architecture}`"
+    where = f"{image_set(sweep.dataset).title}, architecture `{sweep.architecture}`"
     lines = [
         f"# Sweep `{sweep.name}`",
         "",

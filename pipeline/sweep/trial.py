@@ -19,6 +19,7 @@ from pipeline.config import Params
 from pipeline.data import ImageData
 from pipeline.errors import os_sentence
 from pipeline.experiment import Experiment, device_name, prepare, threads
+from pipeline.own_code import Plugin, check
 from pipeline.sweep import space
 from pipeline.sweep.records import FAILED, FINISHED, Epoch, Record
 from pipeline.sweep.space import Configuration
@@ -36,6 +37,7 @@ class Task:
     Attributes:
         params: the whole of params.yaml.
         images: the sweep's image set.
+        plugins: of each rule that is no built-in one, the code that all nodes must have.
         ended: records by trial, of configurations that may be suggested again.
         states: folder of the states of unfinished trials, which every node sees; None: no states.
         state_s: seconds of training between two states.
@@ -44,6 +46,7 @@ class Task:
 
     params: Params
     images: ImageData
+    plugins: Mapping[str, Plugin] = field(default_factory=dict)
     ended: Mapping[str, Record] = field(default_factory=dict)
     states: Path | None = None
     state_s: float = 30.0
@@ -82,6 +85,7 @@ def attempt(
         facts: where this is; the device is added.
         send: takes a report.
     """
+    check(configuration.rule, task.plugins.get(configuration.rule))
     trial = space.trial_id(task.params, configuration, task.images)
     reports = _Reports(task.report_s, dict(facts), send)
     if trial in task.ended:

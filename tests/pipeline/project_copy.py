@@ -23,6 +23,7 @@ PARTS = (
     "profiles",
     "pyproject.toml",
     "requirements.lock",
+    "watched",
 )
 SMALL = {
     "rules: [bp, gait, itp, tp]  # keys": "rules: [bp, gait]  # keys",
@@ -47,7 +48,8 @@ def copy_project(folder: Path, git: bool = True) -> Path:
         source, target = REPOSITORY / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            unwanted = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, target, symlinks=True, ignore=unwanted)
         else:
             shutil.copy2(source, target)
     (folder / "params.yaml").write_text(small_params())

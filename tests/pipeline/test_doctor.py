@@ -34,7 +34,17 @@ def test_a_healthy_project_needs_nothing_and_is_left_as_it_was(project: Path) ->
     findings = doctor.examine()
     assert [each for each in findings if not each.well and each.name != "disk"] == []
     assert [each.name for each in findings] == [
-        *("Python", "torch", "DVC", "params.yaml", "data", "MLflow store", "Ray", "disk")
+        *(
+            "Python",
+            "torch",
+            "DVC",
+            "params.yaml",
+            "data",
+            "packages",
+            "MLflow store",
+            "Ray",
+            "disk",
+        )
     ]
     assert sorted(project.rglob("*")) == before
 
