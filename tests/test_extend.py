@@ -1,0 +1,173 @@
+"""docs/extend.md, followed to the letter: a package's rule and data set in a real project."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from ruamel.yaml import YAML
+
+from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, run
+
+pytestmark = pytest.mark.xdist_group("extend")
+DOCUMENT = (REPOSITORY / "docs" / "extend.md").read_text()
+BLOCKS = re.findall(r"(?:<!-- file: (\S+) -->\n`\S+`:\n\n)?```(\w+)\n(.*?)```", DOCUMENT, re.DOTALL)
+# What makes it a matter of seconds.
+SHORTER = {
+    "[bp, gait, feedback_alignment]": "[feedback_alignment]",
+    "training.epochs: 15": "training.epochs: 1",
+    "rule.orthogonality: [0.0, 0.1]": "rule.orthogonality: [0.1]",
+}
+STAGE = "train@digits-noisy_digits-square-feedback_alignment"
+
+
+def shell(project: Path, script: str, code: int = 0, **environment: str) -> str:
+    """Runs a script in the project, whose own environment comes first."""
+    path = os.pathsep.join([str(project / ".venv/bin"), os.path.dirname(sys.executable)])
+    command = f'export PATH="{path}:$PATH"; set -e; {script}'
+    return run(project, "bash", "-c", command, code=code, UV_OFFLINE="1", **environment)
+
+
+def merge(into: Any, fragment: Any) -> None:
+    for key, value in fragment.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The project after every block of the document, in turn; and what each command said."""
+    folder = copy_project(tmp_path_factory.mktemp("extend") / "project")
+    for name in ("README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, folder)
+    # An environment of its own, which sees what is installed here, and the copy in place of it.
+    run(folder, sys.executable, "-m", "venv", "--without-pip", ".venv")
+    site = next((folder / ".venv/lib").iterdir()) / "site-packages"
+    (site / "installed.pth").write_text(sysconfig.get_path("purelib"))
+    installing = "uv pip install --quiet --no-deps --no-build-isolation --editable ."
+    shell(folder, f"source .venv/bin/activate; {installing}")
+    said: dict[str, str] = {}
+    for name, language, text in BLOCKS:
+        if name:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        elif language == "sh":
+            for line in text.splitlines():
+                said[line.split("   #")[0]] = shell(folder, f"source .venv/bin/activate; {line}")
+        elif language == "python":
+            (folder / "block.py").write_text(text)
+            shell(folder, "python block.py")
+            (folder / "block.py").unlink()
+        else:
+            for old, new in SHORTER.items():
+                text = text.replace(old, new)
+            yaml = YAML()
+            params = yaml.load(folder / "params.yaml")
+            merge(params, YAML(typ="safe").load(text))
+            yaml.dump(params, folder / "params.yaml")
+    return folder, said
+
+
+def test_the_document_shows_the_example() -> None:
+    shown = {name: text for name, _, text in BLOCKS if name}
+    files = [path for path in (REPOSITORY / "examples/own_rule").rglob("*") if path.is_file()]
+    sources = [path for path in files if "__pycache__" not in path.parts]
+    assert shown == {str(each.relative_to(REPOSITORY)): each.read_text() for each in sources}
+    assert {language for _, language, _ in BLOCKS} == {"python", "toml", "sh", "yaml"}
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", DOCUMENT)
+    assert targets
+    assert [each for each in targets if not (REPOSITORY / "docs" / each).exists()] == []
+
+
+def test_table_and_figures_have_the_rule(followed: tuple[Path, dict[str, str]]) -> None:
+    folder, said = followed
+    found = " ".join(said["gait doctor"].split())
+    assert "rule feedback_alignment (own-rule 0.1.0)" in found
+    assert "noisy_digits (own-rule 0.1.0)" in found
+    results = folder / "results/digits"
+    table = (results / "summary.md").read_text()
+    assert "## Noisy digits, square" in table
+    assert re.search(r"\| feedback alignment \| 0.001 \| 0.1 \| – \| 2 \| \d\d\.", table)
+    assert (results / "plots/alignment-noisy_digits-square.svg").is_file()
+    history = folder / "models/digits/noisy_digits/square/feedback_alignment/history.csv"
+    first, *_ = csv.DictReader(history.read_text().splitlines())
+    assert float(first["bp_cosine_layer_2"]) == pytest.approx(1)
+    assert abs(float(first["bp_cosine_layer_1"])) < 0.5
+
+
+def test_the_sweep_has_tried_it(followed: tuple[Path, dict[str, str]]) -> None:
+    folder, said = followed
+    assert said["gait sweep --dry-run"].count("feedback_alignment") >= 2
+    table = folder / "results/digits/sweep/feedback_alignment/trials.csv"
+    trials = list(csv.DictReader(table.read_text().splitlines()))
+    assert [(each["rule"], each["status"]) for each in trials] == [
+        ("feedback_alignment", "FINISHED")
+    ] * 2
+    assert "feedback alignment" in said["gait sweep best"]
+
+
+def test_its_source_is_a_dependency_of_its_models_alone(
+    followed: tuple[Path, dict[str, str]],
+) -> None:
+    """And other source is neither reproduced nor mixed with the recorded one."""
+    folder, _ = followed
+    commit(folder)
+    assert json.loads(shell(folder, "dvc status --json")) == {}
+    source = folder / "examples/own_rule/feedback_alignment.py"
+    text = source.read_text()
+    run_id = of_model(folder, "feedback_alignment")
+    assert "identical" in shell(folder, f"gait reproduce {run_id}")
+    source.write_text(text.replace('"feedback"', '"other feedback"'))
+    changed = json.loads(shell(folder, "dvc status --json"))
+    assert [stage for stage in changed if stage.startswith(("train", "reference"))] == [STAGE]
+    refused = shell(folder, f"gait reproduce {run_id}", code=2)
+    assert re.search(
+        r"^gait: the rule 'feedback_alignment' is not the recorded one: own-rule 0.1.0", refused
+    )
+    before = config(folder)["plugin"]
+    assert shell(folder, f"dvc repro {STAGE}").count("Running stage") == 1
+    assert config(folder)["plugin"] != before
+    source.write_text(text)
+
+
+def test_without_the_package(followed: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = followed
+    metadata = next((folder / ".venv/lib").glob("*/site-packages/own_rule-*.dist-info"))
+    hidden = metadata.with_suffix(".hidden")
+    metadata.rename(hidden)
+    try:
+        params = folder / "params.yaml"
+        params.write_text(params.read_text().replace("noisy_digits", "digits"))
+        said = shell(folder, "gait repro", code=2)
+        assert "unknown 'feedback_alignment'; allowed: bp, gait, itp, tp" in said
+    finally:
+        hidden.rename(metadata)
+
+
+def of_model(folder: Path, model: str) -> str:
+    """The MLflow run of a model."""
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    wanted = f"tags.`gait.model` = '{model}' and tags.`gait.level` = 'model'"
+    found = client.search_runs([experiment.experiment_id], wanted)
+    return str(min(found, key=lambda each: each.info.start_time).info.run_id)
+
+
+def config(folder: Path) -> Any:
+    path = folder / "models/digits/noisy_digits/square/feedback_alignment/config.json"
+    return json.loads(path.read_text())
