@@ -15,7 +15,15 @@ from pipeline.sweep import summary, winners
 from pipeline.sweep.ranking import in_file_order
 
 # What decides them, beside the trials and the library.
-CODE = ("data.py", "experiment.py", "figures", "history.py", "labels.py", "sweep")
+CODE = (
+    "data.py",
+    "experiment.py",
+    "figures",
+    "history.py",
+    "image_sets.py",
+    "labels.py",
+    "sweep",
+)
 HEAT_MAP, BEST_SO_FAR = "heatmap.svg", "best_so_far.svg"
 
 

@@ -104,12 +104,21 @@ def _fixed(fixed: Mapping[str, Any]) -> list[str]:
     return [f"For the sweep alone: {settings}. All other settings were those of params.yaml.", ""]
 
 
+def _validation_fraction(params: Params, values: Mapping[str, Any]) -> float:
+    name = "data.validation_fraction"
+    fraction: float = values.get(
+        name, params.sweep.fixed.get(name, params.data.validation_fraction)
+    )
+    return fraction
+
+
 def _what_the_figures_are(params: Params, trials: pandas.DataFrame) -> str:
-    share = f"{100 * params.data.validation_fraction:.3g} %"
-    counts = {
-        seed_count(params, {name: row[name] for name in swept_settings(trials)})
-        for row in trials.to_dict("records")
-    }
+    tried = [
+        {name: row[name] for name in swept_settings(trials)} for row in trials.to_dict("records")
+    ]
+    counts = {seed_count(params, values) for values in tried}
+    fractions = {_validation_fraction(params, values) for values in tried or [{}]}
+    share = ", ".join(f"{100 * fraction:.3g} %" for fraction in sorted(fractions))
     count = ", ".join(map(str, sorted(counts or {seed_count(params, {})})))
     seeds = "one seed" if count == "1" else f"{count} seeds, mean ± sample standard deviation"
     return (

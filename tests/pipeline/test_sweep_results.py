@@ -303,12 +303,16 @@ def test_best_so_far_rises_in_the_order_of_ending() -> None:
 
 def test_the_summary_says_what_was_swept_and_on_what_it_was_measured(tmp_path: Path) -> None:
     trials = made.grid()
-    fixed = {"training.epochs": 15, "training.seeds": [0, 1, 2]}
+    fixed = {
+        "training.epochs": 15,
+        "training.seeds": [0, 1, 2],
+        "data.validation_fraction": 0.25,
+    }
     text = (write(tmp_path, trials, fixed=fixed) / "summary.md").read_text()
     for part in (
         "| λ | `rule.orthogonality` | 0, 0.001, 0.01, 0.1, 1, 10, 100, 1000 |",
         "`training.epochs` = 15, `training.seeds` = [0, 1, 2]",
-        "10 % of the training images",
+        "25 % of the training images",
         "3 seeds, mean ± sample standard deviation",
         "The test set was not touched.",
         "(heatmap.svg)",
