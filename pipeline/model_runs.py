@@ -11,8 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import checkpoint, history
+from pipeline import checkpoint, history, mlflow_model
 from pipeline.checkpoint import result_checksum
+from pipeline.run_descriptions import (
+    NOTE_TAG,
+    chart_name,
+    data_of,
+    describe_experiment,
+    of_profile,
+    of_training,
+    run_name,
+)
 from pipeline.tracking import KEY_TAG, METRICS_A_REQUEST
 from pipeline.training_record import FINISHED, KILLED, RUNNING, Epoch, Training
 
@@ -60,6 +69,7 @@ class ModelRuns:
             Of ``tracking.store_errors``: the store did not do it.
         """
         if self._runs is None:
+            describe_experiment(self._client, self._experiment_id, of_profile(training.experiment))
             self._runs = self._in_store(training.id)
         parent = self._begun(training, MODEL, {**training.parameters, "seeds": training.seeds}, {})
         children = [
@@ -71,7 +81,7 @@ class ModelRuns:
             )
             for seed in training.seeds
         ]
-        self._send(parent, training.epochs, _means)
+        self._send(parent, training.epochs, Epoch.means)
         for index, child in enumerate(children):
             self._send(child, training.epochs, lambda epoch, index=index: epoch.rows[index])
         if training.warning is not None:
@@ -80,6 +90,8 @@ class ModelRuns:
             return
         if training.status == FINISHED:
             self._log_folder(parent.run_id, training)
+        if parent.status != training.status:
+            self._client.set_tag(parent.run_id, NOTE_TAG, of_training(training))
         if not parent.has_duration and training.status == FINISHED:
             assert training.ended_ms is not None
             metric = _metric(DURATION, training.seconds, training.ended_ms, 0)
@@ -110,17 +122,23 @@ class ModelRuns:
         assert self._runs is not None
         run = self._runs.get(level)
         if run is None:
-            own = {LEVEL_TAG: MODEL} if level == MODEL else {LEVEL_TAG: "seed", SEED_TAG: level}
+            name = run_name(training)
+            if level == MODEL:
+                own = {LEVEL_TAG: MODEL, NOTE_TAG: of_training(training)}
+            else:
+                name = f"{name}, seed {level}"
+                own = {LEVEL_TAG: "seed", SEED_TAG: level}
             created = self._client.create_run(
                 self._experiment_id,
                 start_time=training.started_ms,
-                run_name=training.name if level == MODEL else f"{training.name} seed {level}",
+                run_name=name,
                 tags={**training.tags, **tags, **own, TRAINING_TAG: training.id},
             )
             run = _Run(created.info.run_id, RUNNING, False, False, set())
             self._runs[level] = run
         if not run.described:
             plain = [Param(name, str(value)) for name, value in parameters.items()]
+            self._client.log_inputs(run.run_id, [data_of(training)])
             self._client.log_batch(run.run_id, params=plain)
             run.described = True
         if run.status != RUNNING and training.status != run.status:
@@ -155,6 +173,7 @@ class ModelRuns:
         self._client.log_artifacts(run_id, str(folder))
         curves = figures.model_curves(history.read(folder / checkpoint.HISTORY), training.name)
         self._client.log_figure(run_id, curves, "curves.svg")
+        mlflow_model.send(self._client, self._experiment_id, run_id, training)
 
     def _end(self, run: _Run, training: Training) -> None:
         if run.status == training.status:
@@ -176,16 +195,11 @@ def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> None:
         client.set_terminated(run.info.run_id, KILLED)
 
 
-def _means(epoch: Epoch) -> dict[str, float]:
-    rows = epoch.rows
-    names = [name for name in rows[0] if name not in ("epoch", "seed")]
-    return {name: sum(row[name] for row in rows) / len(rows) for name in names}
-
-
 def _metrics(figures: Mapping[str, float], epoch: Epoch) -> list[Metric]:
     names = [name for name in figures if name not in ("epoch", "seed", LAST_METRIC)]
     return [
-        _metric(name, figures[name], epoch.ended_ms, epoch.epoch) for name in [*names, LAST_METRIC]
+        _metric(chart_name(name), figures[name], epoch.ended_ms, epoch.epoch)
+        for name in [*names, LAST_METRIC]
     ]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.config import Params
 from pipeline.data import ImageData
 from pipeline.experiment import flat
+from pipeline.run_descriptions import NOTE_TAG, describe_experiment, of_sweep, of_sweeps
 from pipeline.sending import Sender
 from pipeline.sweep.collect import Running
 from pipeline.sweep.records import FAILED, KILLED, RUNNING, Record
@@ -49,6 +50,7 @@ class SweepRuns:
         tell: Callable[[str], None],
     ) -> None:
         self._client, experiment = open_experiment(f"{params.profile}-sweeps")
+        describe_experiment(self._client, experiment, of_sweeps(params.profile))
         self.parent = self._find_or_start(params, experiment, sweep_id, tags)
         self._trials = TrialRuns(
             self._client, experiment, self.parent, sweep_id, params, images, tags
@@ -122,7 +124,7 @@ class SweepRuns:
         for found in self._client.search_runs([experiment], wanted, max_results=1):
             self._client.update_run(found.info.run_id, status="RUNNING")
             return str(found.info.run_id)
-        own = {**tags, SWEEP_TAG: sweep_id, LEVEL_TAG: "sweep"}
+        own = {**tags, SWEEP_TAG: sweep_id, LEVEL_TAG: "sweep", NOTE_TAG: of_sweep(params)}
         run = self._client.create_run(experiment, run_name=params.sweep.name, tags=own)
         facts = flat({"sweep": params.sweep.model_dump(exclude_none=True)})
         self._client.log_batch(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import Params
 from pipeline.data import ImageData
 from pipeline.experiment import described, flat
+from pipeline.run_descriptions import chart_name
 from pipeline.sweep import space
 from pipeline.sweep.records import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Epoch, Record
 from pipeline.tracking import METRICS_A_REQUEST
@@ -177,7 +178,7 @@ class TrialRuns:
 def _metrics(epoch: Epoch) -> list[Metric]:
     means = epoch.means()
     means[LAST_METRIC] = means.pop(LAST_METRIC)
-    return [_metric(name, value, epoch) for name, value in means.items()]
+    return [_metric(chart_name(name), value, epoch) for name, value in means.items()]
 
 
 def _metric(name: str, value: Any, epoch: Epoch) -> Metric:

@@ -45,6 +45,9 @@ def check_one_history(
     if artifacts:
         names = {file.path for file in client.list_artifacts(parents[0].info.run_id)}
         assert names == {"config.json", "curves.svg", "history.csv", "network.safetensors"}
+        models = client.search_logged_models([parents[0].info.experiment_id])
+        assert [model.status for model in models] == ["READY"]
+        assert models[0].source_run_id == parents[0].info.run_id
 
 
 def check_nothing_left(folder: Path) -> None:

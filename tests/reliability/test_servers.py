@@ -62,6 +62,8 @@ def empty_server(request: pytest.FixtureRequest) -> Iterator[None]:
         client = MlflowClient(f"http://127.0.0.1:{port}")
         for run in runs(Path(), f"http://127.0.0.1:{port}"):
             client.delete_run(run.info.run_id)
+            for model in client.search_logged_models([run.info.experiment_id]):
+                client.delete_logged_model(model.model_id)
 
 
 def wait_for(what: Callable[[], bool], process: Process) -> None:
@@ -116,7 +118,7 @@ def test_away_at_the_end(
     line.mend()
     # Another model's training brings it along.
     helper.run(project, "train", "digits", "square", "reference", **own)
-    found = [each for each in runs(project, line.address) if "/gait" in each.info.run_name]
+    found = [each for each in runs(project, line.address) if each.data.tags["gait.model"] == "gait"]
     assert [each.info.status for each in found] == ["FINISHED"] * 3
     check_nothing_left(project)
 
