@@ -135,6 +135,26 @@ def plot() -> None:
 
 
 @app.command()
+def report() -> None:
+    """Judge the paper's claims by the results: one page, and the same for programs.
+
+    Writes results/PROFILE/report.html and claims.json. What `gait verify --json` and `gait sweep`
+    left below results/ is shown where it is there. The page needs no network.
+
+    Examples:
+
+        gait report
+
+        jq '.claims[].findings[] | [.about, .verdict]' results/digits/claims.json
+    """
+    from pipeline import config
+    from pipeline.stages import report as stage
+
+    for path in stage.run(config.load()):
+        print(path)
+
+
+@app.command()
 def profile(
     name: Annotated[
         str | None,

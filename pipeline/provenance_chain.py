@@ -26,12 +26,12 @@ def of_file(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise GaitError(f"there is no file {path}; name one such as results/digits/summary.csv")
-    beside = path.parent / provenance.FILE
-    made = _read(beside) if path.name != provenance.FILE else None
-    if made is None or path.name not in made["files"]:
+    made = _made(path)
+    if made is None:
         raise GaitError(
-            f"{beside} does not tell how {path.name} was made; it is written by `gait evaluate`,"
-            " `gait plot` and `gait sweep`, for the files that they make"
+            f"{path.parent / provenance.FILE} does not tell how {path.name} was made; it is written"
+            " by `gait evaluate`, `gait plot`, `gait report` and `gait sweep`, for the files that"
+            " they make"
         )
     checksum = provenance.sha256(path.read_bytes())
     recorded = made.pop("files")[path.name]
@@ -58,6 +58,9 @@ def as_lines(chain: dict[str, Any]) -> list[str]:
         f"  code     {made['code']}",
         f"  commit   {chain['commit'] or 'git does not know this file as it stands'}",
     ]
+    lines += [
+        f"  read     {name}\n           {sha}" for name, sha in made.get("inputs", {}).items()
+    ]
     for name, model in made["models"].items():
         lines += [
             f"  made from {name}",
@@ -75,11 +78,17 @@ def as_lines(chain: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _made(path: Path) -> dict[str, Any] | None:
+    """What names the file, of provenance.json beside it and report.provenance.json."""
+    for beside in sorted(path.parent.glob(f"*{provenance.FILE}")):
+        if path.name in (made := _read(beside))["files"]:
+            return made
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError) as error:
         raise GaitError(f"{path} cannot be read ({error}); `gait repro` makes it again") from None
     known = isinstance(content, dict) and {"files", "models", "command", "params"} <= set(content)

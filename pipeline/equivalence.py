@@ -1,0 +1,120 @@
+"""Are two models equally good? Two one-sided t tests (TOST), paired over the seeds.
+
+A test for a difference that finds none shows nothing: with few seeds it finds none anyway. Here the
+null hypothesis is that the mean difference is the margin or more, one way or the other, so few
+seeds or a wide spread count against equality and not for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+from scipy import stats
+
+MARGIN = 0.01
+"""Of accuracy. One percentage point is what "near-identically" is taken to mean here: fixed before
+any result was tested against it, for every profile, and below what would make anyone choose one
+rule over another that has other merits."""
+
+ALPHA = 0.05
+"""Of each one-sided test, and so the most often that unequal models are called equivalent."""
+
+POWER = 0.8
+MOST_SEEDS = 200
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """What the test says of S paired differences.
+
+    Attributes:
+        seeds: S.
+        mean: of the differences.
+        deviation: their sample standard deviation.
+        low: the mean's interval of confidence 1 − 2 ALPHA, from here
+        high: to here; within ±margin just where the test shows equivalence.
+        p_value: the larger of the two one-sided ones.
+        margin: that was tested against.
+    """
+
+    seeds: int
+    mean: float
+    deviation: float
+    low: float
+    high: float
+    p_value: float
+    margin: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether the models are equivalent to within the margin."""
+        return self.p_value < ALPHA
+
+    @property
+    def refuted(self) -> bool:
+        """Whether the whole interval is beyond the margin."""
+        return self.low > self.margin or self.high < -self.margin
+
+
+def paired_test(differences: Sequence[float], margin: float = MARGIN) -> Equivalence:
+    """Tests whether the mean difference is nearer to zero than the margin.
+
+    Args:
+        differences: of accuracies of one seed each, two at least, not all the same.
+        margin: more than 0.
+
+    Raises:
+        ValueError: see ``untestable``.
+    """
+    if (why := untestable(differences)) is not None:
+        raise ValueError(why)
+    values = numpy.asarray(differences, float)
+    count = len(values)
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    error = deviation / math.sqrt(count)
+    half = float(stats.t.ppf(1 - ALPHA, count - 1)) * error
+    nearest = margin - abs(mean)
+    return Equivalence(
+        seeds=count,
+        mean=mean,
+        deviation=deviation,
+        low=mean - half,
+        high=mean + half,
+        # The nearer bound's test is the one with the larger p.
+        p_value=float(stats.t.sf(nearest / error, count - 1)),
+        margin=margin,
+    )
+
+
+def untestable(differences: Sequence[float]) -> str | None:
+    """Why the test cannot be made of these; None if it can."""
+    if len(differences) < 2:
+        return "one seed has no spread: two at least are needed, and some five to show anything"
+    if numpy.ptp(numpy.asarray(differences, float)) < 1e-12:
+        return "the differences are the same for all seeds: Student's t has no spread to go by"
+    return None
+
+
+def power(seeds: int, deviation: float, margin: float = MARGIN) -> float:
+    """How likely the test is to show that equal models are equivalent.
+
+    Args:
+        seeds: two at least.
+        deviation: true standard deviation of the paired differences, whose mean is 0.
+        margin: as in ``paired_test``.
+    """
+    # The mean over the sample's own deviation, which chi² has the distribution of, by quantiles.
+    quantiles = (numpy.arange(2000) + 0.5) / 2000
+    sample = deviation * numpy.sqrt(stats.chi2.ppf(quantiles, seeds - 1) / (seeds - 1))
+    error = deviation / math.sqrt(seeds)
+    room = margin - stats.t.ppf(1 - ALPHA, seeds - 1) * sample / math.sqrt(seeds)
+    return float(numpy.mean(2 * stats.norm.cdf(numpy.maximum(room, 0.0) / error) - 1))
+
+
+def seeds_needed(deviation: float, margin: float = MARGIN) -> int | None:
+    """The fewest seeds of which the test has the power ``POWER``; None above ``MOST_SEEDS``."""
+    enough = (n for n in range(2, MOST_SEEDS + 1) if power(n, deviation, margin) >= POWER)
+    return next(enough, None)

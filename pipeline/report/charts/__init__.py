@@ -1,0 +1,30 @@
+"""Charts: tables in, Vega-Lite specifications out; the page's style sheet gives the colours.
+
+A colour is a CSS variable, so a chart that is drawn follows light, dark and print by itself. Data
+are inline and rounded to what can be read. Nothing is named by Altair, whose names are counted
+from the start of the process.
+"""
+
+from pipeline.report.charts.claims import FORMS, PRECISIONS, differences, error_against_depth
+from pipeline.report.charts.look import Chart, layer_colours
+from pipeline.report.charts.sweep import heat_maps
+from pipeline.report.charts.training import (
+    alignment,
+    final_errors,
+    learning,
+    orthogonality,
+)
+
+__all__ = [
+    "FORMS",
+    "PRECISIONS",
+    "Chart",
+    "alignment",
+    "differences",
+    "error_against_depth",
+    "final_errors",
+    "heat_maps",
+    "layer_colours",
+    "learning",
+    "orthogonality",
+]

@@ -1,0 +1,134 @@
+"""What the report is made from: trained models' histories, tables, and what else there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from pipeline import checkpoint, history
+from pipeline.checkpoint import result_checksum
+from pipeline.config import Params
+from pipeline.errors import GaitError
+from pipeline.project import ModelKey, model_keys, results_folder
+from pipeline.provenance import sha256
+from pipeline.sweep.ranking import FIGURES
+
+VERIFICATION = Path("results", "verify", "verify.json")
+VERIFY = f"gait verify --json > {VERIFICATION}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep's published table.
+
+    Attributes:
+        folder: results/<profile>/sweep/<name>.
+        trials: as ``pipeline.sweep.ranking`` describes it.
+        runs: MLflow's id of each trial's run, as far as they are known.
+    """
+
+    folder: Path
+    trials: pandas.DataFrame
+    runs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the report shows.
+
+    Attributes:
+        params: of the profile.
+        seeds: test figures, a row a model and seed.
+        histories: of every model.
+        models: checksums of every model's data and result, by model.
+        verification: as `gait verify --json` writes it; None if there is none.
+        sweeps: in the order of their names.
+        inputs: SHA-256 of every table that was read.
+    """
+
+    params: Params
+    seeds: pandas.DataFrame
+    histories: Mapping[ModelKey, pandas.DataFrame]
+    models: Mapping[ModelKey, Mapping[str, str]]
+    verification: Mapping[str, Any] | None
+    sweeps: list[Sweep]
+    inputs: Mapping[str, str]
+
+
+def gather(params: Params) -> Evidence:
+    """Reads everything there is.
+
+    Raises:
+        GaitError: a model or its evaluation is missing, or a file is damaged or outdated.
+    """
+    keys = model_keys(params)
+    for key in keys:
+        if not key.folder.is_dir():
+            raise GaitError(f"there is no trained model in {key.folder}: run `gait repro`")
+        checkpoint.check(key.folder)
+    models = {key: _checksums(key) for key in keys}
+    table = results_folder(params.profile) / "seeds.csv"
+    folders = sorted((results_folder(params.profile) / "sweep").glob("*/trials.csv"))
+    sweeps = [_sweep(path.parent) for path in folders]
+    read = [table, *folders, *(path.with_name("runs.csv") for path in folders)]
+    read += [VERIFICATION] if VERIFICATION.is_file() else []
+    return Evidence(
+        params=params,
+        seeds=_seeds(table, models),
+        histories={key: history.read(key.folder / checkpoint.HISTORY) for key in keys},
+        models=models,
+        verification=_verification(),
+        sweeps=sweeps,
+        inputs={str(path): sha256(path.read_bytes()) for path in read},
+    )
+
+
+def _checksums(key: ModelKey) -> dict[str, str]:
+    config = json.loads((key.folder / checkpoint.CONFIG).read_text(encoding="utf-8"))
+    return {"data": config["data"]["sha256"], "result": result_checksum(key.folder)}
+
+
+def _seeds(path: Path, models: Mapping[ModelKey, Mapping[str, str]]) -> pandas.DataFrame:
+    if not path.is_file():
+        raise GaitError(f"{path} is missing: run `gait evaluate`")
+    seeds = pandas.read_csv(path)
+    names = ["dataset", "architecture", "model"]
+    evaluated = {tuple(row[n] for n in names): row["result"] for row in seeds.to_dict("records")}
+    for key, checksums in models.items():
+        if evaluated.get((key.dataset, key.architecture, key.model)) != checksums["result"]:
+            raise GaitError(f"{path} is not of the model in {key.folder}: run `gait evaluate`")
+    return seeds
+
+
+def _verification() -> dict[str, Any] | None:
+    if not VERIFICATION.is_file():
+        return None
+    try:
+        document = json.loads(VERIFICATION.read_text(encoding="utf-8"))
+        known = {"comparisons", "departures", "kink", "settings"} <= set(document)
+    except (ValueError, TypeError):
+        known = False
+    if not known:
+        raise GaitError(
+            f"{VERIFICATION} is not what `{VERIFY}` writes: run that again, or delete it"
+        )
+    return dict(document)
+
+
+def _sweep(folder: Path) -> Sweep:
+    path = folder / "trials.csv"
+    try:
+        trials = pandas.read_csv(path)
+        runs = pandas.read_csv(folder / "runs.csv").set_index("trial").mlflow_run_id.dropna()
+        if missing := {"trial", "rule", *FIGURES} - set(trials.columns):
+            raise ValueError(f"no column {', '.join(sorted(missing))}")
+    except (OSError, ValueError, LookupError, AttributeError) as error:
+        raise GaitError(
+            f"{path} is not a sweep's table ({error}): run `gait sweep` again, or delete {folder}"
+        ) from None
+    return Sweep(folder, trials, runs.to_dict())

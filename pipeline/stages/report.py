@@ -1,0 +1,60 @@
+"""Report stage: the paper's claims, judged from everything that the other stages wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline import provenance
+from pipeline.config import Params
+from pipeline.files import write_whole
+from pipeline.project import model_keys, results_folder
+
+PAGE, CLAIMS = "report.html", "claims.json"
+PROVENANCE = f"report.{provenance.FILE}"
+# What decides the report, beside what it is made from.
+CODE = (
+    "data.py",
+    "equivalence.py",
+    "figures",
+    "history.py",
+    "labels.py",
+    "report",
+    *(
+        f"report/templates/{name}"
+        for name in (
+            "charts.js",
+            "equivalent.html",
+            "identical.html",
+            "inferior.html",
+            "page.html",
+            "parts.html",
+            "style.css",
+        )
+    ),
+    "stages/report.py",
+    "summary.py",
+)
+
+
+def run(params: Params) -> list[Path]:
+    """Writes results/<profile>/{report.html, claims.json, report.provenance.json}.
+
+    Raises:
+        GaitError: a model or its evaluation is missing, or a file is damaged or outdated.
+    """
+    from pipeline.report import claims, evidence, page
+
+    found = evidence.gather(params)
+    judged = claims.judge(found)
+    document = claims.as_document(params, judged)
+    contents = {
+        PAGE: page.render(found, judged).encode(),
+        CLAIMS: (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(),
+    }
+    made = provenance.describe("gait report", params, model_keys(params), CODE, contents)
+    contents[PROVENANCE] = provenance.as_bytes({**made, "inputs": found.inputs})
+    folder = results_folder(params.profile)
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in contents]
