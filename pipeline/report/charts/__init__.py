@@ -6,20 +6,17 @@ from the start of the process.
 """
 
 from pipeline.report.charts.claims import FORMS, PRECISIONS, differences, error_against_depth
-from pipeline.report.charts.look import Chart, layer_colours
+from pipeline.report.charts.layers import alignment, orthogonality
+from pipeline.report.charts.look import Chart, dash_lengths, layer_colours
 from pipeline.report.charts.sweep import heat_maps
-from pipeline.report.charts.training import (
-    alignment,
-    final_errors,
-    learning,
-    orthogonality,
-)
+from pipeline.report.charts.training import final_errors, learning
 
 __all__ = [
     "FORMS",
     "PRECISIONS",
     "Chart",
     "alignment",
+    "dash_lengths",
     "differences",
     "error_against_depth",
     "final_errors",

@@ -10,7 +10,7 @@ import altair
 
 from pipeline.equivalence import MARGIN
 from pipeline.report.charts.look import Chart, finished, table, tooltip
-from pipeline.report.claims import Finding
+from pipeline.report.findings import Finding
 
 FORMS = {"stable": ("stable form", "var(--stable)"), "literal": ("as published", "var(--literal)")}
 PRECISIONS = {"float64": [1, 0], "float32": [7, 3]}

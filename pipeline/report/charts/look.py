@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair
+import pandas
 
 from pipeline.config import Params
 from pipeline.figures import model_label
@@ -17,6 +18,12 @@ from pipeline.figures.style import look_of
 
 DIGITS = 4
 """Significant digits of the data: more than a tooltip shows."""
+
+MOST_EPOCHS = 61
+"""Of more, so many are shown, evenly spaced."""
+
+Histories = Mapping[str, pandas.DataFrame]
+"""Of one data set and architecture, by model."""
 
 CONFIG: dict[str, Any] = {
     "aria": False,  # a chart is one image with one description; its numbers are in the tables
@@ -108,11 +115,22 @@ def layer_colours(layers: int) -> list[str]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from low to high for a log axis: 1, 2, 5, or of many decades the 1 alone."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1, 2, 5) if last - first <= 4 else (1,)
-    ticks = [float(f"{step}e{decade}") for decade in range(first, last + 1) for step in steps]
-    return [tick for tick in ticks if low <= tick <= high]
+    """Round numbers from low to high for a log axis: powers of ten, or more where those are few."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        every = [float(f"{step}e{decade}") for decade in decades for step in steps]
+        ticks = [tick for tick in every if low <= tick <= high]
+        if len(ticks) >= 4:
+            break
+    return ticks
+
+
+def epoch_axis(last: int) -> altair.Axis:
+    """Whole epochs, half a dozen of them at most."""
+    steps = (step * 10**decade for decade in range(9) for step in (1, 2, 5))
+    step = next(step for step in steps if last / step <= 6)
+    return altair.Axis(grid=False, values=list(range(0, last + 1, step)), format="d")
 
 
 def _rounded(value: Any) -> Any:

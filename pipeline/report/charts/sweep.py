@@ -8,6 +8,7 @@ from typing import Any
 import altair
 import pandas
 
+from pipeline.figures.curves import LEAST_ERROR
 from pipeline.figures.swept_axes import SweptAxis, choose_axes
 from pipeline.labels import rule_name, setting_name, value_text
 from pipeline.report.charts.look import Chart, finished, table, tooltip
@@ -16,8 +17,6 @@ from pipeline.sweep.ranking import FAILED, METRIC, hashable, ranked, swept_setti
 
 MOST_CATEGORIES = 18
 """With more values than this a setting was drawn, not listed: every trial is then a dot."""
-
-LEAST_ERROR = 0.01
 
 
 def heat_maps(sweep: Sweep) -> list[Chart]:

@@ -1,0 +1,135 @@
+"""What the page shows of a training, a sweep or a verification: numbers as texts, and charts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas
+
+from pipeline import summary
+from pipeline.config import Params
+from pipeline.data import IMAGE_SETS
+from pipeline.figures import model_label
+from pipeline.figures.curves import count_layers
+from pipeline.figures.style import look_of
+from pipeline.labels import model_name, rule_name, setting_name, spread_text, value_text
+from pipeline.project import ModelKey
+from pipeline.report import charts
+from pipeline.report.evidence import Evidence, Sweep
+from pipeline.report.findings import size, theorem_verdict
+from pipeline.sweep.ranking import best_trial, swept_settings
+
+MOST_LAYERS = 10
+"""Of more, not all are named in a key."""
+
+
+def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[str, Any]:
+    """What is shown of one data set and architecture."""
+    params = evidence.params
+    histories = {
+        key.model: table
+        for key, table in evidence.histories.items()
+        if (key.dataset, key.architecture) == (dataset, architecture)
+    }
+    results = {
+        model: evidence.models[ModelKey(params.profile, dataset, architecture, model)]["result"]
+        for model in histories
+    }
+    seeds = evidence.seeds
+    seeds = seeds[(seeds.dataset == dataset) & (seeds.architecture == architecture)]
+    name = f"{dataset}-{architecture}"
+    return {
+        "alignment": charts.alignment(params, name, histories),
+        "final": charts.final_errors(params, name, seeds),
+        "layers": _layers(count_layers(next(iter(histories.values())))),
+        "learning": charts.learning(params, name, histories, results),
+        "orthogonality": charts.orthogonality(params, name, histories),
+        "rows": [
+            _row(params, row, seeds[seeds.model == row["model"]])
+            for row in summary.summarize(params, seeds).to_dict("records")
+        ],
+        "title": f"{IMAGE_SETS[dataset].title}, {architecture}",
+    }
+
+
+def _row(params: Params, row: Mapping[str, Any], seeds: pandas.DataFrame) -> dict[str, Any]:
+    accuracies = seeds.set_index("seed").test_accuracy
+    return {
+        "learning_rate": value_text(row["learning_rate"]),
+        "name": model_name(params, row["model"]),
+        "orthogonality": value_text(row["orthogonality"]),
+        "seeds": [f"{100 * accuracies[seed]:.2f}" for seed in params.training.seeds],
+        "test_accuracy": spread_text(row, "test_accuracy", 100, 2),
+        "test_loss": spread_text(row, "test_loss", 1, 4),
+        "train_accuracy": spread_text(row, "train_accuracy_final", 100, 2),
+    }
+
+
+def model_look(params: Params, model: str) -> dict[str, Any]:
+    """How a model is named and drawn."""
+    return {
+        "colour": look_of(params, model).colour,
+        "dashes": charts.dash_lengths(params, model),
+        "label": model_label(params, model),
+        "name": model,
+    }
+
+
+def _layers(count: int) -> list[dict[str, Any]]:
+    """The key to the layers' colours: all of them, or some of many."""
+    step = math.ceil(count / MOST_LAYERS)
+    numbers = sorted({*range(1, count + 1, step), count})
+    colours = charts.layer_colours(count)
+    return [{"number": number, "colour": colours[number - 1]} for number in numbers]
+
+
+def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a leaky network: both precisions of both forms."""
+    tolerances = verification["settings"]["tolerances"]
+    networks: dict[str, dict[str, Any]] = {}
+    for row in verification["comparisons"]:
+        if (row["rule"], row["activation"]) == ("gait", "leaky_relu"):
+            networks.setdefault(row["network"], {})[row["precision"]] = row
+    return [
+        {
+            "network": network,
+            "values": [rows[p][form] for form in charts.FORMS for p in charts.PRECISIONS],
+            "verdict": theorem_verdict(rows.values(), tolerances),
+        }
+        for network, rows in networks.items()
+    ]
+
+
+def lost(verification: Mapping[str, Any]) -> dict[str, str]:
+    """By precision, the first network whose update, as published, is all error."""
+    lost: dict[str, str] = {}
+    for row in verification["comparisons"]:
+        if (row["rule"], row["activation"]) == ("gait", "leaky_relu") and size(row["literal"]) >= 1:
+            lost.setdefault(row["precision"], row["network"])
+    return {name: lost[name] for name in charts.PRECISIONS if name in lost}
+
+
+def sweep_content(sweep: Sweep) -> dict[str, Any]:
+    """A sweep's heat maps and its best trials."""
+    names = swept_settings(sweep.trials)
+    best = [
+        (str(rule), best_trial(trials)) for rule, trials in sweep.trials.groupby("rule", sort=False)
+    ]
+    return {
+        "best": [
+            {
+                "accuracy": spread_text(row, "validation_accuracy", 100, 2),
+                "rule": rule_name(rule),
+                "run": sweep.runs.get(row["trial"]),
+                "values": [value_text(row[name]) for name in names],
+            }
+            for rule, row in best
+            if row is not None
+        ],
+        "charts": charts.heat_maps(sweep),
+        "name": sweep.folder.name,
+        "settings": [setting_name(name) for name in names],
+        "trials": len(sweep.trials),
+    }
