@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
-	@echo "make repro   train, evaluate and plot the profile in params.yaml; a second run does nothing"
+	@echo "make repro   train, evaluate, plot and report the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
 	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
 	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"

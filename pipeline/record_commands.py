@@ -71,14 +71,14 @@ def reproduce(
 
 
 def provenance(
-    file: Annotated[Path, typer.Argument(help="A table or plot of results/.")],
+    file: Annotated[Path, typer.Argument(help="A table, plot or report of results/.")],
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")
     ] = False,
 ) -> None:
     """Tell how a table or plot came to be: params, code, data, commit and MLflow runs.
 
-    Hashes are read from provenance.json beside the file; the commit from git; the runs are those
+    Hashes are read from provenance.json (report.provenance.json) beside the file; the commit from git; the runs are those
     of this MLflow store that made the very models that the file shows. Exit code 1 if the file is
     not what was made.
 

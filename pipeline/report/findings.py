@@ -52,7 +52,7 @@ def identical(verification: Mapping[str, Any] | None) -> Finding:
         name: max((size(row["stable"]) for row in rows if row["precision"] == name), default=None)
         for name in tolerances
     }
-    if not all(worst.values()):
+    if None in worst.values():
         return Finding(about, {}, NOT_TESTED, "it compares no GAIT-prop in some precision")
     numbers = {
         "largest": worst,

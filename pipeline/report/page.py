@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _charts_in(content: Any) -> list[Chart]:
 
 
 def _scientific(value: float | None) -> str:
-    if value is None:
+    if value is None or math.isinf(value):
         return "not finite"
     if 0.01 <= abs(value) < 1000:
         return f"{value:.2g}"

@@ -61,6 +61,7 @@ def files(project: Path) -> set[str]:
         (["profile", "minst"], "unknown profile 'minst' (did you mean 'mnist'?)"),
         (["evaluate"], "there is no trained model in models/digits/digits/square/reference"),
         (["plot"], "history.csv"),
+        (["report"], "there is no trained model in"),
         (["train", "digits", "square", "gait"], "run `gait download`"),
         (["ui", "--port", "0"], "--port"),
         (["trian"], "No such command"),
@@ -178,7 +179,7 @@ def test_an_unusable_store_is_one_sentence(project: Path) -> None:
 def test_help_has_an_example_for_every_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for command in ("download", "train", "evaluate", "plot", "profile", "ui", "repro"):
+    for command in ("download", "train", "evaluate", "plot", "report", "profile", "ui", "repro"):
         monkeypatch.setattr("sys.argv", ["gait", command, "--help"])
         with pytest.raises(SystemExit) as done:
             cli.main()

@@ -50,7 +50,16 @@ VALUES = st.recursive(
 WORDS = st.one_of(
     st.sampled_from(
         [
-            *("train", "evaluate", "plot", "download", "profile", "provenance", "reproduce"),
+            *(
+                "train",
+                "evaluate",
+                "plot",
+                "report",
+                "download",
+                "profile",
+                "provenance",
+                "reproduce",
+            ),
             *("verify", "sweep", "best", "digits", "mnits", "square", "gait", "bp", "reference"),
             *("--json", "--all", "--check", "--force", "--port", "--device", "--dry-run", "-1"),
             *("results/digits", "params.yaml", "/dev/null", "/", "..", "", " ", "ä", "🙂"),
@@ -181,7 +190,17 @@ def check_params(project: Path, content: str | bytes) -> None:
 @fuzzed
 @given(
     command=st.sampled_from(
-        ["train", "download", "profile", "provenance", "reproduce", "evaluate", "plot", "x"]
+        [
+            "train",
+            "download",
+            "profile",
+            "provenance",
+            "reproduce",
+            "evaluate",
+            "plot",
+            "report",
+            "x",
+        ]
     ),
     words=st.lists(WORDS, max_size=4),
 )

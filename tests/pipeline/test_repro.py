@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 
-from tests.pipeline.project_copy import commit, copy_project, dvc, gait, run
+from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, dvc, gait, run
+from tests.pipeline.report_project import SWEEP, VERIFICATION
 
 pytestmark = pytest.mark.xdist_group("repro")
 STAGE = "train@digits-digits-square"
@@ -60,6 +62,31 @@ def test_results_have_a_row_a_model(project: Path) -> None:
     assert table.count("| GAIT-prop |") == 1
     plots = {path.name for path in (folder / "plots").iterdir()}
     assert {"learning_curves.svg", "final_accuracy.svg"} < plots
+
+
+def test_the_report_follows_what_is_verified_and_swept(restored: Path) -> None:
+    """Both may be absent, may come later, and may go again: DVC notices."""
+    folder = restored / "results" / "digits"
+
+    def verdict() -> str:
+        claims = json.loads((folder / "claims.json").read_text())["claims"]
+        return str(claims[0]["findings"][0]["verdict"])
+
+    assert verdict() == "not tested here"
+    assert "There is no sweep" in (folder / "report.html").read_text()
+    before = (folder / "report.html").read_bytes()
+    shutil.copy(REPOSITORY / VERIFICATION, restored / VERIFICATION)
+    shutil.copytree(REPOSITORY / SWEEP, restored / SWEEP)
+    assert set(json.loads(dvc(restored, "status", "--json"))) == {"report@digits"}
+    dvc(restored, "repro")
+    assert verdict() == "supported"
+    assert "There is no sweep" not in (folder / "report.html").read_text()
+    (restored / VERIFICATION).unlink()
+    shutil.rmtree(restored / SWEEP)
+    assert set(json.loads(dvc(restored, "status", "--json"))) == {"report@digits"}
+    dvc(restored, "repro")
+    assert (folder / "report.html").read_bytes() == before
+    assert "up to date" in dvc(restored, "repro")
 
 
 def test_every_model_is_a_parent_run_with_a_nested_run_a_seed(project: Path) -> None:
