@@ -76,11 +76,11 @@ def provenance(
         bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")
     ] = False,
 ) -> None:
-    """Tell how a table or plot came to be: params, code, data, commit and MLflow runs.
+    """Tell how a table, plot or report came to be: params, code, data, commit and MLflow runs.
 
-    Hashes are read from provenance.json (report.provenance.json) beside the file; the commit from git; the runs are those
-    of this MLflow store that made the very models that the file shows. Exit code 1 if the file is
-    not what was made.
+    Hashes are read from provenance.json or report.provenance.json beside the file; the commit from
+    git; the runs are those of this MLflow store that made the very models that the file shows. Exit
+    code 1 if the file is not what was made.
 
     Examples:
 
