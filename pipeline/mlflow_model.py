@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from pipeline import checkpoint, data
+from pipeline import checkpoint
+from pipeline.image_sets import image_set
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,7 +76,7 @@ def save(destination: Path, model: Path, model_id: str | None = None) -> None:
     from mlflow.models import Model
 
     config = json.loads((model / checkpoint.CONFIG).read_text(encoding="utf-8"))
-    images = data.image_set(config["dataset"])
+    images = image_set(config["dataset"])
     example = numpy.linspace(0, 1, images.inputs, dtype=numpy.float32)[None]
     # It would tell of each step.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)

@@ -10,10 +10,10 @@ import pandas
 
 from pipeline import summary
 from pipeline.config import Params
-from pipeline.data import IMAGE_SETS
 from pipeline.figures import model_label
 from pipeline.figures.curves import count_layers
 from pipeline.figures.style import look_of
+from pipeline.image_sets import image_set
 from pipeline.labels import model_name, rule_name, setting_name, spread_text, value_text
 from pipeline.project import ModelKey
 from pipeline.report import charts
@@ -50,7 +50,7 @@ def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[st
             _row(params, row, seeds[seeds.model == row["model"]])
             for row in summary.summarize(params, seeds).to_dict("records")
         ],
-        "title": f"{IMAGE_SETS[dataset].title}, {architecture}",
+        "title": f"{image_set(dataset).title}, {architecture}",
     }
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pandas
 
 from pipeline.config import REFERENCE, Params
-from pipeline.data import IMAGE_SETS
 from pipeline.equivalence import MARGIN, paired_test, power, seeds_needed, untestable
+from pipeline.image_sets import image_set
 from pipeline.labels import model_name
 from pipeline.report.evidence import Evidence
 from pipeline.summary import confidence_interval
@@ -130,7 +130,7 @@ def _incomparable(params: Params, model: str, other: str) -> str | None:
 
 def _about(params: Params, dataset: str, architecture: str, model: str, against: str) -> str:
     several = len(params.run.datasets) * len(params.run.architectures) > 1
-    case = f"{IMAGE_SETS[dataset].title}, {architecture}: " if several else ""
+    case = f"{image_set(dataset).title}, {architecture}: " if several else ""
     regularizer = (
         f"λ = {params.reference.orthogonality:g}"
         if against == REFERENCE

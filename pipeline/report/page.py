@@ -12,8 +12,8 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.data import IMAGE_SETS
 from pipeline.equivalence import MARGIN, MOST_SEEDS, POWER
+from pipeline.image_sets import image_set
 from pipeline.report import charts
 from pipeline.report.charts import Chart
 from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, Claim
@@ -77,7 +77,7 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         signed=lambda share: f"{100 * share:+.2f}".replace("-", "−"),
         specifications=_json(specifications),
         style=_inline("style.css"),
-        titles=[IMAGE_SETS[dataset].title for dataset in params.run.datasets],
+        titles=[image_set(dataset).title for dataset in params.run.datasets],
         training=params.training,
         vega=_vega(),
     )

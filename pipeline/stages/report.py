@@ -18,6 +18,7 @@ CODE = (
     "equivalence.py",
     "figures",
     "history.py",
+    "image_sets.py",
     "labels.py",
     "report",
     *(
