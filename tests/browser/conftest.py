@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 PHONE, DESKTOP = 390, 1280
+# A busy machine may take long to start a page; a broken page fails all the same.
+PATIENCE_MS = 120_000
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +42,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=color_scheme
         )
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         problems: list[str] = []
