@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -19,6 +19,7 @@ from gaitprop.rules import RULES, find_rule, rule_names
 from pipeline.errors import GaitError
 from pipeline.image_sets import image_set, set_names
 from pipeline.section import Name, Section
+from pipeline.suggest import did_you_mean
 from pipeline.sweep.settings import Sweep
 
 PARAMS_FILE = Path("params.yaml")
@@ -276,7 +277,8 @@ def reason(problem: Any) -> str:
     if problem["type"] == "missing":
         return "this key is missing"
     if problem["type"] == "extra_forbidden":
-        return "unknown key; see profiles/ for those that are known"
+        hint = did_you_mean(str(problem["loc"][-1]), _known_keys(problem["loc"]))
+        return f"unknown key{hint}; see profiles/ for those that are known"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return str(message)
@@ -292,9 +294,20 @@ def _names(section: Any, key: str) -> list[str]:
 def _refuse_unknown(what: str, names: Any, allowed: Any) -> None:
     unknown = [name for name in names if name not in allowed]
     if unknown:
-        raise ValueError(
-            f"{what}: unknown {', '.join(map(repr, unknown))}; allowed: {', '.join(allowed)}"
-        )
+        named = ", ".join(f"{name!r}{did_you_mean(name, allowed)}" for name in unknown)
+        raise ValueError(f"{what}: unknown {named}; allowed: {', '.join(allowed)}")
+
+
+def _known_keys(place: Sequence[Any]) -> list[str]:
+    """The keys that the section of a place may have; none where it is no section of ours."""
+    kind: Any = Params
+    for key in place[:-1]:
+        if isinstance(kind, type) and issubclass(kind, Section):
+            kind = kind.model_fields[key].annotation if key in kind.model_fields else None
+        else:
+            # A mapping of names to sections: the name does not matter.
+            kind = next(reversed(get_args(kind)), None)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
 
 
 def _plain(node: Any) -> Any:

@@ -136,7 +136,11 @@ def _data() -> Finding:
     from pipeline import config, data, image_sets
     from pipeline.project import archive_root, data_file
 
-    params = config.load()
+    try:
+        params = config.load()
+    except GaitError:
+        # Said once, of params.yaml.
+        return Finding("data", "not known without params.yaml", "mend params.yaml first")
     ready, missing = [], []
     for name in params.run.datasets:
         path = data_file(params.profile, name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 
 from pipeline import config
 from pipeline.errors import GaitError
+from pipeline.suggest import did_you_mean
 
 PROFILES = Path("profiles")
 
@@ -33,8 +33,7 @@ def use(name: str, force: bool = False) -> None:
             would be lost and ``force`` is false.
     """
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(name, names())
         raise GaitError(f"unknown profile {name!r}{hint}; allowed: {', '.join(names())}")
     config.load(_path(name))
     if config.PARAMS_FILE.is_file() and current() is None and not force:

@@ -13,6 +13,7 @@ from pipeline.errors import GaitError
 from pipeline.labels import model_name, spread_text
 from pipeline.project import results_folder
 from pipeline.stages.evaluate import SEEDS
+from pipeline.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,7 +64,8 @@ def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
         elif model in set(rows.model):
             yield rows[rows.model == model].iloc[0].to_dict()
         else:
-            raise GaitError(f"{path} has no model {model!r}; it has {', '.join(rows.model)}")
+            hint = did_you_mean(model, rows.model)
+            raise GaitError(f"unknown model {model!r}{hint}; {path} has {', '.join(rows.model)}")
 
 
 def _source(client: MlflowClient, experiment_id: str, row: Mapping[str, Any]) -> tuple[Any, str]:

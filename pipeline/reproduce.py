@@ -80,6 +80,30 @@ def of_table(folder: Path, seed: int | None) -> list[Outcome]:
     Raises:
         GaitError: it is no such folder, or its models cannot be trained.
     """
+    params, chosen = _chosen(folder, seed)
+    return [_of_rows(params, result, rows) for result, rows in chosen]
+
+
+def plan_of_run(run_id: str) -> str:
+    """What ``of_run`` would train, and with whose code; raises as it does."""
+    run = _find(run_id)
+    with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
+        recorded = _artifacts(run.info.run_id, Path(name))
+        document = json.loads((recorded / checkpoint.CONFIG).read_text(encoding="utf-8"))
+    _check_rule(document, run.data.tags)
+    commit = _commit(document["rule"], run.data.tags)
+    code = "this tree's code" if commit is None else f"the code of commit {commit}"
+    return f"{key_of(document)}: would be trained with {code}"
+
+
+def plan_of_table(folder: Path, seed: int | None) -> list[str]:
+    """What ``of_table`` would train; raises as it does."""
+    params, chosen = _chosen(folder, seed)
+    keys = [_key(params, rows) for _, rows in chosen]
+    return [f"{key}: would be trained with this tree's code and parameters" for key in keys]
+
+
+def _chosen(folder: Path, seed: int | None) -> tuple[Params, list[tuple[str, pandas.DataFrame]]]:
     path = folder / SEEDS
     if not path.is_file():
         raise GaitError(f"{path} is missing: name a folder such as results/digits")
@@ -90,13 +114,16 @@ def of_table(folder: Path, seed: int | None) -> list[Outcome]:
         (str(result), rows.reset_index(drop=True))
         for result, rows in table.groupby("result", sort=False)
     ]
-    chosen = models if seed is None else [random.Random(seed).choice(models)]
-    return [_of_rows(params, result, rows) for result, rows in chosen]
+    return params, models if seed is None else [random.Random(seed).choice(models)]
+
+
+def _key(params: Params, rows: pandas.DataFrame) -> ModelKey:
+    first = rows.iloc[0]
+    return ModelKey(params.profile, first.dataset, first.architecture, first.model)
 
 
 def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
-    first = rows.iloc[0]
-    key = ModelKey(params.profile, first.dataset, first.architecture, first.model)
+    key = _key(params, rows)
     if not data_file(key.profile, key.dataset).exists():
         download.run(params, key.dataset, progress=False)
     images = data.load(data_file(key.profile, key.dataset))

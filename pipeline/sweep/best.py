@@ -18,6 +18,7 @@ from pipeline.config import Params
 from pipeline.errors import GaitError
 from pipeline.labels import rule_name, setting_name, value_text
 from pipeline.project import results_folder
+from pipeline.suggest import did_you_mean
 from pipeline.sweep import winners, yaml_text
 from pipeline.sweep.winners import MeanAndSpread, Winner, Winners
 
@@ -30,17 +31,24 @@ def folder_of(params: Params) -> Path:
     return results_folder(params.profile) / "sweep" / params.sweep.name
 
 
-def run(params: Params, write: bool = False, rule: str | None = None) -> None:
+def run(
+    params: Params, write: bool = False, rule: str | None = None, as_json: bool = False
+) -> None:
     """Shows the winners, or writes them into params.yaml and says what has changed.
 
     Raises:
-        GaitError: as ``apply``; or a rule is named and nothing is to be written.
+        GaitError: as ``apply``; or a rule is named, or JSON asked for, where that makes no sense.
     """
+    if write and as_json:
+        raise GaitError("received --apply and --json; allowed: one of them")
     folder = folder_of(params)
     found = winners.read(folder)
     if not write:
         if rule is not None:
             raise GaitError(f"--rule {rule} says whose winner to write; allowed: with --apply")
+        if as_json:
+            print(found.model_dump_json(indent=2))
+            return
         Console().print(table(found))
         print("`gait sweep best --apply` writes them into params.yaml")
         return
@@ -138,7 +146,8 @@ def notes(found: Winners, params: Params, rule: str | None = None) -> list[str]:
 def _values(found: Winners, rule: str | None) -> dict[Place, Any]:
     """What params.yaml is to say, by its place."""
     if rule is not None and rule not in found.rules:
-        raise GaitError(f"unknown rule {rule!r}; swept were {', '.join(found.rules)}")
+        hint = did_you_mean(rule, found.rules)
+        raise GaitError(f"unknown rule {rule!r}{hint}; swept were {', '.join(found.rules)}")
     taken = [(name, winner) for name, winner in _present(found) if rule in (None, name)]
     if not taken:
         which = "no trial" if rule is None else f"no trial of {rule}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -19,6 +18,7 @@ from pipeline.data import ImageData
 from pipeline.errors import GaitError
 from pipeline.experiment import described
 from pipeline.project import ModelKey
+from pipeline.suggest import did_you_mean
 from pipeline.sweep.settings import Dimension, Distribution
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -221,9 +221,7 @@ def _unknown(name: str) -> str | None:
         return None
     if name in FROM_RESOURCES:
         return f"{name} of a trial follows from sweep.resources; allowed: set it there"
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown name {name!r}{hint}; allowed: {', '.join(known)}"
+    return f"unknown name {name!r}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
 
 
 def _with_known_names(params: Params) -> Params:

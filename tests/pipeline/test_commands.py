@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
 from pipeline import cli
-from tests.pipeline.project_copy import REPOSITORY, gait, small_params
+from pipeline.checkpoint import result_checksum
+from tests.pipeline.project_copy import REPOSITORY, gait, run, small_params
 
 
 @pytest.fixture
@@ -64,7 +68,11 @@ def files(project: Path) -> set[str]:
         (["report"], "there is no trained model in"),
         (["train", "digits", "square", "gait"], "run `gait download`"),
         (["ui", "--port", "0"], "--port"),
-        (["trian"], "No such command"),
+        (["trian"], "Did you mean 'train'?"),
+        (["register"], "there is no results/digits/seeds.csv: run `gait evaluate`"),
+        (["reproduce", "x", "--dry-run", "--json"], "allowed: one of them"),
+        (["reproduce", "--check", "results/digits", "--all", "--dry-run"], "seeds.csv is missing"),
+        (["sweep", "best", "--apply", "--json"], "allowed: one of them"),
     ],
 )
 def test_wrong_words(
@@ -94,6 +102,97 @@ def test_params_are_checked_before_any_work(
     assert "rules.gait.learning_rate: received -1" in message
     assert "training.epochs: received 0" in message
     assert files(project) == {"params.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  epochs: 2", "  epoch: 2", "training.epoch: unknown key (did you mean 'epochs'?)"),
+        ("    gamma: 0.001", "    gama: 0.001", "rules.gait.gama: unknown key (did you mean 'ga"),
+        ("beta1: 0.9", "beta_1: 0.9", "beta_1: unknown key (did you mean 'beta1'?)"),
+        ("rules: [bp, gait]", "rules: [bp, gate]", "unknown 'gate' (did you mean 'gait'?)"),
+        ("datasets: [digits]", "datasets: [digit]", "unknown 'digit' (did you mean 'digits'?)"),
+    ],
+)
+def test_a_wrong_name_in_params_is_told_the_nearest(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    old: str,
+    new: str,
+    message: str,
+) -> None:
+    text = (project / "params.yaml").read_text()
+    assert old in text
+    (project / "params.yaml").write_text(text.replace(old, new, 1))
+    assert message in refused(["evaluate"], capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("gait tr", ["train"]),
+        ("gait profile m", ["mnist"]),
+        ("gait download k", ["kmnist"]),
+        ("gait train d", ["digits"]),
+        ("gait train digits s", ["square"]),
+        ("gait train digits square ", ["reference", "bp", "gait"]),
+        ("gait register g", ["gait"]),
+        ("gait sweep best --rule b", ["bp"]),
+    ],
+)
+@pytest.mark.parametrize("good", [True, False])
+def test_the_shell_completes_names(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    offered: list[str],
+    good: bool,
+) -> None:
+    if not good:
+        (project / "params.yaml").write_text("run: [")
+    monkeypatch.setenv("_GAIT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" ")) - 1))
+    monkeypatch.setattr("sys.argv", ["gait"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    said = capsys.readouterr()
+    if good or typed in ("gait tr", "gait profile m", "gait download k"):
+        assert said.out.split() == offered
+    assert said.err == ""
+
+
+def test_completing_imports_nothing_that_takes_seconds(project: Path) -> None:
+    program = "import sys, pipeline.cli.completion as names; names.datasets(); names.models()"
+    slow = "('torch', 'mlflow', 'ray', 'pandas', 'matplotlib', 'pydantic')"
+    run(project, sys.executable, "-c", f"{program}; assert not set(sys.modules) & set({slow})")
+
+
+def spoken(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """The JSON document that is all of a command's standard output."""
+    monkeypatch.setattr("sys.argv", ["gait", *arguments, "--json"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_scripts_are_told_in_json(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = spoken(["profile"], capsys, monkeypatch)
+    assert found == {"current": None, "profiles": ["digits", "fashion", "mnist", "paper"]}
+    (path,) = spoken(["download"], capsys, monkeypatch).values()
+    assert (project / path).is_file()
+    # The line that says how training went is not in the way.
+    made = spoken(["train", "digits", "square", "bp"], capsys, monkeypatch)
+    assert made["folder"] == "models/digits/digits/square/bp"
+    assert made["result"] == result_checksum(project / made["folder"])
 
 
 def test_batch_larger_than_the_data(
@@ -179,8 +278,10 @@ def test_an_unusable_store_is_one_sentence(project: Path) -> None:
 def test_help_has_an_example_for_every_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for command in ("download", "train", "evaluate", "plot", "report", "profile", "ui", "repro"):
-        monkeypatch.setattr("sys.argv", ["gait", command, "--help"])
+    commands = {each.name or each.callback.__name__ for each in cli.app.registered_commands}
+    assert len(commands) > 10
+    for command in (*sorted(commands), "sweep", "sweep best"):
+        monkeypatch.setattr("sys.argv", ["gait", *command.split(), "--help"])
         with pytest.raises(SystemExit) as done:
             cli.main()
         assert not done.value.code

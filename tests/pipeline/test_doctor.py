@@ -68,6 +68,9 @@ def test_a_folder_that_is_none_of_the_projects(
     found = advice()
     assert "project's folder" in found["DVC"]
     assert {"params.yaml", "data"} <= set(found)
+    said = [each.found for each in doctor.examine() if "cannot be read" in each.found]
+    assert len(said) == 1
+    assert found["data"] == "mend params.yaml first"
 
 
 def test_the_command_tells_scripts(

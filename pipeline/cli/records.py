@@ -1,21 +1,59 @@
-"""`gait reproduce` and `gait provenance`."""
+"""`gait register`, `gait reproduce` and `gait provenance`: what has been recorded."""
 
 from __future__ import annotations
 
 import json
 import math
 import random
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli import completion
+from pipeline.cli.output import JSON, to_standard_error
 from pipeline.errors import GaitError
 
 if TYPE_CHECKING:
     from pipeline.reproduce import Outcome
 
 DIFFERENT = 1
+
+
+def register(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A model of run.rules, or `reference`; the best if none is named.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
+    ] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Register evaluated models in MLflow's registry, to be loaded and served by name.
+
+    The best is that of the highest validation accuracy, mean over the seeds; it gets the alias
+    `best`, a model that is named its own name. A data set and an architecture have a registered
+    model each, PROFILE-DATASET-ARCHITECTURE. What has a version already gets no second one.
+
+    Examples:
+
+        gait register
+
+        gait register gait
+
+        gait register --json | jq -r '.[].uri'
+    """
+    from pipeline import config, registry
+
+    made = registry.register(config.load(), model)
+    if as_json:
+        print(json.dumps(made, indent=2))
+        return
+    for each in made:
+        print(f"{each['uri']} is version {each['version']}: {each['model']}, run {each['run']}")
 
 
 def reproduce(
@@ -33,6 +71,10 @@ def reproduce(
         int | None,
         typer.Option(help="With --check: draws the same model again.", show_default=False),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, and train nothing.")
+    ] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Train a recorded model again and compare: every weight and every figure, bit by bit.
 
@@ -46,7 +88,9 @@ def reproduce(
 
         gait reproduce --check results/digits
 
-        gait reproduce --check results/digits --all
+        gait reproduce --check results/digits --all --dry-run
+
+        gait reproduce --check results/digits --seed 1 --json | jq '.[].identical'
     """
     from pipeline import reproduce as made_again
 
@@ -56,25 +100,35 @@ def reproduce(
         raise GaitError(f"--{'all' if everything else 'seed'} goes with --check FOLDER")
     if everything and seed is not None:
         raise GaitError("give either --all or --seed, and not both")
-    if run is not None:
-        outcomes = [made_again.of_run(run)]
+    if dry_run and as_json:
+        raise GaitError("received --dry-run and --json; allowed: one of them")
+    if check is not None and seed is None and not everything:
+        seed = random.SystemRandom().randrange(10**6)
+        print(f"one model, drawn with --seed {seed}", file=sys.stderr if as_json else sys.stdout)
+    if dry_run:
+        if run is not None:
+            print(made_again.plan_of_run(run))
+        elif check is not None:
+            print("\n".join(made_again.plan_of_table(check, seed)))
+        return
+    with to_standard_error(as_json):
+        if run is not None:
+            outcomes = [made_again.of_run(run)]
+        else:
+            assert check is not None
+            outcomes = made_again.of_table(check, seed)
+    if as_json:
+        print(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
     else:
-        assert check is not None
-        if seed is None and not everything:
-            seed = random.SystemRandom().randrange(10**6)
-            print(f"one model, drawn with --seed {seed}")
-        outcomes = made_again.of_table(check, seed)
-    for outcome in outcomes:
-        _show(outcome)
+        for outcome in outcomes:
+            _show(outcome)
     if any(outcome.differences for outcome in outcomes):
         raise typer.Exit(DIFFERENT)
 
 
 def provenance(
     file: Annotated[Path, typer.Argument(help="A table, plot or report of results/.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output, for scripts.")
-    ] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Tell how a table, plot or report came to be: params, code, data, commit and MLflow runs.
 
@@ -94,6 +148,24 @@ def provenance(
     print(json.dumps(chain, indent=2) if as_json else "\n".join(provenance_chain.as_lines(chain)))
     if not chain["as_made"]:
         raise typer.Exit(DIFFERENT)
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    differences = [
+        {
+            "what": each.what,
+            "where": each.where,
+            "absolute": None if math.isnan(each.absolute) else each.absolute,
+            "relative": None if math.isnan(each.relative) else each.relative,
+        }
+        for each in outcome.differences
+    ]
+    return {
+        "model": outcome.name,
+        "identical": not differences,
+        "differences": differences,
+        "facts": {name: list(values) for name, values in outcome.facts.items()},
+    }
 
 
 def _show(outcome: Outcome) -> None:

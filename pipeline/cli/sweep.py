@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli import completion
+from pipeline.cli.output import JSON
 from pipeline.errors import GaitError
 
 if TYPE_CHECKING:
@@ -89,8 +91,14 @@ def best(
     ] = False,
     rule: Annotated[
         str | None,
-        typer.Option(metavar="RULE", help="With --apply: this rule's alone.", show_default=False),
+        typer.Option(
+            metavar="RULE",
+            help="With --apply: this rule's alone.",
+            show_default=False,
+            autocompletion=completion.rules,
+        ),
     ] = None,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Show each rule's best trial of the finished sweep, or write them into params.yaml.
 
@@ -103,11 +111,13 @@ def best(
         gait sweep best --apply && gait repro
 
         gait sweep best --apply --rule gait
+
+        gait sweep best --json | jq .rules.gait.values
     """
     from pipeline import config
     from pipeline.sweep import best as winners
 
-    winners.run(config.load(), apply, rule)
+    winners.run(config.load(), apply, rule, as_json)
 
 
 def _list(configurations: list[Configuration], suggested: int) -> None:

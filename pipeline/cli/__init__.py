@@ -1,0 +1,57 @@
+"""The ``gait`` command: thin; each stage of dvc.yaml is one of its commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from pipeline.cli import project, records, stages, sweep
+from pipeline.errors import GaitError, os_sentence
+from pipeline.interruption import Interrupted
+
+# Imports that take seconds (torch, MLflow, matplotlib) wait until a command needs them.
+
+app = typer.Typer(
+    name="gait",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Tracked, reproducible experiments on GAIT-prop. Run it in the project's folder: all"
+    " settings are in params.yaml. `gait repro` does everything that has changed; the other stages"
+    " can also be run one by one.",
+)
+
+# Whatever `dvc repro` knows is passed on to it.
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app.command(context_settings=PASSED_ON)(stages.repro)
+for command in (
+    *(stages.download, stages.train, stages.evaluate, stages.plot, stages.report),
+    *(project.profile, project.verify, project.doctor, project.ui),
+    *(records.register, records.reproduce, records.provenance),
+):
+    app.command()(command)
+app.add_typer(sweep.app, name="sweep")
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Runs the command; a ``GaitError`` is one sentence on standard error and exit code 2."""
+    try:
+        app(prog_name="gait")
+    except GaitError as error:
+        print(f"gait: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # A disk that is full, a folder that cannot be read: never a matter of this program.
+        print(f"gait: {os_sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as signal:
+        print(f"gait: {signal}", file=sys.stderr)
+        sys.exit(signal.exit_code)
+    except KeyboardInterrupt:
+        print("gait: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

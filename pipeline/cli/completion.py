@@ -1,0 +1,52 @@
+"""Names that the shell completes; read without the imports that take seconds.
+
+A file that cannot be read completes nothing: a shell is no place for its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def profiles() -> list[str]:
+    """Those that `gait profile` can put into params.yaml."""
+    return sorted(path.stem for path in Path("profiles").glob("*.yaml"))
+
+
+def datasets() -> list[str]:
+    """Of params.yaml and of the profiles."""
+    files = [Path("params.yaml"), *Path("profiles").glob("*.yaml")]
+    return sorted({name for file in files for name in _run(file, "datasets")})
+
+
+def own_datasets() -> list[str]:
+    """Those that params.yaml trains on."""
+    return list(_run(Path("params.yaml"), "datasets"))
+
+
+def architectures() -> list[str]:
+    """Those that params.yaml trains."""
+    return list(_run(Path("params.yaml"), "architectures"))
+
+
+def rules() -> list[str]:
+    """Those that params.yaml trains with."""
+    return list(_run(Path("params.yaml"), "rules"))
+
+
+def models() -> list[str]:
+    """The reference, and a model a rule."""
+    return ["reference", *rules()]
+
+
+def _run(path: Path, key: str) -> Iterator[str]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        yield from map(str, content["run"][key])
+    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
+        return

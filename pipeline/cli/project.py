@@ -1,0 +1,150 @@
+"""Commands on this folder and this machine: profiles, the theorem, doctor, MLflow's pages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli import completion
+from pipeline.cli.output import JSON
+from pipeline.environment import become
+from pipeline.errors import GaitError
+
+
+def profile(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="The profile to put into params.yaml.",
+            show_default=False,
+            autocompletion=completion.profiles,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a params.yaml that has been edited.")
+    ] = False,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Put a profile into params.yaml; without a name, list the profiles.
+
+    Examples:
+
+        gait profile
+
+        gait profile mnist && gait repro
+
+        gait profile --json | jq -r '.profiles[]'
+    """
+    from pipeline import profiles
+
+    if name is not None:
+        profiles.use(name, force)
+    current = profiles.current()
+    if as_json:
+        print(json.dumps({"current": current, "profiles": profiles.names()}, indent=2))
+        return
+    if name is not None:
+        print(f"params.yaml is now the profile {name}; `gait repro` runs it")
+        return
+    for known in profiles.names():
+        print(f"{'*' if known == current else ' '} {known}")
+    if current is None:
+        print("params.yaml is none of them as it stands")
+
+
+def verify(
+    as_json: Annotated[bool, JSON] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Also draw error against depth here (.svg or .png).", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+) -> None:
+    """Show on this machine that GAIT-prop is backpropagation where weights are orthogonal.
+
+    Compares every rule to autograd at 1 to 64 hidden layers, in float64 and float32, as computed
+    here and as published; counts the units that γ pushes across the kink; and lets the weights
+    leave orthogonality. Needs no data and no params.yaml. Exit code 1 if the theorem fails.
+
+    Examples:
+
+        gait verify
+
+        gait verify --json | jq .holds
+
+        gait verify --figure error_against_depth.svg
+    """
+    from rich.console import Console
+
+    from pipeline import verify as verification
+    from pipeline import verify_tables
+
+    if figure is not None:
+        verification.check_figure(figure)
+    document = verification.measure(device)
+    if figure is not None:
+        verification.write_figure(document, figure)
+    if as_json:
+        print(verification.as_json(document))
+    else:
+        verify_tables.show(document, Console())
+    if not document["holds"]:
+        raise typer.Exit(1)
+
+
+def doctor(
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Check what the project needs here: Python, torch, DVC, MLflow, Ray, data, disk.
+
+    Says what to do about each thing that is not as it should be. Exit code 1 if there is any.
+
+    Examples:
+
+        gait doctor
+
+        gait doctor --json | jq '.[] | select(.advice)'
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline import doctor as checks
+
+    findings = checks.examine()
+    if as_json:
+        print(json.dumps([asdict(each) for each in findings], indent=2))
+    else:
+        table = Table("", "", "found", "what to do", box=None)
+        for each in findings:
+            table.add_row("ok" if each.well else "!!", each.name, each.found, each.advice or "")
+        Console().print(table)
+    if not all(each.well for each in findings):
+        raise typer.Exit(1)
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open MLflow's pages on this machine (127.0.0.1 alone) until Ctrl-C.
+
+    Example:
+
+        gait ui --port 5001
+    """
+    from pipeline import tracking
+
+    uri = tracking.tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {uri} in a browser")
+    tracking.open_experiment("Default")
+    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--default-artifact-root", tracking.artifact_folder().as_uri()]
+    become(command)
