@@ -12,6 +12,7 @@ import pytest
 from pipeline import tracking
 from tests.pipeline.preloaded import Preloaded, preloaded
 from tests.pipeline.project_copy import small_params
+from tests.pipeline.report_project import add_evidence, train
 from tests.pipeline.trained import files
 
 
@@ -61,3 +62,15 @@ def uninterrupted(
         return files(folder)
 
     return train
+
+
+@pytest.fixture(scope="session")
+def reported(
+    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
+) -> Path:
+    """Two small models, the published verification and sweep, their report: not to be changed."""
+    folder = new_project(tmp_path_factory.mktemp("reported") / "project")
+    train(folder, helper)
+    add_evidence(folder)
+    helper.run(folder, "report")
+    return folder

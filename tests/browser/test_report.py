@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import DESKTOP, PHONE
-from tests.pipeline.preloaded import Preloaded
-from tests.pipeline.report_project import PAGE, add_evidence, train
+from tests.pipeline.report_project import PAGE
 
 pytestmark = pytest.mark.xdist_group("preloaded")
 
@@ -39,16 +38,10 @@ CONTRAST = """([one, other]) => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def address(
-    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
-) -> str:
-    """A page with every kind of chart, of a small training, the real verification and sweep."""
-    folder = new_project(tmp_path_factory.mktemp("browsed") / "project")
-    train(folder, helper)
-    add_evidence(folder)
-    helper.run(folder, "report")
-    return (folder / PAGE).as_uri()
+@pytest.fixture
+def address(reported: Path) -> str:
+    """A page with every kind of chart."""
+    return (reported / PAGE).as_uri()
 
 
 def drawn(page: Any) -> Any:

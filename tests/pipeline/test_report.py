@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from pipeline.report import claims, page
 from pipeline.stages import report
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY
-from tests.pipeline.report_project import CLAIMS, PAGE, SWEEP, VERIFICATION, add_evidence, train
+from tests.pipeline.report_project import CLAIMS, PAGE, SWEEP, VERIFICATION, add_evidence
 from tests.pipeline.test_claims import BP, make_evidence, shifted
 from tests.pipeline.test_figures import make_params
 
@@ -23,31 +22,19 @@ FILES = (PAGE, CLAIMS, PAGE.with_name("report.provenance.json"))
 
 
 @pytest.fixture(scope="module")
-def project(
-    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
-) -> Path:
-    folder = new_project(tmp_path_factory.mktemp("report") / "project")
-    train(folder, helper)
-    return folder
+def whole(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with everything, reported."""
+    return Path(shutil.copytree(reported, tmp_path_factory.mktemp("whole") / "project"))
 
 
 @pytest.fixture
-def bare(project: Path) -> Iterator[Path]:
+def bare(whole: Path, tmp_path: Path) -> Path:
     """Trained and evaluated, and nothing else."""
-    yield project
-    for path in (*FILES, VERIFICATION.parent, SWEEP.parent):
-        if (project / path).is_dir():
-            shutil.rmtree(project / path)
-        (project / path).unlink(missing_ok=True)
-
-
-@pytest.fixture(scope="module")
-def whole(project: Path, helper: Preloaded, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another, with everything, and reported."""
-    folder = tmp_path_factory.mktemp("whole") / "project"
-    shutil.copytree(project, folder)
-    add_evidence(folder)
-    helper.run(folder, "report")
+    folder = Path(shutil.copytree(whole, tmp_path / "project"))
+    for path in FILES:
+        (folder / path).unlink()
+    shutil.rmtree(folder / VERIFICATION.parent)
+    shutil.rmtree(folder / SWEEP)
     return folder
 
 
@@ -65,7 +52,7 @@ def test_without_verification_and_sweep(bare: Path, helper: Preloaded) -> None:
     assert verdicts(bare)["updates_are_identical"] == ["not tested here"]
     text = (bare / PAGE).read_text()
     assert "there is no results/verify/verify.json" in text
-    assert "gait verify --json &gt; results/verify/verify.json &amp;&amp; gait report" in text
+    assert "gait verify --json &gt; results/verify/verify.json\ngait report" in text
     assert "There is no sweep below <code>results/digits/sweep</code>" in text
 
 
