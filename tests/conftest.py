@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from tests.pipeline.preloaded import Preloaded, preloaded
 from tests.pipeline.project_copy import small_params
 from tests.pipeline.report_project import add_evidence, train
 from tests.pipeline.trained import files
+
+
+# On a busy machine a store that works may be slow: nobody gives it up before its time.
+os.environ.setdefault("GAIT_MLFLOW_PATIENCE_S", "180")
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def test_the_best_by_validation_is_registered_once(
     store = f"sqlite:///{project / 'mlflow.db'}"
     client = MlflowClient(store)
     version = client.get_model_version_by_alias(NAME, "best")
-    assert (version.version, version.run_id) == (made["version"], made["run"])
+    assert (str(version.version), version.run_id) == (made["version"], made["run"])
     assert version.tags["gait.result"] == made["result"]
     assert version.tags["gait.model"] == best
     mean = 100 * seeds[seeds.model == best].validation_accuracy_final.mean()
