@@ -16,7 +16,6 @@ from tests.pipeline.project_copy import small_params
 from tests.pipeline.report_project import add_evidence, train
 from tests.pipeline.trained import files
 
-
 # On a busy machine a store that works may be slow: nobody gives it up before its time.
 os.environ.setdefault("GAIT_MLFLOW_PATIENCE_S", "180")
 
