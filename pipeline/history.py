@@ -33,8 +33,7 @@ def write(path: Path, table: Sequence[dict[str, float]]) -> None:
 
 def read(path: Path) -> pandas.DataFrame:
     """The table as written; missing values are NaN."""
-    # Pandas' own default may miss the last bit.
-    return pandas.read_csv(path, float_precision="round_trip")
+    return pandas.read_csv(path)
 
 
 def _row(record: EpochRecord, index: int, seed: int) -> dict[str, float]:

@@ -47,7 +47,7 @@ def test_committed_params_are_the_digits_profile() -> None:
             "rules: [bp, gait, itp, tp]  # keys",
             "rules: [bp, gate]  # keys",
             "run",
-            "unknown 'gate'; allowed: bp, gait",
+            "unknown 'gate' (did you mean 'gait'?); allowed: bp, gait",
         ),
         (
             "datasets: [digits]",
