@@ -181,6 +181,8 @@ def test_nothing_of_the_results_is_markup() -> None:
     judged = type(judged)(params, seeds, judged.histories, models, None, [], {evil: evil})
     text = page.render(judged, claims.judge(judged))
     assert evil not in text and "alert(1)" in text
+    # The charts' data hold the beginning of it: no script element ends before its own end.
+    assert text.count("</script") == text.count("<script") == 3
 
 
 def test_every_template_is_in_the_provenance() -> None:
