@@ -107,8 +107,8 @@ def _registered(
             " its settings, and `gait reproduce` with that run's id makes it again.",
             model_id=model_id,
         )
-        version = str(created.version)
-    client.set_registered_model_alias(name, alias, version)
+        version = int(created.version)
+    client.set_registered_model_alias(name, alias, str(version))
     return {
         "name": name,
         "version": version,
@@ -137,7 +137,7 @@ def _make(client: MlflowClient, name: str, profile: str) -> None:
             raise
 
 
-def _version(client: MlflowClient, name: str, result: str) -> str | None:
+def _version(client: MlflowClient, name: str, result: str) -> int | None:
     wanted = f"name = '{name}' and tags.`{tracking.KEY_TAG}` = '{result}'"
     found = client.search_model_versions(wanted, max_results=1)
-    return str(found[0].version) if found else None
+    return int(found[0].version) if found else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput
 
-NOTE_TAG = "mlflow.note.content"
+NOTE_TAG, KIND_TAG = "mlflow.note.content", "mlflow.experimentKind"
 # MLflow takes no longer digest of a data set.
 _DIGEST = 36
 _SETTINGS = {
@@ -30,8 +30,11 @@ _SETTINGS = {
 
 def describe_experiment(client: MlflowClient, experiment_id: str, text: str) -> None:
     """Gives the experiment its description, unless it has one: somebody may have edited it."""
-    if NOTE_TAG not in client.get_experiment(experiment_id).tags:
-        client.set_experiment_tag(experiment_id, NOTE_TAG, text)
+    tags = client.get_experiment(experiment_id).tags
+    # Else the pages are those of applications of language models, until somebody says otherwise.
+    for name, value in ((NOTE_TAG, text), (KIND_TAG, "custom_model_development")):
+        if name not in tags:
+            client.set_experiment_tag(experiment_id, name, value)
 
 
 def of_profile(profile: str) -> str:
@@ -110,7 +113,7 @@ and compares every bit.
 def chart_name(name: str) -> str:
     """A figure's name in MLflow, whose charts are in sections by what is before a slash.
 
-    A layer's figures get sections of their own; else they would bury losses and accuracies.
+    What is measured layer by layer gets sections of its own, which can be folded away.
     """
     quantity, separator, layer = name.rpartition("_layer_")
     return f"{quantity}/layer_{layer}" if separator else name

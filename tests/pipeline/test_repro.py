@@ -39,7 +39,7 @@ def runs(folder: Path) -> list[Run]:
 def restored(project: Path) -> Iterator[Path]:
     """The project, put back afterwards to what was committed."""
     yield project
-    for name in ("params.yaml", "dvc.lock", "gaitprop/rules/gait.py"):
+    for name in (".dvc/config", "params.yaml", "dvc.lock", "gaitprop/rules/gait.py"):
         (project / name).write_text(git_show(project, name))
 
 
@@ -175,14 +175,70 @@ def test_metrics_plots_and_experiments(restored: Path) -> None:
     assert 0.3 < metrics["digits"]["square"]["gait"]["test_accuracy_mean"] <= 1
     dvc(restored, "plots", "show", "--out", "plots.out")
     page = (restored / "plots.out" / "index.html").read_text()
-    assert "Validation accuracy, mean over the seeds" in page
     assert "final_accuracy.svg" in page
+    check_charts(page, epochs=2)
     output = dvc(restored, "exp", "run", "--set-param", "training.epochs=3", "--name", "longer")
     assert "longer" in output
     curves = (restored / "results" / "digits" / "curves.csv").read_text()
     assert ",3," in curves.replace("/", ",")
     listed = json.loads(dvc(restored, "exp", "show", "--json"))
     assert "longer" in json.dumps(listed)
+    changed = json.loads(dvc(restored, "metrics", "diff", "--json", "HEAD"))
+    accuracy = changed["results/digits/summary.json"]["digits.square.gait.train_accuracy_final_mean"]
+    assert accuracy["old"] < accuracy["new"]
+    dvc(restored, "plots", "diff", "HEAD", "longer", "--out", "plots.out")
+    page = (restored / "plots.out" / "index.html").read_text()
+    revisions = {row["rev"] for row in charts(page)["Validation accuracy"]["data"]["values"]}
+    assert revisions == {"HEAD", "longer"}
+
+
+def charts(page: str) -> dict[str, Any]:
+    """The Vega-Lite charts of a page of `dvc plots`, by title."""
+    found = [json.loads(text) for text in re.findall(r"var spec = (\{.+?\});\n", page)]
+    return {chart["title"]: chart for chart in found if chart}
+
+
+def check_charts(page: str, epochs: int) -> None:
+    """Every chart draws a line a model, or a point a seed, and says what its axes are."""
+    drawn = {title: to_svg(chart) for title, chart in charts(page).items()}
+    assert set(drawn) == {"Validation accuracy", "Training loss", "Test accuracy"}
+    for title, axes in (
+        ("Validation accuracy", ("epoch", "validation accuracy, mean over the seeds")),
+        ("Training loss", ("epoch", "training loss, mean over the seeds")),
+        ("Test accuracy", ("model", "test accuracy, a point a seed")),
+    ):
+        for axis in axes:
+            assert f">{axis}</text>" in drawn[title], (title, axis)
+    # Nothing is known of training before the first epoch: no point, and none at 0.
+    for title, points in (("Validation accuracy", epochs + 1), ("Training loss", epochs)):
+        lines = re.findall(r'aria-roledescription="line mark"[^>]* d="([^"]*)"', drawn[title])
+        assert [line.count("L") + 1 for line in lines] == [points] * 3
+    assert drawn["Test accuracy"].count('aria-roledescription="point"') == 6
+
+
+def to_svg(chart: dict[str, Any]) -> str:
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(chart))
+
+
+def test_what_is_pushed_is_pulled_elsewhere_and_not_trained_again(
+    restored: Path, tmp_path: Path
+) -> None:
+    remote, elsewhere = tmp_path / "remote", tmp_path / "clone"
+    dvc(restored, "remote", "add", "--default", "store", str(remote))
+    # Another test may have left the models of an experiment here.
+    dvc(restored, "checkout")
+    dvc(restored, "push")
+    run(tmp_path, "git", "clone", "--quiet", str(restored), str(elsewhere))
+    (elsewhere / ".dvc" / "config").write_text((restored / ".dvc" / "config").read_text())
+    dvc(elsewhere, "pull")
+    network = Path("models/digits/digits/square/gait/network.safetensors")
+    assert (elsewhere / network).read_bytes() == (restored / network).read_bytes()
+    said = gait(elsewhere, "repro")
+    assert "Running stage" not in said
+    assert "up to date" in said
+    assert not (elsewhere / "states").exists()
 
 
 def test_source_archive_without_git(tmp_path: Path) -> None:
