@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-cluster test-kills test-reliability fuzz mutants lint lock image \
-	bench bench-sweep
+	docs bench bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
@@ -24,6 +24,7 @@ help:
 	@echo "make mutants break the mathematics one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile, and look for secrets"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
+	@echo "make docs    make the library's reference of its docstrings, in build/docs"
 	@echo "make bench   measure what a training step and an epoch cost; docs/performance.md shows it"
 	@echo "make bench-sweep   measure what Ray and MLflow add to a sweep on this machine"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
@@ -78,6 +79,10 @@ lint: $(READY)
 # The commit goes into the image, since its history does not.
 image:
 	docker build --tag gait --build-arg COMMIT=$$(git rev-parse HEAD) .
+
+docs: $(READY)
+	pdoc --docformat google --output-directory build/docs gaitprop $(addprefix gaitprop., \
+		activations diagnostics gradients literal network regularizer rules training verification)
 
 # On a machine that does nothing else. `benchmarks.steps` needs torch and numpy alone.
 bench: $(READY)

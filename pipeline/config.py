@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
 
 from gaitprop.rules import RULES, find_rule, rule_names
+from pipeline import params_text
 from pipeline.errors import GaitError
 from pipeline.image_sets import image_set, set_names
 from pipeline.section import Name, Section
@@ -258,11 +259,11 @@ def load(path: Path = PARAMS_FILE) -> Params:
     try:
         document = YAML(typ="rt").load(text)
     except YAMLError as error:
-        raise GaitError(f"{path} is not YAML: {_yaml_reason(error)}") from None
+        raise GaitError(f"{path} is not YAML: {params_text.yaml_reason(error)}") from None
     if not isinstance(document, CommentedMap):
         raise GaitError(f"{path} is not a mapping of settings; see profiles/digits.yaml for one")
     try:
-        params = Params.model_validate(_plain(document))
+        params = Params.model_validate(params_text.plain(document))
     except ValidationError as error:
         raise GaitError(_explain(path, document, error.errors())) from None
     from pipeline.sweep import space
@@ -310,27 +311,9 @@ def _known_keys(place: Sequence[Any]) -> list[str]:
     return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
 
 
-def _plain(node: Any) -> Any:
-    """ruamel's tree as plain Python values: strict models accept no subclass of float or list."""
-    if isinstance(node, CommentedMap):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, CommentedSeq):
-        return [_plain(value) for value in node]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
-
-
-def _yaml_reason(error: YAMLError) -> str:
-    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
-    return str(error).splitlines()[0]
-
-
 def _explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
     problems = [
-        (_line(document, problem["loc"]), ".".join(map(str, problem["loc"])), problem)
+        (params_text.line_of(document, problem["loc"]), ".".join(map(str, problem["loc"])), problem)
         for problem in errors
     ]
     lines = [
@@ -339,18 +322,3 @@ def _explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
     ]
     count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
     return f"{path} has {count}:\n" + "\n".join(lines)
-
-
-def _line(document: CommentedMap, place: tuple[int | str, ...]) -> int:
-    """The line, from 1, of the deepest part of a place that the file has."""
-    node: Any = document
-    line = 0
-    for key in place:
-        if not isinstance(node, CommentedMap | CommentedSeq):
-            break
-        try:
-            line = node.lc.data[key][0]
-            node = node[key]
-        except (KeyError, IndexError, TypeError):
-            break
-    return line + 1

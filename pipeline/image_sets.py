@@ -6,7 +6,6 @@ docs/extend.md.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -17,6 +16,7 @@ import torch
 from gaitprop import plugins
 from gaitprop.errors import ArgumentError
 from pipeline.errors import GaitError
+from pipeline.suggest import did_you_mean
 
 GROUP = "gait.datasets"
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -72,8 +72,7 @@ def image_set(name: str) -> ImageSet:
         names = set_names()
     except ArgumentError as error:
         raise GaitError(str(error)) from error
-    near = difflib.get_close_matches(name.lower(), names, n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    hint = did_you_mean(name, names)
     raise GaitError(f"Unknown image set '{name}'{hint}: choose one of {', '.join(names)}.")
 
 

@@ -45,10 +45,17 @@ def describe(
         "code": code_checksum(_python_files(code)),
         "command": command,
         "files": {name: sha256(content) for name, content in files.items()},
-        "models": {str(key): _model(key) for key in keys},
+        "models": {str(key): of_model(key) for key in keys},
         "params": sha256(params.model_dump_json(exclude=apart).encode()),
         "profile": params.profile,
     }
+
+
+def of_model(key: ModelKey) -> dict[str, Any]:
+    """Checksums of a trained model's data and files; the package that its rule is of, if any."""
+    config = json.loads((key.folder / CONFIG).read_text(encoding="utf-8"))
+    plugin = {"plugin": config["plugin"]} if "plugin" in config else {}
+    return {"data": config["data"]["sha256"], "result": result_checksum(key.folder), **plugin}
 
 
 def as_bytes(content: Mapping[str, Any]) -> bytes:
@@ -59,12 +66,6 @@ def as_bytes(content: Mapping[str, Any]) -> bytes:
 def sha256(content: bytes) -> str:
     """In hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-def _model(key: ModelKey) -> dict[str, Any]:
-    config = json.loads((key.folder / CONFIG).read_text(encoding="utf-8"))
-    plugin = {"plugin": config["plugin"]} if "plugin" in config else {}
-    return {"data": config["data"]["sha256"], "result": result_checksum(key.folder), **plugin}
 
 
 def _python_files(names: Sequence[str]) -> list[Path]:

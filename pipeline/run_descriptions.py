@@ -6,7 +6,7 @@ import json
 import statistics
 from typing import TYPE_CHECKING
 
-from pipeline.config import REFERENCE, Params
+from pipeline.config import REFERENCE, WITHOUT_GAMMA, Params
 from pipeline.labels import rule_name, setting_name, value_text
 from pipeline.project import data_file
 from pipeline.training_record import FINISHED, Training
@@ -93,7 +93,7 @@ def of_training(training: Training) -> str:
     tags = training.tags
     profile = tags["gait.profile"]
     values = {title: value_text(training.parameters[name]) for title, name in _SETTINGS.items()}
-    if training.parameters["rule"] in ("bp", "tp"):
+    if training.parameters["rule"] in WITHOUT_GAMMA:
         values["γ"] = "–"
     rows = "\n".join(f"| {title} | {value} |" for title, value in values.items())
     return f"""**{run_name(training)}**: {len(training.seeds)} networks, trained side by side.

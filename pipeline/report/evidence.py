@@ -11,11 +11,10 @@ from typing import Any
 import pandas
 
 from pipeline import checkpoint, history
-from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
 from pipeline.errors import GaitError
 from pipeline.project import ModelKey, model_keys, results_folder
-from pipeline.provenance import sha256
+from pipeline.provenance import of_model, sha256
 from pipeline.sweep.ranking import FIGURES
 
 VERIFICATION = Path("results", "verify", "verify.json")
@@ -45,7 +44,7 @@ class Evidence:
         params: of the profile.
         seeds: test figures, a row a model and seed.
         histories: of every model.
-        models: checksums of every model's data and result, by model.
+        models: ``provenance.of_model`` of every model.
         verification: as `gait verify --json` writes it; None if there is none.
         sweeps: in the order of their names.
         inputs: SHA-256 of every table that was read.
@@ -54,7 +53,7 @@ class Evidence:
     params: Params
     seeds: pandas.DataFrame
     histories: Mapping[ModelKey, pandas.DataFrame]
-    models: Mapping[ModelKey, Mapping[str, str]]
+    models: Mapping[ModelKey, Mapping[str, Any]]
     verification: Mapping[str, Any] | None
     sweeps: list[Sweep]
     inputs: Mapping[str, str]
@@ -71,7 +70,7 @@ def gather(params: Params) -> Evidence:
         if not key.folder.is_dir():
             raise GaitError(f"there is no trained model in {key.folder}: run `gait repro`")
         checkpoint.check(key.folder)
-    models = {key: _checksums(key) for key in keys}
+    models = {key: of_model(key) for key in keys}
     table = results_folder(params.profile) / "seeds.csv"
     folders = sorted((results_folder(params.profile) / "sweep").glob("*/trials.csv"))
     sweeps = [_sweep(path.parent) for path in folders]
@@ -88,12 +87,7 @@ def gather(params: Params) -> Evidence:
     )
 
 
-def _checksums(key: ModelKey) -> dict[str, str]:
-    config = json.loads((key.folder / checkpoint.CONFIG).read_text(encoding="utf-8"))
-    return {"data": config["data"]["sha256"], "result": result_checksum(key.folder)}
-
-
-def _seeds(path: Path, models: Mapping[ModelKey, Mapping[str, str]]) -> pandas.DataFrame:
+def _seeds(path: Path, models: Mapping[ModelKey, Mapping[str, Any]]) -> pandas.DataFrame:
     if not path.is_file():
         raise GaitError(f"{path} is missing: run `gait evaluate`")
     seeds = pandas.read_csv(path)

@@ -21,7 +21,7 @@ from pipeline.sweep.ranking import (
     swept_settings,
 )
 from pipeline.sweep.settings import Distribution
-from pipeline.sweep.winners import seed_count
+from pipeline.sweep.winners import setting
 
 BEST = 5
 _SEARCHES = {
@@ -104,22 +104,14 @@ def _fixed(fixed: Mapping[str, Any]) -> list[str]:
     return [f"For the sweep alone: {settings}. All other settings were those of params.yaml.", ""]
 
 
-def _validation_fraction(params: Params, values: Mapping[str, Any]) -> float:
-    name = "data.validation_fraction"
-    fraction: float = values.get(
-        name, params.sweep.fixed.get(name, params.data.validation_fraction)
-    )
-    return fraction
-
-
 def _what_the_figures_are(params: Params, trials: pandas.DataFrame) -> str:
     tried = [
         {name: row[name] for name in swept_settings(trials)} for row in trials.to_dict("records")
-    ]
-    counts = {seed_count(params, values) for values in tried}
-    fractions = {_validation_fraction(params, values) for values in tried or [{}]}
+    ] or [{}]
+    fractions = {setting(params, values, "data", "validation_fraction") for values in tried}
     share = ", ".join(f"{100 * fraction:.3g} %" for fraction in sorted(fractions))
-    count = ", ".join(map(str, sorted(counts or {seed_count(params, {})})))
+    counts = {len(setting(params, values, "training", "seeds")) for values in tried}
+    count = ", ".join(map(str, sorted(counts)))
     seeds = "one seed" if count == "1" else f"{count} seeds, mean ± sample standard deviation"
     return (
         f"Accuracies are on the **validation set** (the {share} of the training images that are"

@@ -77,12 +77,17 @@ def of_trials(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, st
     )
 
 
-def seed_count(params: Params, values: Mapping[str, Any]) -> int:
-    """How many seeds a trial with these values has."""
-    for chosen in (values, params.sweep.fixed):
-        if "training.seeds" in chosen:
-            return len(chosen["training.seeds"])
-    return len(params.training.seeds)
+def setting(params: Params, values: Mapping[str, Any], section: str, name: str) -> Any:
+    """A setting of a trial: swept, or fixed for the sweep, or that of params.yaml.
+
+    Args:
+        params: the whole of params.yaml.
+        values: what the trial was given, by dotted names.
+        section: of params.yaml, ``data`` or ``training``.
+        name: of the setting in it.
+    """
+    own = getattr(getattr(params, section), name)
+    return {f"{section}.{name}": own, **params.sweep.fixed, **values}[f"{section}.{name}"]
 
 
 def as_text(winners: Winners) -> str:
@@ -125,7 +130,7 @@ def _winner(
     return Winner(
         trial=row["trial"],
         values=values,
-        seeds=seed_count(params, values),
+        seeds=len(setting(params, values, "training", "seeds")),
         epochs=int(row["epochs"]),
         validation_accuracy=_figure(row, "validation_accuracy"),
         validation_loss=_figure(row, "validation_loss"),

@@ -1,8 +1,11 @@
-"""The examples in the docstrings are true."""
+"""The examples in the docstrings are true, and a reference can be made of them."""
 
 from __future__ import annotations
 
 import doctest
+import subprocess
+import sys
+from pathlib import Path
 
 import gaitprop.gradients
 
@@ -11,3 +14,13 @@ def test_examples() -> None:
     result = doctest.testmod(gaitprop.gradients)
     assert result.attempted >= 8
     assert not result.failed
+
+
+def test_the_reference_has_every_public_name(tmp_path: Path) -> None:
+    """As `make docs` makes it."""
+    command = [sys.executable, "-m", "pdoc", "--docformat", "google"]
+    command += ["--output-directory", str(tmp_path), "gaitprop"]
+    subprocess.run(command, check=True, capture_output=True)
+    page = (tmp_path / "gaitprop.html").read_text()
+    for name in gaitprop.__all__:
+        assert f'id="{name}"' in page, name

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -184,7 +186,9 @@ def test_metrics_plots_and_experiments(restored: Path) -> None:
     listed = json.loads(dvc(restored, "exp", "show", "--json"))
     assert "longer" in json.dumps(listed)
     changed = json.loads(dvc(restored, "metrics", "diff", "--json", "HEAD"))
-    accuracy = changed["results/digits/summary.json"]["digits.square.gait.train_accuracy_final_mean"]
+    accuracy = changed["results/digits/summary.json"][
+        "digits.square.gait.train_accuracy_final_mean"
+    ]
     assert accuracy["old"] < accuracy["new"]
     dvc(restored, "plots", "diff", "HEAD", "longer", "--out", "plots.out")
     page = (restored / "plots.out" / "index.html").read_text()
