@@ -91,7 +91,10 @@ def test_default_is_the_published_grid_for_each_rule_of_run(tmp_path: Path) -> N
             "training.epochs: received 1.0; input should be a valid integer",
         ),
         ("search: bayes", "'grid', 'random' or 'optuna'"),
-        ("rules: [bp, gate]", "sweep.rules: unknown 'gate' (did you mean 'gait'?); allowed: bp, gait, itp, tp"),
+        (
+            "rules: [bp, gate]",
+            "sweep.rules: unknown 'gate' (did you mean 'gait'?); allowed: bp, gait, itp, tp",
+        ),
         ("rules: [bp, bp]", "allowed: each rule once"),
         ("dataset: cifar", "sweep.dataset: unknown 'cifar'; allowed: digits"),
         ("architecture: tower", "sweep.architecture: unknown 'tower'; allowed: square"),
