@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-cluster test-kills test-reliability fuzz mutants lint lock image \
-	docs bench bench-sweep
+	docs screenshots bench bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
@@ -25,6 +25,7 @@ help:
 	@echo "make lint    check style, types and the Dockerfile, and look for secrets"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
 	@echo "make docs    make the library's reference of its docstrings, in build/docs"
+	@echo "make screenshots   of MLflow's pages, for docs/mlflow.md; after make repro, with Chromium"
 	@echo "make bench   measure what a training step and an epoch cost; docs/performance.md shows it"
 	@echo "make bench-sweep   measure what Ray and MLflow add to a sweep on this machine"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
@@ -83,6 +84,9 @@ image:
 docs: $(READY)
 	pdoc --docformat google --output-directory build/docs gaitprop $(addprefix gaitprop., \
 		activations diagnostics gradients literal network regularizer rules training verification)
+
+screenshots: $(READY)
+	GAIT_TEST_BROWSER=required GAIT_SCREENSHOTS=docs/images python -m pytest tests/browser/test_mlflow_ui.py
 
 # On a machine that does nothing else. `benchmarks.steps` needs torch and numpy alone.
 bench: $(READY)

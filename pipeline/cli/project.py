@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -142,8 +143,17 @@ def ui(
     uri = tracking.tracking_uri()
     if uri.startswith(("http://", "https://")):
         raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {uri} in a browser")
-    tracking.open_experiment("Default")
-    print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    address = f"http://127.0.0.1:{port}"
+    print(f"MLflow: {address} (Ctrl-C ends it)")
+    client, default = tracking.open_experiment("Default")
+    for experiment in client.search_experiments(order_by=["last_update_time DESC"]):
+        if experiment.experiment_id != default:
+            # From its front page MLflow leads to what it has for language models.
+            page = f"{address}/#/experiments/{experiment.experiment_id}/runs"
+            print(f"  {experiment.name}: {page}?workflowType=machine_learning")
+    sys.stdout.flush()
+    # What else its server would start, three processes for jobs on language models, serves nothing.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--backend-store-uri", uri, "--workers", "1"]
     command += ["--default-artifact-root", tracking.artifact_folder().as_uri()]

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -28,10 +28,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(folder: Path, port: int, *command: str) -> Iterator[str]:
+def serving(folder: Path, port: int, *command: str, log: Path | None = None) -> Iterator[str]:
     """Runs a server until the block ends; yields its address once it answers."""
     address = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([sys.executable, "-m", *command], cwd=folder) as server:
+    with (
+        log.open("w") if log else nullcontext() as output,
+        subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=output) as server,
+    ):
         try:
             deadline = time.monotonic() + STARTING_S
             while True:

@@ -1,0 +1,103 @@
+"""MLflow's pages in a browser, as `gait ui` opens them: from the list of runs to their charts.
+
+`make screenshots` takes the pictures of docs/mlflow.md on the way, of this folder's own runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.project_copy import REPOSITORY
+from tests.pipeline.test_tracking import free_port, serving
+
+pytestmark = pytest.mark.xdist_group("preloaded")
+
+PICTURES = os.environ.get("GAIT_SCREENSHOTS")
+RUN = re.compile(r"^GAIT-prop, digits square, λ 0\.1$")
+
+
+@pytest.fixture(scope="module")
+def address(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """What `gait ui` says is the page of the profile's runs."""
+    project = REPOSITORY if PICTURES else request.getfixturevalue("reported")
+    port, log = free_port(), tmp_path_factory.mktemp("ui") / "log"
+    with serving(project, port, "pipeline", "ui", "--port", str(port), log=log):
+        said = re.search(r"^  digits: (http\S+)$", log.read_text(), re.MULTILINE)
+        assert said
+        yield said[1]
+
+
+@pytest.fixture
+def runs(open_page: Callable[..., Any], address: str) -> Any:
+    """The list of runs, with nothing fetched from elsewhere."""
+    page, problems = open_page(address, width=1440)
+    elsewhere: list[str] = []
+    page.on("request", lambda sent: "//127.0.0.1:" in sent.url or elsewhere.append(sent.url))
+    page.get_by_role("link", name=RUN).first.wait_for()
+    if page.get_by_role("button", name="Close").count():
+        page.get_by_role("button", name="Close").first.click()  # the assistant
+    yield page
+    assert elsewhere == []
+    # Its own questions, such as for users that it does not have, are no fault of these pages.
+    assert [each for each in problems if not re.search("404|ResizeObserver|ajax-api", each)] == []
+
+
+def picture(page: Any, name: str) -> None:
+    if PICTURES:
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(2000)
+        page.screenshot(path=Path(PICTURES) / f"{name}.png")
+
+
+def test_the_runs(runs: Any) -> None:
+    assert runs.get_by_text("Models of the profile digits").count()
+    assert runs.get_by_role("link", name="BP reference, digits square, λ 0").count()
+    picture(runs, "mlflow-runs")
+
+
+def test_a_filter_of_the_documents(runs: Any) -> None:
+    filters = re.findall(
+        r"^tags\.\S+ = '\w+' and .*$", (REPOSITORY / "docs/mlflow.md").read_text(), re.M
+    )
+    chosen = next(each for each in filters if "gait.model" in each)
+    search = runs.get_by_placeholder("metrics.rmse")
+    search.fill(chosen)
+    search.press("Enter")
+    runs.get_by_role("link", name="BP reference").first.wait_for(state="detached")
+    assert runs.get_by_role("link", name=RUN).count() == 1
+
+
+def test_charts_compare_the_rules(runs: Any) -> None:
+    runs.locator("label:has(input[value=CHART])").click()
+    second = runs.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").nth(1)
+    runs.get_by_text("bp_cosine/layer_1").first.wait_for()
+    second.wait_for(state="attached")
+    picture(runs, "mlflow-charts")
+    runs.get_by_placeholder("Search metric charts").fill("validation_accuracy")
+    runs.get_by_text("bp_cosine/layer_1").first.wait_for(state="detached")
+    runs.get_by_text("validation_accuracy").first.wait_for()
+    second.wait_for(state="attached")
+
+
+def test_one_run(runs: Any) -> None:
+    runs.get_by_role("link", name=RUN).first.click()
+    runs.get_by_role("heading", name=RUN).wait_for()
+    runs.get_by_text("gait.training").first.wait_for()
+    runs.get_by_role("tab", name="Model metrics").click()
+    runs.locator(".js-plotly-plot").first.wait_for()
+    runs.get_by_role("tab", name="Artifacts").click()
+    for name in ("config.json", "history.csv", "network.safetensors"):
+        assert runs.get_by_text(name).first.is_visible()
+    runs.get_by_text("curves.svg").first.click()
+    figure = runs.get_by_role("img", name="curves.svg")
+    figure.wait_for()
+    assert figure.evaluate("image => image.complete && image.naturalWidth > 100")
+    picture(runs, "mlflow-artifacts")
