@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
 import sys
@@ -14,13 +13,13 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from ruamel.yaml import YAML
 
+from tests.documents import blocks, put_into_params, shell
 from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, run
 
 pytestmark = pytest.mark.xdist_group("extend")
 DOCUMENT = (REPOSITORY / "docs" / "extend.md").read_text()
-BLOCKS = re.findall(r"(?:<!-- file: (\S+) -->\n`\S+`:\n\n)?```(\w+)\n(.*?)```", DOCUMENT, re.DOTALL)
+BLOCKS = blocks(DOCUMENT)
 # What makes it a matter of seconds.
 SHORTER = {
     "[bp, gait, feedback_alignment]": "[feedback_alignment]",
@@ -28,21 +27,6 @@ SHORTER = {
     "rule.orthogonality: [0.0, 0.1]": "rule.orthogonality: [0.1]",
 }
 STAGE = "train@digits-noisy_digits-square-feedback_alignment"
-
-
-def shell(project: Path, script: str, code: int = 0, **environment: str) -> str:
-    """Runs a script in the project, whose own environment comes first."""
-    path = os.pathsep.join([str(project / ".venv/bin"), os.path.dirname(sys.executable)])
-    command = f'export PATH="{path}:$PATH"; set -e; {script}'
-    return run(project, "bash", "-c", command, code=code, UV_OFFLINE="1", **environment)
-
-
-def merge(into: Any, fragment: Any) -> None:
-    for key, value in fragment.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            merge(into[key], value)
-        else:
-            into[key] = value
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +54,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
             shell(folder, "python block.py")
             (folder / "block.py").unlink()
         else:
-            for old, new in SHORTER.items():
-                text = text.replace(old, new)
-            yaml = YAML()
-            params = yaml.load(folder / "params.yaml")
-            merge(params, YAML(typ="safe").load(text))
-            yaml.dump(params, folder / "params.yaml")
+            put_into_params(folder, text, SHORTER)
     return folder, said
 
 

@@ -1,0 +1,70 @@
+"""Pages that are followed to the letter: their commands, their settings, and what they show."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tests.pipeline.project_copy import run
+
+NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?|\b(inf|nan)\b")
+CHECKSUM = re.compile(r"\b[0-9a-f]{12,}\b|\b[0-9a-f]{8,}…")
+
+
+def blocks(text: str) -> list[tuple[str, str, str]]:
+    """(file, language, content) of each block of code; file is empty unless the page names one."""
+    found = re.findall(r"(?:<!-- file: (\S+) -->\n`\S+`:\n\n)?```(\w+)\n(.*?)```", text, re.DOTALL)
+    return [(name, language, content) for name, language, content in found]
+
+
+def shell(project: Path, script: str, code: int = 0, **environment: str) -> str:
+    """Runs a script in the project, whose own environment comes first."""
+    path = os.pathsep.join([str(project / ".venv/bin"), os.path.dirname(sys.executable)])
+    command = f'export PATH="{path}:$PATH"; set -e; {script}'
+    return run(project, "bash", "-c", command, code=code, UV_OFFLINE="1", **environment)
+
+
+def put_into_params(project: Path, fragment: str, shorter: Mapping[str, str]) -> None:
+    """Does what the page's YAML says, in less time."""
+    for old, new in shorter.items():
+        fragment = fragment.replace(old, new)
+    yaml = YAML()
+    params = yaml.load(project / "params.yaml")
+    _merge(params, YAML(typ="safe").load(fragment))
+    yaml.dump(params, project / "params.yaml")
+
+
+def differences(shown: str, said: str) -> list[str]:
+    """The pieces between `…` of what is shown that are not in what was said, in that order.
+
+    Numbers and checksums may be others, and so may be white space and the rules of tables.
+    """
+    said = _shape(said)
+    missing = []
+    place = 0
+    for piece in filter(None, map(str.strip, _shape(shown).split("…"))):
+        found = said.find(piece, place)
+        if found < 0:
+            missing.append(piece)
+        else:
+            place = found + len(piece)
+    return missing
+
+
+def _shape(text: str) -> str:
+    text = CHECKSUM.sub("ID", text)
+    return " ".join(NUMBER.sub("N", re.sub("[─-╿]", " ", text)).split())
+
+
+def _merge(into: Any, fragment: Any) -> None:
+    for key, value in fragment.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value

@@ -1,0 +1,64 @@
+"""docs/tour.md, followed to the letter: its commands, and what it says that they say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.documents import blocks, differences, put_into_params, shell
+from tests.pipeline.project_copy import REPOSITORY, copy_project
+
+pytestmark = pytest.mark.xdist_group("tour")
+DOCUMENT = (REPOSITORY / "docs" / "tour.md").read_text()
+# What makes it a matter of seconds.
+SHORTER = {
+    "rules: [bp, gait]": "rules: [gait]",
+    "[1.0e-4, 1.0e-3]": "[1.0e-3]",
+    "training.epochs: 15": "training.epochs: 1",
+}
+# What the shorter settings say otherwise.
+OTHERWISE = {"8 trials: 4 of bp, 4 of gait": "2 trials: 2 of gait"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_project(tmp_path_factory.mktemp("tour") / "project")
+    shell(folder, "git config user.name tester; git config user.email tester@localhost")
+    return folder
+
+
+def test_commands_say_what_is_shown(project: Path) -> None:
+    checked = 0
+    for _, language, text in blocks(DOCUMENT):
+        if language == "yaml":
+            put_into_params(project, text, SHORTER)
+        elif language == "console":
+            for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE):
+                said = shell(project, command)
+                for old, new in OTHERWISE.items():
+                    shown = shown.replace(old, new)
+                assert differences(shown, said) == [], f"{command} said:\n{said}"
+                checked += 1
+    assert checked > 10
+
+
+def test_what_is_shown_of_the_results_are_those() -> None:
+    published = (REPOSITORY / "results/digits/summary.md").read_text()
+    rows = re.findall(r"^\| .*\d \|$", DOCUMENT, re.MULTILINE)
+    assert len(rows) > 2
+    assert [row for row in rows if row not in published] == []
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", DOCUMENT)
+    assert targets
+    assert [each for each in targets if not (REPOSITORY / "docs" / each).exists()] == []
+
+
+def test_a_difference_is_seen() -> None:
+    shown = "loss 0.5\n…\nrun 0123456789abcdef: well\n"
+    assert differences(shown, "loss 0.25\nother\nrun fedcba9876543210: well\n") == []
+    assert differences(shown, "loss 0.25\nother\nrun fedcba9876543210: ill\n")
+    assert differences(shown, "run fedcba9876543210: well\nloss 0.25\n")
