@@ -10,8 +10,8 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-cluster test-kills test-reliability fuzz mutants lint lock image \
-	docs screenshots bench bench-sweep
+.PHONY: help setup repro test test-cluster test-kills test-reliability fuzz mutants lint audit lock image \
+	docs screenshots bench bench-scale bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
@@ -23,10 +23,12 @@ help:
 	@echo "make fuzz    wrong params and wrong words by the thousand: one sentence, exit code 2"
 	@echo "make mutants break the mathematics one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile, and look for secrets"
+	@echo "make audit   ask PyPI for known faults of the pinned dependencies"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
 	@echo "make docs    make the library's reference of its docstrings, in build/docs"
 	@echo "make screenshots   of MLflow's pages, for docs/mlflow.md; after make repro, with Chromium"
 	@echo "make bench   measure what a training step and an epoch cost; docs/performance.md shows it"
+	@echo "make bench-scale   measure a million images, 10,000 epochs, a thousand trials"
 	@echo "make bench-sweep   measure what Ray and MLflow add to a sweep on this machine"
 	@echo "make lock    resolve requirements.lock anew from pyproject.toml"
 
@@ -77,6 +79,10 @@ lint: $(READY)
 	hadolint Dockerfile
 	git ls-files -- ':!results' ':!*.lock' | xargs detect-secrets-hook
 
+# What could not be asked about is a failure too.
+audit: $(READY)
+	uv tool run pip-audit==2.9.0 --strict --disable-pip --require-hashes -r requirements.lock
+
 # The commit goes into the image, since its history does not.
 image:
 	docker build --tag gait --build-arg COMMIT=$$(git rev-parse HEAD) .
@@ -94,6 +100,10 @@ bench: $(READY)
 	python -m benchmarks.steps results/performance/cpu-digits.json --digits --threads 1
 	python -m benchmarks.epoch results/performance/cpu-epoch.json
 	python -m benchmarks.report $(addprefix results/performance/,cpu.json cpu-digits.json cpu-epoch.json)
+
+bench-scale: $(READY)
+	OMP_NUM_THREADS=1 python -m benchmarks.scale results/performance/cpu-scale.json
+	python -m benchmarks.report results/performance/cpu-scale.json
 
 bench-sweep: $(READY)
 	OMP_NUM_THREADS=1 python benchmarks/sweep_overhead.py

@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.contestants import Shape
 from benchmarks.steps import PUBLISHED, machine
 from gaitprop import InvertibleNetwork
 from gaitprop.seeding import generator
 from gaitprop.training import TrainingData, TrainingSettings, make_optimizer, steps_per_epoch, train
 
-VALIDATION, N_CLASSES = 5000, 10
+N_CLASSES = 10
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
     output.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def measure(images: int, epochs: int) -> dict[str, list[float]]:
+def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, list[float]]:
     """Seconds of each epoch, by part."""
     # Here, since only this part needs more than torch and numpy.
     from pipeline import delivery, history, training_state
@@ -63,9 +64,9 @@ def measure(images: int, epochs: int) -> dict[str, list[float]]:
     from pipeline.training_loop import Point
     from pipeline.training_record import FINISHED, Epoch, Training, ended
 
-    network = InvertibleNetwork([PUBLISHED.width] * (PUBLISHED.layers + 1))
+    network = InvertibleNetwork([shape.width] * (shape.layers + 1))
     settings = TrainingSettings(
-        rule="gait", orthogonality=0.1, epochs=epochs, batch_size=PUBLISHED.batch_size
+        rule="gait", orthogonality=0.1, epochs=epochs, batch_size=shape.batch_size
     )
     optimizer = make_optimizer(network, settings)
     training = Training(
@@ -74,19 +75,33 @@ def measure(images: int, epochs: int) -> dict[str, list[float]]:
         name="epoch",
         folder="model",
         seeds=network.seeds,
-        parameters={},
-        tags={},
+        parameters={
+            "rule": settings.rule,
+            "settings.learning_rate": settings.learning_rate,
+            "settings.orthogonality": settings.orthogonality,
+            "settings.gamma": settings.gamma,
+            "training.epochs": epochs,
+            "training.batch_size": settings.batch_size,
+            "training.seeds": list(network.seeds),
+        },
+        tags={
+            "gait.profile": "benchmark",
+            "gait.dataset": "random",
+            "gait.architecture": "square",
+            "gait.model": settings.rule,
+            "data.sha256": "0" * 64,
+        },
         started_ms=int(time.time() * 1000),
     )
     sending = delivery.Delivery(*open_experiment("benchmark"), training)
     keeper = Keeper(training, {}, Path("state"), sending)
-    steps = steps_per_epoch(images, PUBLISHED.batch_size)
+    steps = steps_per_epoch(images, shape.batch_size)
     ends: list[float] = []
     parts: dict[str, list[float]] = {"steps": [], "evaluation": [], "records": []}
     records = train(
         network,
         optimizer,
-        _data(images),
+        _data(images, shape.width),
         settings,
         on_step=lambda _: ends.append(time.perf_counter()),
     )
@@ -109,12 +124,18 @@ def measure(images: int, epochs: int) -> dict[str, list[float]]:
     return parts
 
 
-def _data(images: int) -> TrainingData:
+def _data(images: int, width: int) -> TrainingData:
     source = generator(0, "benchmark")
-    pixels = torch.rand(images + VALIDATION, PUBLISHED.width, generator=source)
-    labels: Any = torch.randint(N_CLASSES, (images + VALIDATION,), generator=source)
+    count = images + images // 11  # the published share for validation
+    pixels = torch.randint(256, (count, width), generator=source, dtype=torch.uint8)
+    labels: Any = torch.randint(N_CLASSES, (count,), generator=source)
     return TrainingData(
-        pixels[:images], labels[:images], pixels[images:], labels[images:], N_CLASSES
+        pixels[:images],
+        labels[:images],
+        pixels[images:],
+        labels[images:],
+        N_CLASSES,
+        maximum=255,
     )
 
 

@@ -6,7 +6,9 @@ python -m benchmarks.report results/performance/cpu.json
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,10 +63,17 @@ def tables(document: dict[str, Any]) -> dict[str, str]:
     """Markdown, by name."""
     if "epoch" in document:
         return {"parts": _parts(document)}
+    if "growth" in document:
+        return {"growth": _growth(document)}
     shapes = document["shapes"]
     found = {"machine": _machine(document["machine"])}
     if LITERAL in shapes[0]["steps"]:
-        return {**found, "published": _published(shapes[0]), "shapes": _shapes(shapes)}
+        return {
+            **found,
+            "published": _published(shapes[0]),
+            "shapes": _shapes(shapes),
+            "slopes": _slopes(shapes),
+        }
     return {**found, "seeds": _seeds(shapes)}
 
 
@@ -168,6 +177,59 @@ def _shapes(shapes: Sequence[dict[str, Any]]) -> str:
             _megabytes(step["peak_bytes"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _slopes(shapes: Sequence[dict[str, Any]]) -> str:
+    """Exponents of growth around the published shape: of the arithmetic, and of the time."""
+    base = shapes[0]["shape"]
+    lines = [
+        "| what grows | from | to | operations ∝ | time ∝ | memory ∝ |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for field, label in VARIED.items():
+        others = [other for other in base if other != field]
+        rows = [s for s in shapes if all(s["shape"][o] == base[o] for o in others)]
+        rows = sorted(
+            (row for row in rows if row["shape"][field] >= base[field]),
+            key=lambda row: row["shape"][field],
+        )
+        for first, last in itertools.pairwise(rows):
+            steps = [row["steps"]["gait, λ"] for row in (first, last)]
+            # Of the network's depth it is the number of weight matrices that counts.
+            sizes = [row["shape"][field] + (field == "hidden_layers") for row in (first, last)]
+            powers = [
+                _exponent(sizes, values)
+                for values in (
+                    [step["operations"] for step in steps],
+                    [step["seconds"]["median"] for step in steps],
+                    [step["peak_bytes"] for step in steps],
+                )
+            ]
+            ends = [str(row["shape"][field]) for row in (first, last)]
+            lines.append(f"| {' | '.join([label, *ends, *powers])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _exponent(sizes: Sequence[float], values: Sequence[float | None]) -> str:
+    low, high = values
+    if low is None or high is None:
+        return "–"
+    return f"{math.log(high / low) / math.log(sizes[1] / sizes[0]):.2f}"
+
+
+def _growth(document: dict[str, Any]) -> str:
+    titles = {
+        "images": "images read and split",
+        "epochs": "thousand epochs up to number",
+        "trials": "trials of a sweep written",
+    }
+    lines = ["| what | count | s | peak, MB |", "|---|--:|--:|--:|"]
+    for kind, rows in document["growth"].items():
+        for row in rows:
+            cells = [f"{row['count']:,}", _digits(row["seconds"]), _megabytes(row["peak_bytes"])]
+            lines.append(f"| {titles[kind]} | {' | '.join(cells)} |")
+    lines.append(f"\nOnce each, {document['machine']['date']}.")
     return "\n".join(lines) + "\n"
 
 
