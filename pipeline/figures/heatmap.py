@@ -66,7 +66,9 @@ def heat_map(
                 draw_cells(panel, colours, of_rule, (across, up), numbered)
             else:
                 draw_dots(panel, colours, of_rule, (across, up))
-        _add_bar(figure, colours, limits)
+        # Beside a row or two the bar would be too low to read, and their cells have numbers.
+        if not (cells and numbered) or rows * up.length > 2:
+            _add_bar(figure, colours, limits)
         figure.suptitle(title)
         note = _note(trials, others, cells and numbered, cells)
         figure.supxlabel(textwrap.fill(note, 115), color="0.3")
