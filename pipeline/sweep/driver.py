@@ -67,7 +67,8 @@ def run(params: Params, options: Options) -> int:
         definition = folders.definition(params, images)
         state = folders.NEW if options.restart else folder.state(definition)
         ended = {} if state == folders.NEW else records.read(folder.records)
-        if state == folders.FINISHED:
+        # Results that have gone are written again, from the records of the trials.
+        if state == folders.FINISHED and _results(params).exists():
             print(
                 f"the sweep {folder.name} is finished, and its results are in {_results(params)};"
                 " `gait sweep --restart` runs it anew"

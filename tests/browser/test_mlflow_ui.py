@@ -95,7 +95,7 @@ def test_one_run(runs: Any) -> None:
     runs.locator(".js-plotly-plot").first.wait_for()
     runs.get_by_role("tab", name="Artifacts").click()
     for name in ("config.json", "history.csv", "network.safetensors"):
-        assert runs.get_by_text(name).first.is_visible()
+        runs.get_by_text(name).first.wait_for()
     runs.get_by_text("curves.svg").first.click()
     figure = runs.get_by_role("img", name="curves.svg")
     figure.wait_for()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,20 @@ def test_a_finished_sweep_is_not_run_again(project: Path, says: Says) -> None:
     before = times(project, "tiny")
     for arguments in ((), ("--resume",)):
         assert "the sweep tiny is finished" in says(0, *arguments)
+    assert times(project, "tiny") == before
+    _, nested = runs(project, "tiny")
+    assert len(nested) == TRIALS
+
+
+def test_results_that_have_gone_are_written_again(project: Path, says: Says) -> None:
+    results = project / "results" / "digits" / "sweep" / "tiny"
+    before = times(project, "tiny")
+    written = {path.name: path.read_bytes() for path in results.iterdir()}
+    shutil.rmtree(results)
+    assert f"{TRIALS} trials have ended" in says(0)
+    assert {path.name for path in results.iterdir()} == set(written)
+    for name in ("trials.csv", "runs.csv", "summary.md", "heatmap.svg"):
+        assert (results / name).read_bytes() == written[name]
     assert times(project, "tiny") == before
     _, nested = runs(project, "tiny")
     assert len(nested) == TRIALS
