@@ -49,8 +49,9 @@ repro: $(READY)
 	@test -e .git || dvc config --local core.no_scm true
 	gait repro
 
+# A file's tests stay together, since they share what is slow to make.
 test: $(READY)
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadgroup \
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--ignore=tests/cluster --ignore=tests/reliability
 
 # Ray nodes and an MLflow server on loopback; some of them get killed.

@@ -17,7 +17,6 @@ from mlflow import MlflowClient
 from tests.documents import blocks, put_into_params, shell
 from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, run
 
-pytestmark = pytest.mark.xdist_group("extend")
 DOCUMENT = (REPOSITORY / "docs" / "extend.md").read_text()
 BLOCKS = blocks(DOCUMENT)
 # What makes it a matter of seconds.

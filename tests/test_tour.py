@@ -10,7 +10,6 @@ import pytest
 from tests.documents import blocks, differences, put_into_params, shell
 from tests.pipeline.project_copy import REPOSITORY, copy_project
 
-pytestmark = pytest.mark.xdist_group("tour")
 DOCUMENT = (REPOSITORY / "docs" / "tour.md").read_text()
 # What makes it a matter of seconds.
 SHORTER = {

@@ -16,8 +16,6 @@ import pytest
 from tests.pipeline.project_copy import REPOSITORY
 from tests.pipeline.test_tracking import free_port, serving
 
-pytestmark = pytest.mark.xdist_group("preloaded")
-
 PICTURES = os.environ.get("GAIT_SCREENSHOTS")
 RUN = re.compile(r"^GAIT-prop, digits square, λ 0\.1$")
 

@@ -12,8 +12,6 @@ import pytest
 from tests.browser.conftest import DESKTOP, PHONE
 from tests.pipeline.report_project import PAGE
 
-pytestmark = pytest.mark.xdist_group("preloaded")
-
 # A mark is seen if it has a size and a colour: Vega writes "undefined" where a scale has none.
 SEEN = """chart => [...chart.querySelectorAll("svg .mark-group svg path, svg path")].some(path => {
     const style = getComputedStyle(path), box = path.getBoundingClientRect();

@@ -220,6 +220,3 @@ def test_arguments(project: Path, command: str, words: list[str]) -> None:
         assert asked_for_help or command in ("profile", "download"), (arguments, said)
         for left in files(project) - before:
             Path(left).unlink()
-
-
-pytestmark = pytest.mark.xdist_group("fuzz")

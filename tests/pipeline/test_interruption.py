@@ -14,7 +14,6 @@ from filelock import FileLock
 from tests.pipeline.preloaded import Preloaded, Process
 from tests.pipeline.trained import MODEL, STATE, check_nothing_left, check_one_history, files, runs
 
-pytestmark = pytest.mark.xdist_group("preloaded")
 # Enough for a signal to arrive before the end, on a busy machine too.
 EPOCHS = 60
 TRAIN = ("train", "digits", "square", "gait")

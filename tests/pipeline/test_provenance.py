@@ -13,7 +13,6 @@ from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import commit, run
 from tests.pipeline.trained import runs
 
-pytestmark = pytest.mark.xdist_group("preloaded")
 RESULTS = Path("results", "digits")
 IGNORED = "/data\n/models\n/states\n/mlflow.db\n/mlartifacts\n.*\n*.log\n"
 

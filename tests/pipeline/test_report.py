@@ -17,7 +17,6 @@ from tests.pipeline.report_project import CLAIMS, PAGE, SWEEP, VERIFICATION, add
 from tests.pipeline.test_claims import BP, make_evidence, shifted
 from tests.pipeline.test_figures import make_params
 
-pytestmark = pytest.mark.xdist_group("preloaded")
 FILES = (PAGE, CLAIMS, PAGE.with_name("report.provenance.json"))
 
 

@@ -18,7 +18,6 @@ from ruamel.yaml import YAML
 from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, dvc, gait, run
 from tests.pipeline.report_project import SWEEP, VERIFICATION
 
-pytestmark = pytest.mark.xdist_group("repro")
 STAGE = "train@digits-digits-square"
 
 

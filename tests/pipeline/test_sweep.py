@@ -24,7 +24,6 @@ from pipeline.stages import train
 from pipeline.sweep import records, space
 from tests.pipeline.project_copy import gait, small_params
 
-pytestmark = pytest.mark.xdist_group("sweep")
 EPOCHS, TRIALS = 3, 6
 # Twenty layers: the third learning rate diverges.
 SECTION = f"""
