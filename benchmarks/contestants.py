@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -50,13 +51,21 @@ def ours(rule: str, regularized: bool) -> str:
     return f"{rule}, λ" if regularized else rule
 
 
+@lru_cache(maxsize=1)
+def start(
+    shape: Shape, device: torch.device, dtype: torch.dtype = torch.float32
+) -> InvertibleNetwork:
+    """Where all begin. Large orthogonal matrices take longer to draw than to train on."""
+    widths = [shape.width] * (shape.layers + 1)
+    return InvertibleNetwork(widths, seeds=range(shape.seeds), dtype=dtype, device=device)
+
+
 def contestant(
     name: str, shape: Shape, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Contestant:
     """The contestant of that name; all start from equal parameters and have the same batch."""
-    network = InvertibleNetwork(
-        [shape.width] * (shape.layers + 1), seeds=range(shape.seeds), dtype=dtype, device=device
-    )
+    drawn = start(shape, device, dtype)
+    network = InvertibleNetwork.from_parameters(drawn.weights, drawn.biases)
     images, labels = _batch(shape, device, dtype)
     if name == AUTOGRAD_BP:
         return Contestant(network, _autograd(network, images, labels, orthogonality=0.0))

@@ -75,6 +75,7 @@ def measure(
     shape: Shape, names: list[str], device: torch.device, budget_s: float
 ) -> dict[str, Any]:
     """Times, ratios, floors and memory of each contestant at one shape."""
+    contestants.start(shape, device)  # takes memory that is not a contestant's
     memory = {name: _peak(name, shape, device) for name in names}
     (cubic, cubic_work), (thin, thin_work) = floor.products(shape, device)
     calls = {name: contestants.contestant(name, shape, device).step for name in names}
