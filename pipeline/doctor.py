@@ -53,7 +53,7 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except GaitError as error:
-        return Finding(name, str(error).splitlines()[0], "mend what the sentence says")
+        return Finding(name, str(error), "mend what the sentence says")
     except (ImportError, PackageNotFoundError) as error:
         return Finding(name, f"cannot be imported ({error})", "run `make setup`")
 

@@ -42,7 +42,10 @@ class Keeper:
     def see(self, point: Point) -> None:
         """Keeps the point if it is time to; a disk that does not take it is no reason to stop."""
         began = time.monotonic()
-        if began < self._due:
+        # The last one is always kept: the end is sent to MLflow, and a kill meanwhile must not
+        # have epochs trained again that are there already.
+        last = point.state["epoch"] == self._kept.parameters["training.epochs"]
+        if began < self._due and not last:
             return
         try:
             self._keep(point)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,8 @@ from pipeline.cli import completion
 from pipeline.cli.output import JSON
 from pipeline.environment import become
 from pipeline.errors import GaitError
+
+MAX_PORT = 65535
 
 
 def profile(
@@ -130,7 +133,7 @@ def doctor(
 
 
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=MAX_PORT, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's pages on this machine (127.0.0.1 alone) until Ctrl-C.
 
@@ -143,6 +146,16 @@ def ui(
     uri = tracking.tracking_uri()
     if uri.startswith(("http://", "https://")):
         raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {uri} in a browser")
+    with socket.socket() as probe:
+        # As servers do: a port that another has just left is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise GaitError(
+                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); another one:"
+                f" `gait ui --port {port - 1 if port == MAX_PORT else port + 1}`"
+            ) from None
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow: {address} (Ctrl-C ends it)")
     client, default = tracking.open_experiment("Default")

@@ -49,6 +49,14 @@ def test_a_healthy_project_needs_nothing_and_is_left_as_it_was(project: Path) ->
     assert sorted(project.rglob("*")) == before
 
 
+def test_every_problem_of_the_parameters_is_told(project: Path) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("gamma: 0.001", "gamma: -1"))
+    found = next(each for each in doctor.examine() if each.name == "params.yaml")
+    assert not found.well
+    assert "gamma" in found.found
+
+
 def test_each_trouble_has_its_advice(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / ".dvc" / "config.local").unlink()
     shutil.copy(REPOSITORY / "profiles" / "mnist.yaml", project / "params.yaml")

@@ -96,6 +96,8 @@ def test_the_page_of_the_default_store(project: Path) -> None:
         assert len(MlflowClient(address).search_runs([experiment.experiment_id])) == 3
         listening = {each.laddr.ip for each in net_connections("tcp") if each.laddr.port == port}
         assert listening == {"127.0.0.1"}
+        said = gait(project, "ui", "--port", str(port), code=2)
+        assert f"port {port} of 127.0.0.1 cannot be used" in said
 
 
 @pytest.mark.parametrize(
