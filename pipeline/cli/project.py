@@ -16,8 +16,6 @@ from pipeline.cli.output import JSON
 from pipeline.environment import become
 from pipeline.errors import GaitError
 
-MAX_PORT = 65535
-
 
 def profile(
     name: Annotated[
@@ -133,7 +131,7 @@ def doctor(
 
 
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=MAX_PORT, help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open MLflow's pages on this machine (127.0.0.1 alone) until Ctrl-C.
 
@@ -153,8 +151,8 @@ def ui(
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise GaitError(
-                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); another one:"
-                f" `gait ui --port {port - 1 if port == MAX_PORT else port + 1}`"
+                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); give another one with"
+                " --port"
             ) from None
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow: {address} (Ctrl-C ends it)")
