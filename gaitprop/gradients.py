@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gaitprop.errors import ArgumentError
+from gaitprop.linalg import matmul
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import add_penalty_gradient
 from gaitprop.rules import Rule, find_rule
@@ -63,7 +64,7 @@ def propagate(
         inputs = activations[layer - 1][..., : weight.shape[-1]]
         local_error = network.activation.times_derivative(error, outputs)
         share = local_error / batch_size
-        weight_gradient = share.mT @ inputs
+        weight_gradient = matmul(share.mT, inputs)
         if orthogonality:
             add_penalty_gradient(weight_gradient, weight, orthogonality)
         gradients.append(LayerGradient(weight_gradient, share.sum(-2)))

@@ -1,4 +1,7 @@
-"""Products with the inverse of a weight matrix, by solving: the inverse itself is never formed."""
+"""Products with matrices and with their inverses: all the heavy arithmetic of the library is here.
+
+The inverse itself is never formed: its products are found by solving.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,34 @@ from gaitprop.errors import SingularLayerError
 # From this width on the blocks of a symmetric product are large enough to be worth it.
 GRAM_IN_BLOCKS = 512
 GRAM_BLOCKS = 4
+
+
+def matmul(left: Tensor, right: Tensor) -> Tensor:
+    """A product of matrices: (…, m, k) by (…, k, n) to (…, m, n), of one dtype."""
+    return left @ right
+
+
+def add_matmul(total: Tensor, left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """Adds ``scale`` times a product to a tensor in place, and returns it.
+
+    Args:
+        total: (…, m, n), contiguous, with at most one leading dimension; changed.
+        left: (…, m, k).
+        right: (…, k, n).
+        scale: a factor.
+    """
+    add = total.addmm_ if total.dim() == 2 else total.baddbmm_
+    return add(left, right, alpha=scale)
+
+
+def affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """W x + b for each row x: (…, batch, n), (…, m, n), (…, m) to (…, batch, m).
+
+    All have the same leading dimensions, at most one.
+    """
+    if weight.dim() == 3:
+        return torch.baddbmm(bias.unsqueeze(-2), inputs, weight.mT)
+    return torch.addmm(bias, inputs, weight.mT)
 
 
 def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gaitprop.activations import Activation, make_activation
 from gaitprop.errors import ArgumentError
-from gaitprop.linalg import solve_rows
+from gaitprop.linalg import affine, solve_rows
 from gaitprop.seeding import generator
 
 
@@ -155,11 +155,7 @@ class InvertibleNetwork:
         activations = [self._checked(inputs)]
         for weight, bias in zip(self.weights, self.biases, strict=True):
             below = activations[-1][..., : weight.shape[-1]]
-            if weight.dim() == 3:
-                hidden = torch.baddbmm(bias.unsqueeze(-2), below, weight.mT)
-            else:
-                hidden = torch.addmm(bias, below, weight.mT)
-            activations.append(self.activation.value(hidden))
+            activations.append(self.activation.value(affine(below, weight, bias)))
         return activations
 
     def invert_layer(self, layer: int, outputs: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gaitprop.linalg import gram
+from gaitprop.linalg import add_matmul, gram
 
 
 def penalty(weight: Tensor) -> Tensor:
@@ -32,8 +32,7 @@ def add_penalty_gradient(gradient: Tensor, weight: Tensor, orthogonality: float)
         weight: (…, n, n), with at most one leading dimension.
         orthogonality: λ.
     """
-    add_product = gradient.addmm_ if weight.dim() == 2 else gradient.baddbmm_
-    return add_product(weight, _off_diagonal_gram(weight), alpha=4.0 * orthogonality)
+    return add_matmul(gradient, weight, _off_diagonal_gram(weight), 4.0 * orthogonality)
 
 
 def orthogonality_defect(weight: Tensor) -> Tensor:
