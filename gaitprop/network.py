@@ -16,6 +16,7 @@ from torch import Tensor
 from gaitprop.activations import Activation, make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.linalg import affine, solve_rows
+from gaitprop.numerics import one_thread
 from gaitprop.seeding import generator
 
 
@@ -245,7 +246,9 @@ def _initial_weights(layer_widths: Sequence[int], orthogonal: bool, seed: int) -
     for n in layer_widths:
         gaussian = torch.randn(n, n, dtype=torch.float64, generator=source)
         if orthogonal:
-            q, r = torch.linalg.qr(gaussian)
+            # On several threads LAPACK's bits would depend on how many there are.
+            with one_thread():
+                q, r = torch.linalg.qr(gaussian)
             # The signs make it uniform over the orthogonal group (Mezzadri, math-ph/0609050).
             weights.append(q * r.diagonal().sign())
         else:

@@ -22,6 +22,7 @@ from gaitprop.gradients import (
     propagate,
 )
 from gaitprop.network import InvertibleNetwork
+from gaitprop.numerics import all_threads
 from gaitprop.rules import Rule, find_rule
 from gaitprop.seeding import generator
 
@@ -230,7 +231,8 @@ def train_step(
     gradients = propagate(network, activations, error, rule, settings.gamma, orthogonality)
     for weight, bias, gradient in zip(network.weights, network.biases, gradients, strict=True):
         weight.grad, bias.grad = gradient.weight, gradient.bias
-    optimizer.step()
+    with all_threads():
+        optimizer.step()
     return activations[-1], error
 
 
