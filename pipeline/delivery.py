@@ -70,10 +70,9 @@ def keep(folder: Path, training: Training) -> Path:
 
 
 def deliver_kept(states: Path) -> None:
-    """Brings every record kept below a folder to MLflow.
+    """Brings every record kept below a folder to MLflow; says which it does not take.
 
-    Raises:
-        GaitError: the store cannot be used, or a file is no record.
+    One that cannot be delivered, now or ever, is no reason to keep others, or new work, waiting.
     """
     paths = sorted(states.glob(f"**/{UNDELIVERED}/*.json"))
     if not paths:
@@ -81,15 +80,22 @@ def deliver_kept(states: Path) -> None:
     with FileLock(states / ".delivery.lock"):
         for path in paths:
             # Another process may have delivered it while this one waited.
-            if path.exists():
+            if not path.exists():
+                continue
+            try:
                 _deliver_kept(path)
+            except GaitError as error:
+                _tell(
+                    f"{error}; {path} is kept, and the next `gait train` tries again; delete it to"
+                    " give it up"
+                )
 
 
 def _deliver_kept(path: Path) -> None:
     try:
         training = from_plain(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GaitError(f"{path} is no record of a training ({error}); delete it") from None
+        raise GaitError(f"{path} is no record of a training ({error})") from None
     client, experiment_id = open_experiment(training.experiment)
     with explained():
         ModelRuns(client, experiment_id).bring(training)

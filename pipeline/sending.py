@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from pipeline.tracking import sentence, store_errors, tracking_uri, without_password
+from pipeline.tracking import sentence, tracking_uri, without_password
 
 # After a failure the pause doubles, up to this.
 LONGEST_PAUSE_S = 30.0
@@ -47,6 +47,7 @@ class Sender(Generic[Record]):
         self._lock = threading.Lock()
         self._waiting: dict[str, Record] = {}
         self._arrived = 0
+        self._complete = False
         self._closing = threading.Event()
         self.problem: str | None = None
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -67,7 +68,7 @@ class Sender(Generic[Record]):
         while self._thread.is_alive() and self._arrived > arrived:
             arrived = self._arrived
             self._thread.join(patience_s)
-        return not self._thread.is_alive()
+        return self._complete
 
     def _work(self) -> None:
         pause = self._interval_s
@@ -75,7 +76,9 @@ class Sender(Generic[Record]):
             closing = self._closing.wait(pause)
             try:
                 self._send()
-            except store_errors() as error:
+            except Exception as error:
+                # Not the store's own errors alone: a client that lacks a package, a figure that
+                # cannot be drawn. Whatever it is, the record has not arrived.
                 self._forget()
                 self._fails(error)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -87,6 +90,7 @@ class Sender(Generic[Record]):
                 self._tell("MLflow can be written again")
             pause = self._interval_s
             if closing:
+                self._complete = True
                 return
 
     def _send(self) -> None:

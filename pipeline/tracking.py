@@ -97,7 +97,8 @@ def store_errors() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, OSError
+    # A package that the store's client needs may be missing: psycopg, boto3.
+    return MlflowException, SQLAlchemyError, OSError, ImportError
 
 
 @contextmanager
@@ -105,15 +106,17 @@ def explained() -> Iterator[None]:
     """Turns what a store that cannot be written raises into one sentence.
 
     Raises:
-        GaitError: in place of ``store_errors``.
+        GaitError: in place of any exception: clients of stores raise of their own, too.
     """
     try:
         yield
-    except store_errors() as error:
+    except GaitError:
+        raise
+    except Exception as error:
         raise GaitError(
             f"the MLflow store {without_password(tracking_uri())} cannot be used"
             f" ({sentence(error)})"
-        ) from None
+        ) from (None if isinstance(error, store_errors()) else error)
 
 
 def make_store(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -40,6 +41,8 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Runs the command; a ``GaitError`` is one sentence on standard error and exit code 2."""
+    # What a notebook's shell names is not there in every environment, and matplotlib then refuses.
+    os.environ["MPLBACKEND"] = "agg"
     try:
         app(prog_name="gait")
     except GaitError as error:

@@ -19,7 +19,7 @@ from pipeline.sending import Sender
 from pipeline.sweep.collect import Running
 from pipeline.sweep.records import FAILED, KILLED, RUNNING, Record
 from pipeline.sweep.trial_runs import LEVEL_TAG, SWEEP_TAG, TrialRuns
-from pipeline.tracking import log_metrics, open_experiment, sentence
+from pipeline.tracking import explained, log_metrics, open_experiment, sentence
 
 SEND_S = 3.0
 
@@ -50,8 +50,9 @@ class SweepRuns:
         tell: Callable[[str], None],
     ) -> None:
         self._client, experiment = open_experiment(f"{params.profile}-sweeps")
-        describe_experiment(self._client, experiment, of_sweeps(params.profile))
-        self.parent = self._find_or_start(params, experiment, sweep_id, tags)
+        with explained():
+            describe_experiment(self._client, experiment, of_sweeps(params.profile))
+            self.parent = self._find_or_start(params, experiment, sweep_id, tags)
         self._trials = TrialRuns(
             self._client, experiment, self.parent, sweep_id, params, images, tags
         )
@@ -98,15 +99,13 @@ class SweepRuns:
 
     def end(self, status: str, figures: Mapping[str, float], results: Path | None) -> bool:
         """Ends the run of the sweep, with the results as its artifacts; true if that worked."""
-        from mlflow.exceptions import MlflowException
-
         try:
             if results is not None:
                 self._client.log_artifacts(self.parent, str(results))
             if figures:
                 log_metrics(self._client, self.parent, figures, step=0)
             self._client.set_terminated(self.parent, status)
-        except (MlflowException, OSError) as error:
+        except Exception as error:
             self._sender.problem = sentence(error)
             return False
         return True

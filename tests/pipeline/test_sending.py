@@ -1,0 +1,64 @@
+"""What cannot be delivered is kept, said and sent again, whatever the reason is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from pipeline.sending import Sender
+from tests.pipeline.preloaded import Preloaded
+from tests.pipeline.project_copy import gait
+from tests.pipeline.trained import STATE, check_one_history
+
+INTERVAL_S, PATIENCE_S = 0.01, 5.0
+
+
+def test_no_exception_ends_the_sending() -> None:
+    said: list[str] = []
+    arrived: list[str] = []
+
+    def bring(record: str) -> None:
+        if not said:
+            raise RuntimeError("no such package")
+        arrived.append(record)
+
+    sender = Sender(bring, lambda: None, "training", said.append, INTERVAL_S)
+    sender.put("a", "record")
+    assert sender.close(PATIENCE_S)
+    assert arrived == ["record"]
+    assert "no such package" in said[0] and "training goes on" in said[0]
+
+
+def test_what_never_arrives_is_not_called_delivered() -> None:
+    def bring(record: str) -> None:
+        raise KeyError(record)
+
+    sender = Sender(bring, lambda: None, "training", lambda _: None, INTERVAL_S)
+    sender.put("a", "record")
+    assert not sender.close(0.1)
+    assert sender.problem == "'record'"
+
+
+def test_a_notebooks_shell(tmp_path: Path, new_project: Callable[..., Path]) -> None:
+    project = new_project(tmp_path / "project")
+    backend = "module://a_notebooks.backend_inline"
+    patient = {"GAIT_MLFLOW_PATIENCE_S": "180"}
+    said = gait(project, "train", "digits", "square", "gait", MPLBACKEND=backend, **patient)
+    assert "lacks" not in said and "Traceback" not in said
+    check_one_history(project, epochs=2)
+
+
+def test_a_record_that_the_store_never_takes_blocks_nothing(
+    tmp_path: Path, new_project: Callable[..., Path], helper: Preloaded
+) -> None:
+    project = new_project(tmp_path / "project")
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    client.create_experiment("digits", artifact_location="file:///proc/nothing")
+    impatient = {"GAIT_MLFLOW_PATIENCE_S": "1"}
+    helper.run(project, "train", "digits", "square", "gait", **impatient)
+    (kept,) = (project / STATE / "undelivered").iterdir()
+    said = helper.run(project, "train", "digits", "square", "reference", **impatient)
+    assert f"{kept.relative_to(project)} is kept" in said
+    assert kept.exists() and (project / "models/digits/digits/square/reference").is_dir()
