@@ -7,7 +7,7 @@ figures, whichever of them trains.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -18,6 +18,14 @@ from pipeline.config import Params
 from pipeline.errors import GaitError
 from pipeline.own_code import plugin_of
 from pipeline.project import ModelKey
+
+
+class Checksummed(Protocol):
+    """Images, or what stands for them where they are not at hand."""
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 in hexadecimal."""
 
 
 class Experiment(NamedTuple):
@@ -96,7 +104,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def described(params: Params, key: ModelKey, images: data.ImageData) -> dict[str, Any]:
+def described(params: Params, key: ModelKey, images: Checksummed) -> dict[str, Any]:
     """All that decides the model's figures, for its config.json: parameters, data, own code.
 
     ``plugin``, the rule's own package, is there only if the rule is not built in; the number of

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas
 
-from pipeline import checkpoint, history
+from pipeline import checkpoint, history, trained
 from pipeline.config import Params
 from pipeline.errors import GaitError
 from pipeline.project import ModelKey, model_keys, results_folder
@@ -69,7 +69,7 @@ def gather(params: Params) -> Evidence:
     for key in keys:
         if not key.folder.is_dir():
             raise GaitError(f"there is no trained model in {key.folder}: run `gait repro`")
-        checkpoint.check(key.folder)
+        trained.check(params, key)
     models = {key: of_model(key) for key in keys}
     table = results_folder(params.profile) / "seeds.csv"
     folders = sorted((results_folder(params.profile) / "sweep").glob("*/trials.csv"))

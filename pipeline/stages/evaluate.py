@@ -12,7 +12,7 @@ import numpy
 import pandas
 
 from gaitprop.training import evaluate
-from pipeline import checkpoint, data, delivery, history, provenance, summary, tracking
+from pipeline import checkpoint, data, delivery, history, provenance, summary, tracking, trained
 from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
 from pipeline.errors import GaitError
@@ -53,7 +53,7 @@ def run(params: Params) -> list[Path]:
                 f" {key.architecture} {key.model}`, or `gait repro` for all of them"
             )
     for key in keys:
-        checkpoint.check(key.folder)
+        trained.check(params, key)
     seeds = pandas.concat([evaluate_model(params, key) for key in keys], ignore_index=True)
     models = summary.summarize(params, seeds)
     folder = results_folder(params.profile)
@@ -108,6 +108,8 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
     ``result`` identifies the model's files, and is the tag of the MLflow runs that made them.
     """
     images = data.load(data_file(key.profile, key.dataset))
+    recorded = json.loads((key.folder / checkpoint.CONFIG).read_text(encoding="utf-8"))
+    trained.check_images(recorded, key, images.checksum)
     choose_numerics(params)
     device = choose_device(params.training.device)
     network = checkpoint.load_network(key.folder / checkpoint.NETWORK, device)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas
 from matplotlib.figure import Figure
 
-from pipeline import checkpoint, figures, history, provenance
+from pipeline import checkpoint, figures, history, provenance, trained
 from pipeline.config import Params
 from pipeline.errors import GaitError
 from pipeline.files import whole_folder
@@ -30,7 +30,7 @@ def run(params: Params) -> list[Path]:
     keys = model_keys(params)
     for key in keys:
         if key.folder.is_dir():
-            checkpoint.check(key.folder)
+            trained.check(params, key)
     histories = {key: _history(key) for key in keys}
     seeds = _seeds(params, keys)
     drawn = draw(params, histories, seeds)

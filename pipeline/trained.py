@@ -1,0 +1,52 @@
+"""Whether a trained model is what params.yaml says: else its results would be called others'."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pipeline import checkpoint
+from pipeline.config import Params
+from pipeline.errors import GaitError
+from pipeline.experiment import described, flat
+from pipeline.project import ModelKey
+
+# So many differences are named.
+_NAMED = 3
+
+
+class _Images(NamedTuple):
+    checksum: str
+
+
+def check(params: Params, key: ModelKey) -> None:
+    """Looks whether a model's files are whole, and made with these settings.
+
+    Raises:
+        GaitError: a file is missing or damaged, or the model's own record names other settings.
+    """
+    checkpoint.check(key.folder)
+    recorded = json.loads((key.folder / checkpoint.CONFIG).read_text(encoding="utf-8"))
+    there, here = flat(recorded), flat(described(params, key, _Images(recorded["data"]["sha256"])))
+    # What one of them does not know, it says nothing of: a setting that came with a later version.
+    names = [n for n in there if n in here and not n.startswith("plugin.") and there[n] != here[n]]
+    if not names:
+        return
+    listed = "; ".join(f"{n}: {there[n]!r}, here {here[n]!r}" for n in names[:_NAMED])
+    more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    raise GaitError(
+        f"the model in {key.folder} was trained with other settings than params.yaml's ({listed}"
+        f"{more}): run `gait train {key.dataset} {key.architecture} {key.model}`, or `gait repro`,"
+        " or set params.yaml back"
+    )
+
+
+def check_images(recorded: Mapping[str, Any], key: ModelKey, checksum: str) -> None:
+    """Raises GaitError if images are not those that the model of a config.json was trained on."""
+    if recorded["data"]["sha256"] != checksum:
+        raise GaitError(
+            f"the model in {key.folder} was trained on other images of {key.dataset} (SHA-256"
+            f" {recorded['data']['sha256']}) than those here ({checksum}): run `gait train"
+            f" {key.dataset} {key.architecture} {key.model}`, or `gait repro`"
+        )
