@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,11 @@ import pandas
 from safetensors.torch import load_file
 
 from pipeline import checkpoint, history
+from pipeline.checkpoint import result_checksum
+from pipeline.experiment import flat
+
+# What a setting is that one of two records does not have.
+_NOTHING = object()
 
 
 class Difference(NamedTuple):
@@ -30,7 +36,9 @@ class Difference(NamedTuple):
 
 
 def of_models(recorded: Path, again: Path) -> list[Difference]:
-    """Every column of the history and tensor of the network that is not the same to the bit.
+    """Every column of the history, tensor of the network and setting that is not the same.
+
+    It is empty only if every file of the model is the same to the bit.
 
     Args:
         recorded: a model's folder, or the artifacts of its MLflow run.
@@ -51,6 +59,18 @@ def of_models(recorded: Path, again: Path) -> list[Difference]:
         if old[name].numpy().tobytes() != new[name].numpy().tobytes():
             place = tuple(int(index) for index in numpy.argwhere(before != now)[:1].ravel())
             found.append(_difference(name, f"element {place}", before, now))
+    configs = [
+        flat(json.loads((each / checkpoint.CONFIG).read_text(encoding="utf-8")))
+        for each in (recorded, again)
+    ]
+    found += [
+        Difference(name, checkpoint.CONFIG, float("nan"), float("nan"))
+        for name in sorted({*configs[0], *configs[1]})
+        if configs[0].get(name, _NOTHING) != configs[1].get(name, _NOTHING)
+    ]
+    if not found and result_checksum(recorded) != result_checksum(again):
+        # Their text alone: as nothing that is read from them says so.
+        found.append(Difference("the model's files", "their bytes", float("nan"), float("nan")))
     return found
 
 
