@@ -17,7 +17,7 @@ from gaitprop.training import make_optimizer, train
 from pipeline import history, training_state
 from pipeline.config import Params
 from pipeline.data import ImageData
-from pipeline.errors import os_sentence
+from pipeline.errors import GaitError, os_sentence
 from pipeline.experiment import Experiment, choose_numerics, device_name, prepare
 from pipeline.identity import machine
 from pipeline.own_code import Plugin, check
@@ -95,15 +95,22 @@ def attempt(
             reports.add(epoch, last=epoch is record.epochs[-1])
         reports.end(record.status, record.failure)
         return
-    params = space.experiment(task.params, configuration)
     state = task.states / f"{trial}.pt" if task.states is not None else None
-    choose_numerics(params)
-    made = prepare(params, space.key(params, configuration.rule), task.images)
-    reports.facts |= {"device": device_name(made.network.device), **machine()}
     try:
+        params = space.experiment(task.params, configuration)
+        choose_numerics(params)
+        made = prepare(params, space.key(params, configuration.rule), task.images)
+        reports.facts |= {"device": device_name(made.network.device), **machine()}
         _train(made, state, task.state_s, reports)
-    except (DivergenceError, SingularLayerError) as error:
+    except (DivergenceError, SingularLayerError, GaitError) as error:
         reports.end(FAILED, str(error))
+    except Exception as error:
+        if reports.unheard:
+            raise
+        # Out of memory, an error of a rule of one's own: it would come again, on any worker. Only
+        # a worker that is gone is a reason to try once more.
+        first = (str(error).strip().splitlines() or [""])[0]
+        reports.end(FAILED, f"{type(error).__name__}: {first}")
     else:
         reports.end(FINISHED, None)
 
@@ -119,6 +126,8 @@ class _Reports:
         self._pending: list[Epoch] = []
         self._last: Epoch | None = None
         self._sent = time.monotonic()
+        # Whether nobody takes the reports any more: then no trial has failed.
+        self.unheard = False
 
     def add(self, epoch: Epoch, last: bool = False) -> None:
         """One more epoch; the last one goes with the end."""
@@ -133,16 +142,19 @@ class _Reports:
 
     def _report(self, outcome: str | None, failure: str | None) -> None:
         failed = outcome == FAILED or self._last is None
-        self._send(
-            {
-                "epoch": self._last.epoch if self._last is not None else 0,
-                METRIC: WORST if failed or self._last is None else self._last.mean(METRIC),
-                "epochs": [asdict(each) for each in self._pending],
-                "outcome": outcome,
-                "failure": failure,
-                "facts": self.facts,
-            }
-        )
+        report = {
+            "epoch": self._last.epoch if self._last is not None else 0,
+            METRIC: WORST if failed or self._last is None else self._last.mean(METRIC),
+            "epochs": [asdict(each) for each in self._pending],
+            "outcome": outcome,
+            "failure": failure,
+            "facts": self.facts,
+        }
+        try:
+            self._send(report)
+        except BaseException:
+            self.unheard = True
+            raise
         self._pending = []
         self._sent = time.monotonic()
 
