@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import optuna
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
@@ -26,14 +27,61 @@ def scheduler(params: Params) -> TrialScheduler:
     sweep = params.sweep
     if sweep.early_stopping == "none":
         return FIFOScheduler()
-    epochs = sweep.fixed.get("training.epochs", params.training.epochs)
-    return ASHAScheduler(
-        time_attr="epoch",
-        max_t=epochs,
-        grace_period=max(1, round(GRACE * epochs)),
-        # The last epoch's report is a trial's own end.
-        stop_last_trials=False,
-    )
+    return AshaByRule(sweep.fixed.get("training.epochs", params.training.epochs), sweep.rules)
+
+
+class AshaByRule(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are untyped
+    """ASHA for each rule on its own: rules are compared by their best trials, not by early epochs.
+
+    In one contest a rule that learns slowly at first would lose all its trials.
+    """
+
+    def __init__(self, epochs: int, rules: Sequence[str]) -> None:
+        super().__init__()
+        self._by_rule = {
+            rule: ASHAScheduler(
+                time_attr="epoch",
+                max_t=epochs,
+                grace_period=max(1, round(GRACE * epochs)),
+                # The last epoch's report is a trial's own end.
+                stop_last_trials=False,
+            )
+            for rule in rules
+        }
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Tells every rule's contest what is compared."""
+        each = [a.set_search_properties(metric, mode, **spec) for a in self._by_rule.values()]
+        return super().set_search_properties(metric, mode, **spec) and all(each)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Ray has a new trial."""
+        self._of(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Whether the trial goes on."""
+        return str(self._of(trial).on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """A trial has ended by itself."""
+        self._of(trial).on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """A trial that does not run is given up."""
+        self._of(trial).on_trial_remove(tune_controller, trial)
+
+    def debug_string(self) -> str:
+        """What each rule's contest says."""
+        return "\n".join(f"{rule}: {asha.debug_string()}" for rule, asha in self._by_rule.items())
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the sweep's records are its state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see ``save``."""
+
+    def _of(self, trial: Trial) -> ASHAScheduler:
+        return self._by_rule[trial.config["configuration"]["rule"]]
 
 
 class OptunaByRule(Searcher):
