@@ -63,9 +63,16 @@ def whole_folder(destination: Path) -> Iterator[Path]:
             _sync(temporary)
             temporary.chmod(0o755)
             # Two renames: what is there is never half of it.
-            with contextlib.suppress(FileNotFoundError):
-                destination.replace(retired)
-            temporary.replace(destination)
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    destination.replace(retired)
+                temporary.replace(destination)
+            except BaseException:
+                # A signal or the disk, between the two: what was there comes back.
+                if not destination.exists():
+                    with contextlib.suppress(FileNotFoundError):
+                        retired.replace(destination)
+                raise
             _sync(destination.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pipeline import config
 from pipeline.errors import GaitError
+from pipeline.files import write_whole
 from pipeline.suggest import did_you_mean
 
 PROFILES = Path("profiles")
@@ -41,9 +41,7 @@ def use(name: str, force: bool = False) -> None:
             "params.yaml has been edited and is no profile as it stands; save it as"
             " profiles/<name>.yaml to keep it, or overwrite it with --force"
         )
-    temporary = config.PARAMS_FILE.with_suffix(".tmp")
-    temporary.write_bytes(_path(name).read_bytes())
-    os.replace(temporary, config.PARAMS_FILE)
+    write_whole(config.PARAMS_FILE, _path(name).read_bytes())
 
 
 def _path(name: str) -> Path:
