@@ -265,10 +265,17 @@ def load(path: Path = PARAMS_FILE) -> Params:
         document = YAML(typ="rt").load(text)
     except YAMLError as error:
         raise GaitError(f"{path} is not YAML: {params_text.yaml_reason(error)}") from None
+    except RecursionError:
+        raise GaitError(f"{path} cannot be read: its brackets are nested too deeply") from None
+    except ValueError as error:
+        # Of an integer with thousands of digits, which Python does not read.
+        raise GaitError(f"{path} cannot be read ({error})") from None
     if not isinstance(document, CommentedMap):
         raise GaitError(f"{path} is not a mapping of settings; see profiles/digits.yaml for one")
     try:
         params = Params.model_validate(params_text.plain(document))
+    except params_text.TooLargeError as error:
+        raise GaitError(f"{path} cannot be read: {error}") from None
     except ValidationError as error:
         raise GaitError(_explain(path, document, error.errors())) from None
     from pipeline.sweep import space
