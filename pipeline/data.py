@@ -26,6 +26,7 @@ import torch
 from pipeline.errors import GaitError
 from pipeline.files import write_whole
 from pipeline.image_sets import TENSORS, ImageSet, image_set, read_own
+from pipeline.redaction import shown, without_password
 
 DIGITS_SPLIT_SEED = 20
 """Fixes which fifth of scikit-learn's digits, which come without a test set, is the test set."""
@@ -237,23 +238,26 @@ def _fetch(archive: Path, md5: str, mirrors: list[str], progress: bool) -> list[
             except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
                 if getattr(error, "errno", None) in _DISK_ERRORS:
                     raise
-                failures.append(f"{mirror}{archive.name}: {_reason(error)}")
+                failures.append(f"{shown(mirror)}{archive.name}: {_reason(error, mirror)}")
             else:
                 if utils.check_integrity(fetched, md5):
                     with fetched.open("rb") as stream:
                         os.fsync(stream.fileno())
                     os.replace(fetched, archive)
                     return []
-                failures.append(f"{mirror}{archive.name}: served a file whose MD5 is not {md5}")
+                failures.append(
+                    f"{shown(mirror)}{archive.name}: served a file whose MD5 is not {md5}"
+                )
             fetched.unlink(missing_ok=True)
     return failures
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, mirror: str) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP status {error.code}"
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    said = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return without_password(said, mirror)
 
 
 def _checked_mirror(mirror: str) -> str:
@@ -265,7 +269,7 @@ def _checked_mirror(mirror: str) -> str:
         valid = False
     if not valid:
         raise GaitError(
-            f"The mirror '{mirror}' is no web address: give one that starts with http:// or "
+            f"The mirror '{shown(mirror)}' is no web address: give one that starts with http:// or "
             "https:// and names the folder that holds the archives."
         )
     return mirror.rstrip("/") + "/"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from pipeline import variables
 from pipeline.errors import GaitError
 from pipeline.files import write_json
 from pipeline.model_runs import ModelRuns
@@ -27,7 +27,7 @@ SEND_S = 1.0
 
 def patience_s() -> float:
     """How long the end of a training waits for a store that is away."""
-    return float(os.environ.get("GAIT_MLFLOW_PATIENCE_S", "30"))
+    return variables.seconds(variables.PATIENCE_S)
 
 
 class Delivery:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipeline import variables
 from pipeline.errors import GaitError
+from pipeline.redaction import shown, without_password
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 # Models, DVC's cache and MLflow's artifacts of the largest profile fit well within it.
@@ -44,6 +46,7 @@ def _checks() -> Iterator[tuple[str, Callable[[], Finding]]]:
     yield "DVC", _dvc
     yield "params.yaml", _params
     yield "data", _data
+    yield "variables", _variables
     yield "packages", _packages
     yield "MLflow store", _store
     yield "Ray", _ray
@@ -54,7 +57,7 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except GaitError as error:
-        return Finding(name, str(error), "mend what the sentence says")
+        return Finding(name, without_password(str(error)), "mend what the sentence says")
     except (ImportError, PackageNotFoundError) as error:
         return Finding(name, f"cannot be imported ({error})", "run `make setup`")
 
@@ -176,15 +179,24 @@ def _data() -> Finding:
     return Finding("data", ", ".join(ready))
 
 
+def _variables() -> Finding:
+    """The environment's settings; what they say was checked before any command."""
+    names = [*variables.ALL, *(name for name in sorted(os.environ) if name.startswith("GAIT_"))]
+    found = [
+        f"{name}={shown(os.environ[name])}" for name in dict.fromkeys(names) if name in os.environ
+    ]
+    return Finding("variables", ", ".join(found) or "none is set")
+
+
 def _store() -> Finding:
-    from pipeline.tracking import open_experiment, tracking_uri, without_password
+    from pipeline.tracking import open_experiment, tracking_uri
 
     uri = tracking_uri()
     local = uri.removeprefix("sqlite:///")
     if local != uri and not Path(local).exists():
-        return Finding("MLflow store", f"{uri}, which the first run makes")
+        return Finding("MLflow store", f"{shown(uri)}, which the first run makes")
     open_experiment("Default")
-    return Finding("MLflow store", without_password(uri))
+    return Finding("MLflow store", shown(uri))
 
 
 def _ray() -> Finding:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import variables
 from pipeline.config import Params
 
 # What decides a result, apart from the data: a run is clean if git knows all of it as it stands.
@@ -53,12 +53,12 @@ def results_folder(profile: str) -> Path:
 
 def archive_root(params: Params) -> Path:
     """The folder of the image archives: GAIT_DATA_ROOT, else params.yaml's."""
-    return Path(os.environ.get("GAIT_DATA_ROOT") or params.archives.root)
+    return variables.folder(variables.DATA_ROOT) or Path(params.archives.root).expanduser()
 
 
 def archive_mirror(params: Params) -> str | None:
     """The address to fetch archives from: GAIT_DATA_MIRROR, else params.yaml's."""
-    return os.environ.get("GAIT_DATA_MIRROR") or params.archives.mirror
+    return variables.given(variables.DATA_MIRROR) or params.archives.mirror
 
 
 def store_folder() -> Path:
@@ -88,7 +88,7 @@ def source() -> Source:
     """
     head = _git("rev-parse", "HEAD")
     if head is None:
-        return Source(os.environ.get("GAIT_COMMIT") or "none", clean=False)
+        return Source(variables.given(variables.COMMIT) or "none", clean=False)
     changes = _git("status", "--porcelain", "--", *SOURCES)
     return Source(head, clean=changes == "")
 

@@ -17,9 +17,9 @@ from ruamel.yaml import YAML
 
 import gaitprop
 import pipeline
-from pipeline import data
+from pipeline import config, data, variables
 from pipeline.errors import GaitError
-from pipeline.project import ModelKey, data_file
+from pipeline.project import ModelKey, archive_root, data_file
 
 # So many of the last lines of a training that failed are shown.
 _SAID = 3
@@ -124,9 +124,7 @@ def _bring_data(folder: Path, key: ModelKey, checksum: str) -> None:
 
 def _gait(folder: Path, *arguments: str, **own: str) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | own
-    environment["GAIT_DATA_ROOT"] = str(
-        Path(os.environ.get("GAIT_DATA_ROOT", "data/archives")).resolve()
-    )
+    environment["GAIT_DATA_ROOT"] = str(_archives().resolve())
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=folder,
@@ -139,6 +137,13 @@ def _gait(folder: Path, *arguments: str, **own: str) -> None:
     if done.returncode:
         said = " / ".join(done.stdout.strip().splitlines()[-_SAID:])
         raise GaitError(f"`gait {' '.join(arguments)}` failed with the recorded settings: {said}")
+
+
+def _archives() -> Path:
+    """Where this folder's archives are: of a params.yaml that is none any more, the usual place."""
+    with contextlib.suppress(GaitError):
+        return archive_root(config.load())
+    return variables.folder(variables.DATA_ROOT) or Path("data/archives")
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:

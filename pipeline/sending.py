@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from pipeline.tracking import sentence, tracking_uri, without_password
+from pipeline.redaction import shown
+from pipeline.tracking import sentence, tracking_uri
 
 # After a failure the pause doubles, up to this.
 LONGEST_PAUSE_S = 30.0
@@ -109,6 +110,6 @@ class Sender(Generic[Record]):
         before, self.problem = self.problem, sentence(error)
         if before is None:
             self._tell(
-                f"MLflow at {without_password(tracking_uri())} cannot be written"
+                f"MLflow at {shown(tracking_uri())} cannot be written"
                 f" ({self.problem}); {self._doing} goes on, and what is missing is sent again"
             )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -20,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from pipeline import variables
 from pipeline.errors import GaitError
 from pipeline.project import Source, store_folder
+from pipeline.redaction import shown, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,7 +37,7 @@ LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "mlflow", "dvc")
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or a SQLite file in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_folder() / DATABASE}"
+    return variables.given(variables.TRACKING_URI) or f"sqlite:///{store_folder() / DATABASE}"
 
 
 def artifact_folder() -> Path:
@@ -65,7 +66,7 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     # said here.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     uri = tracking_uri()
-    local = uri.startswith("sqlite:///") and "MLFLOW_TRACKING_URI" not in os.environ
+    local = uri.startswith("sqlite:///") and variables.given(variables.TRACKING_URI) is None
     try:
         # Processes that create one SQLite store at once leave a broken schema: one at a time.
         with FileLock(store_folder() / ".mlflow.lock"):
@@ -86,7 +87,7 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
                 return client, experiment.experiment_id
     except store_errors() as error:
         raise GaitError(
-            f"the MLflow store {without_password(uri)} cannot be used"
+            f"the MLflow store {shown(uri)} cannot be used"
             f" ({sentence(error)}); check MLFLOW_TRACKING_URI, or unset it to"
             " use a SQLite file in this folder"
         ) from None
@@ -114,8 +115,7 @@ def explained() -> Iterator[None]:
         raise
     except Exception as error:
         raise GaitError(
-            f"the MLflow store {without_password(tracking_uri())} cannot be used"
-            f" ({sentence(error)})"
+            f"the MLflow store {shown(tracking_uri())} cannot be used ({sentence(error)})"
         ) from (None if isinstance(error, store_errors()) else error)
 
 
@@ -181,11 +181,7 @@ def provenance_tags(source: Source, data_checksum: str, device: str) -> dict[str
     }
 
 
-def without_password(text: str) -> str:
-    """The text with its addresses shown from the host on: what is before may be a token."""
-    return re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
-
-
 def sentence(error: BaseException) -> str:
     """The first line of what an error says, without what may be a token."""
-    return without_password((str(error).splitlines() or [type(error).__name__])[0])
+    said = without_password(str(error)).strip()
+    return said.splitlines()[0] if said else type(error).__name__

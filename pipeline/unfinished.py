@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from pipeline import training_state
+from pipeline import training_state, variables
 from pipeline.errors import GaitError
 from pipeline.files import check_writable, write_json
 from pipeline.project import ModelKey
@@ -37,7 +37,7 @@ class Begun(NamedTuple):
 
 def state_interval_s() -> float:
     """Seconds of training between two states: what a kill costs at most, beside one epoch."""
-    return float(os.environ.get("GAIT_STATE_INTERVAL_S", "30"))
+    return variables.seconds(variables.STATE_INTERVAL_S)
 
 
 def place(key: ModelKey) -> Path:

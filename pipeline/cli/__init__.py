@@ -7,9 +7,11 @@ import sys
 
 import typer
 
+from pipeline import variables
 from pipeline.cli import project, records, stages, sweep
 from pipeline.errors import GaitError, os_sentence
 from pipeline.interruption import Interrupted
+from pipeline.redaction import without_password
 
 # Imports that take seconds (torch, MLflow, matplotlib) wait until a command needs them.
 
@@ -44,13 +46,14 @@ def main() -> None:
     # What a notebook's shell names is not there in every environment, and matplotlib then refuses.
     os.environ["MPLBACKEND"] = "agg"
     try:
+        variables.check()
         app(prog_name="gait")
     except GaitError as error:
-        print(f"gait: {error}", file=sys.stderr)
+        print(f"gait: {without_password(str(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         # A disk that is full, a folder that cannot be read: never a matter of this program.
-        print(f"gait: {os_sentence(error)}", file=sys.stderr)
+        print(f"gait: {without_password(os_sentence(error))}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as signal:
         print(f"gait: {signal}", file=sys.stderr)

@@ -15,6 +15,7 @@ from pipeline.cli import completion
 from pipeline.cli.output import JSON
 from pipeline.environment import become
 from pipeline.errors import GaitError
+from pipeline.redaction import shown
 
 
 def profile(
@@ -143,7 +144,7 @@ def ui(
 
     uri = tracking.tracking_uri()
     if uri.startswith(("http://", "https://")):
-        raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {uri} in a browser")
+        raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {shown(uri)} in a browser")
     with socket.socket() as probe:
         # As servers do: a port that another has just left is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -165,7 +166,9 @@ def ui(
     sys.stdout.flush()
     # What else its server would start, three processes for jobs on language models, serves nothing.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    # Not as an argument, which everybody on this machine may read: it may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", tracking.artifact_folder().as_uri()]
     become(command)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import GaitError
+from pipeline.redaction import shown, without_password
 from pipeline.sweep.settings import Resources
-from pipeline.tracking import without_password
 
 # Room for the data set of a sweep and what Ray itself keeps there.
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
@@ -60,7 +60,7 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
     except Exception as error:  # Ray raises no less
         if address is None:
             raise GaitError(f"Ray cannot be started here: {_first_line(error)}") from None
-        raise _unusable(without_password(address), _first_line(error)) from None
+        raise _unusable(address, _first_line(error)) from None
     try:
         yield
     finally:
@@ -99,13 +99,13 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=CONNECTING_S).close()
     except (OSError, OverflowError) as error:
-        raise _unusable(without_password(address), str(error)) from None
+        raise _unusable(address, str(error)) from None
 
 
-def _unusable(where: str, why: str) -> GaitError:
+def _unusable(address: str, why: str) -> GaitError:
     return GaitError(
-        f"the Ray cluster {where} cannot be used ({why}); check --address with `ray status`, and"
-        " that RAY_AUTH_MODE is the cluster's"
+        f"the Ray cluster {shown(address)} cannot be used ({without_password(why, address)});"
+        " check --address with `ray status`, and that RAY_AUTH_MODE is the cluster's"
     )
 
 

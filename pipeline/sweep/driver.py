@@ -14,6 +14,7 @@ from pipeline.data import ImageData
 from pipeline.errors import GaitError
 from pipeline.own_code import plugin_of
 from pipeline.project import data_file, results_folder, source, store_folder
+from pipeline.redaction import shown, without_password
 from pipeline.stages import download
 from pipeline.sweep import cluster, ranking, records, space
 from pipeline.sweep import folder as folders
@@ -25,7 +26,7 @@ from pipeline.sweep.space import Configuration
 from pipeline.sweep.table import table
 from pipeline.sweep.tracking import SweepRuns
 from pipeline.sweep.trial import Task
-from pipeline.tracking import provenance_tags, tracking_uri, without_password
+from pipeline.tracking import provenance_tags, tracking_uri
 
 # A store that is away is waited for so long when all trials have ended, and when interrupted.
 PATIENCE_S, SHORT_PATIENCE_S = 30.0, 10.0
@@ -160,7 +161,8 @@ class _Sweep:
                 task, left = self._task(states, collector), self._left(collector)
                 number = tuning.fit(self._params, task, left, collector)
             except (RayError, TuneError, ConnectionError) as error:
-                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                said = without_password(str(error), self._options.address or "").strip()
+                first = (said.splitlines() or [type(error).__name__])[0]
                 return f"the Ray cluster was lost ({first})", INCOMPLETE
             if number is not None:
                 return "interrupted", INTERRUPTED + number
@@ -205,7 +207,7 @@ class _Sweep:
             )
         if not delivered:
             print(
-                f"gait: the results are complete, but MLflow at {without_password(tracking_uri())}"
+                f"gait: the results are complete, but MLflow at {shown(tracking_uri())}"
                 f" lacks some of them ({runs.problem}); `gait sweep --resume` delivers them"
             )
         if missing or not delivered:
@@ -252,7 +254,7 @@ def _check_store(address: str | None) -> None:
     uri = tracking_uri()
     if address is not None and not uri.startswith(("http://", "https://", "databricks")):
         raise GaitError(
-            f"a sweep on a cluster needs an MLflow server, and the store is {uri}; start one with"
-            " `mlflow server --host 0.0.0.0 --backend-store-uri sqlite:///mlflow.db` and set"
-            " MLFLOW_TRACKING_URI=http://<its host>:5000"
+            f"a sweep on a cluster needs an MLflow server, and the store is {shown(uri)};"
+            " start one with `mlflow server --host 0.0.0.0 --backend-store-uri"
+            " sqlite:///mlflow.db` and set MLFLOW_TRACKING_URI=http://<its host>:5000"
         )

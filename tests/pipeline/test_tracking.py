@@ -15,7 +15,6 @@ import pytest
 from mlflow import MlflowClient
 from psutil import net_connections
 
-from pipeline.tracking import without_password
 from tests.pipeline.project_copy import gait, small_params
 
 STARTING_S = 180
@@ -98,16 +97,3 @@ def test_the_page_of_the_default_store(project: Path) -> None:
         assert listening == {"127.0.0.1"}
         said = gait(project, "ui", "--port", str(port), code=2)
         assert f"port {port} of 127.0.0.1 cannot be used" in said
-
-
-@pytest.mark.parametrize(
-    ("shown", "text"),
-    [
-        ("http://host:1/x", "http://user:token@host:1/x"),  # pragma: allowlist secret
-        ("https://host", "https://token@host"),
-        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
-        ("at http://a and http://b/c@d", "at http://u:p@a and http://b/c@d"),
-    ],
-)
-def test_what_may_be_a_token_is_not_shown(shown: str, text: str) -> None:
-    assert without_password(text) == shown

@@ -1,0 +1,70 @@
+"""The environment variables that are settings: one place reads and checks them all."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from pipeline.errors import GaitError
+
+DATA_ROOT, DATA_MIRROR, COMMIT = "GAIT_DATA_ROOT", "GAIT_DATA_MIRROR", "GAIT_COMMIT"
+STATE_INTERVAL_S, PATIENCE_S = "GAIT_STATE_INTERVAL_S", "GAIT_MLFLOW_PATIENCE_S"
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+ALL = (DATA_ROOT, DATA_MIRROR, COMMIT, STATE_INTERVAL_S, PATIENCE_S, TRACKING_URI)
+_DEFAULT_S = {STATE_INTERVAL_S: 30.0, PATIENCE_S: 30.0}
+
+
+def given(name: str) -> str | None:
+    """A variable's text; None if it is not set, or set to nothing."""
+    return os.environ.get(name) or None
+
+
+def seconds(name: str) -> float:
+    """A variable that is a length of time, or its default.
+
+    Raises:
+        GaitError: it is no number of seconds.
+    """
+    text = given(name)
+    if text is None:
+        return _DEFAULT_S[name]
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise GaitError(
+            f"the environment variable {name}: received {text!r}; allowed: a number of seconds,"
+            " 0 or more, such as 30 or 0.5"
+        )
+    return value
+
+
+def folder(name: str) -> Path | None:
+    """A variable that is a folder, `~` as in a shell; None if it is not set.
+
+    Raises:
+        GaitError: it is the home of a user who has none.
+    """
+    text = given(name)
+    if text is None:
+        return None
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise GaitError(
+            f"the environment variable {name}: received {text!r}; allowed: a folder, and the home"
+            " of that user is not known"
+        ) from None
+
+
+def check() -> None:
+    """Reads them all, before any work.
+
+    Raises:
+        GaitError: one of them says what is not allowed.
+    """
+    for name in _DEFAULT_S:
+        seconds(name)
+    folder(DATA_ROOT)

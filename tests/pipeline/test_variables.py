@@ -1,0 +1,60 @@
+"""Environment variables are settings: read in one place, checked before any work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import variables
+from pipeline.errors import GaitError
+from tests.pipeline.preloaded import Preloaded
+from tests.pipeline.project_copy import REPOSITORY
+
+TIMES = (variables.STATE_INTERVAL_S, variables.PATIENCE_S)
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("text", ["1m", "-1", "nan", "inf", " "])
+def test_what_is_no_length_of_time(
+    new_project: Callable[..., Path], tmp_path: Path, helper: Preloaded, name: str, text: str
+) -> None:
+    project = new_project(tmp_path / "project")
+    said = helper.run(project, "train", "digits", "square", "gait", code=2, **{name: text})
+    assert said == (
+        f"gait: the environment variable {name}: received {text!r}; allowed: a number of seconds,"
+        " 0 or more, such as 30 or 0.5\n"
+    )
+    assert not (project / "states").exists()
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "")
+    assert variables.seconds(name) == 30
+    monkeypatch.setenv(name, "0.5")
+    assert variables.seconds(name) == 0.5
+
+
+def test_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variables.DATA_ROOT, "~/archives")
+    assert variables.folder(variables.DATA_ROOT) == tmp_path / "archives"
+    monkeypatch.setenv(variables.DATA_ROOT, "~nobody-of-that-name/archives")
+    with pytest.raises(GaitError, match=re.escape("'~nobody-of-that-name/archives'; allowed")):
+        variables.check()
+
+
+def test_no_other_place_reads_them() -> None:
+    reading = re.compile(r"os\.environ[^\n]*GAIT_|getenv")
+    for path in (REPOSITORY / "pipeline").rglob("*.py"):
+        found = [line for line in path.read_text().splitlines() if reading.search(line)]
+        assert path.name == "variables.py" or not found, (path, found)
+
+
+def test_the_doctor_lists_them(tmp_path: Path, helper: Preloaded) -> None:
+    process = helper.start(tmp_path, "doctor", "--json", GAIT_MLFLOW_PATIENCE_S="77")
+    process.wait()
+    assert "GAIT_MLFLOW_PATIENCE_S=77" in process.output
