@@ -11,7 +11,9 @@ HIDDEN = "***"
 # What others say of an address may quote it, and where it ends is known only of those known here.
 KNOWN = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "GAIT_DATA_MIRROR", "RAY_ADDRESS")
 _SHORTEST = 4
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+# A user's password may have spaces; a port has none.
+_PORT = r"(?!\s|\d+(?:[/\s),'\"]|$))"
+_ADDRESS = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/@:]*:{_PORT}[^@\n]*@)?\S*")
 
 
 def shown(uri: str) -> str:

@@ -30,14 +30,14 @@ def scheduler(params: Params) -> TrialScheduler:
     return AshaByRule(sweep.fixed.get("training.epochs", params.training.epochs), sweep.rules)
 
 
-class AshaByRule(FIFOScheduler):  # type: ignore[misc]  # Ray's classes are untyped
+class AshaByRule(FIFOScheduler):
     """ASHA for each rule on its own: rules are compared by their best trials, not by early epochs.
 
     In one contest a rule that learns slowly at first would lose all its trials.
     """
 
     def __init__(self, epochs: int, rules: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._by_rule = {
             rule: ASHAScheduler(
                 time_attr="epoch",

@@ -100,5 +100,9 @@ def test_a_mirror(tmp_path: Path, new_project: Callable[..., Path], helper: Prel
         said = helper.run(project, "download", "mnist", code=2, GAIT_DATA_MIRROR=mirror)
         assert SECRET not in said
     params = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(params + f'archives:\n  mirror: "ftp://u:a {SECRET}@x"\n')
-    assert SECRET not in helper.run(project, "download", "mnist", code=2)
+    secret = f'mirror: "ftp://u:a {SECRET}@x"'
+    # Refused for what it is, and for being there twice.
+    for text in (params.replace("mirror: null", secret), f"{params}archives:\n  {secret}\n"):
+        assert secret in text
+        (project / "params.yaml").write_text(text)
+        assert SECRET not in helper.run(project, "download", "mnist", code=2)

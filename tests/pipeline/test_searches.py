@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pipeline.sweep.records import FINISHED, STOPPED
+from pipeline.sweep.search import AshaByRule
 from tests.pipeline.project_copy import gait, small_params
 
-# TP learns nothing at this rate, and BP much: in one contest all of TP's trials would be stopped.
 SECTION = """
 sweep:
   name: searched
@@ -24,6 +26,24 @@ sweep:
 """
 DRAWN = "{loguniform: [1.0e-4, 1.0e-3]}"
 GRID = "[1.0e-5, 3.0e-5, 1.0e-4, 3.0e-4, 1.0e-3]"
+
+
+def test_each_rule_is_a_contest_of_its_own() -> None:
+    contest = AshaByRule(40, ["bp", "tp"])
+    assert contest.set_search_properties("validation_accuracy", "max")
+    went_on: dict[str, list[int]] = {"bp": [], "tp": []}
+    for rule, best in (("bp", 0.9), ("tp", 0.3)):
+        for number in range(8):
+            configuration = {"rule": rule}
+            trial: Any = SimpleNamespace(
+                trial_id=f"{rule}{number}", config={"configuration": configuration}
+            )
+            contest.on_trial_add(None, trial)
+            result = {"epoch": 4, "validation_accuracy": best + number / 1000}
+            if contest.on_trial_result(None, trial, result) == "CONTINUE":
+                went_on[rule].append(number)
+    # Each trial is the best of its rule so far.
+    assert went_on == {"bp": list(range(8)), "tp": list(range(8))}
 
 
 @pytest.mark.parametrize(
