@@ -1,0 +1,59 @@
+"""The published figures, computed again by plain lines that share no code with the pipeline."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+# Student's t at 97.5 % with one degree of freedom: tan(0.475 π).
+T_OF_TWO_SEEDS = 12.706204736432095
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def column(table: list[dict[str, str]], model: str, name: str) -> list[float]:
+    return [float(row[name]) for row in table if row["model"] == model]
+
+
+def test_the_summary(reported: Path) -> None:
+    results = reported / "results" / "digits"
+    seeds = rows(results / "seeds.csv")
+    summary = json.loads((results / "summary.json").read_text())["digits"]["square"]
+    table = {row["model"]: row for row in rows(results / "summary.csv")}
+    assert set(summary) == set(table) == {"reference", "gait"}
+    for model, found in summary.items():
+        for quantity in (
+            *("test_accuracy", "test_loss", "train_accuracy_final", "train_accuracy_peak"),
+            "validation_accuracy_final",
+        ):
+            first, second = column(seeds, model, quantity)
+            expected = {"mean": (first + second) / 2, "std": abs(first - second) / math.sqrt(2)}
+            for name, value in expected.items():
+                assert found[f"{quantity}_{name}"] == pytest.approx(value, rel=1e-9, abs=1e-12)
+                assert float(table[model][f"{quantity}_{name}"]) == found[f"{quantity}_{name}"]
+    ours, theirs = (column(seeds, model, "test_accuracy") for model in ("gait", "reference"))
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    mean = sum(differences) / 2
+    half = T_OF_TWO_SEEDS * abs(differences[0] - differences[1]) / 2
+    assert mean != 0 and half != 0
+    for name, value in (("mean", mean), ("low", mean - half), ("high", mean + half)):
+        assert summary["gait"][f"difference_to_bp_{name}"] == pytest.approx(value, rel=1e-9)
+
+
+def test_the_seeds_of_the_histories(reported: Path) -> None:
+    for row in rows(reported / "results" / "digits" / "seeds.csv"):
+        folder = reported / "models" / "digits" / "digits" / "square" / row["model"]
+        history = rows(folder / "history.csv")
+        own = [each for each in history if each["seed"] == row["seed"]]
+        last = max(own, key=lambda each: int(each["epoch"]))
+        accuracies = [float(e["train_accuracy"]) for e in own if e["train_accuracy"]]
+        assert float(row["train_accuracy_final"]) == float(last["train_accuracy"])
+        assert float(row["train_accuracy_peak"]) == max(accuracies)
+        assert float(row["validation_accuracy_final"]) == float(last["validation_accuracy"])
