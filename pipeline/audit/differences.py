@@ -11,9 +11,9 @@ import numpy
 import pandas
 from safetensors.torch import load_file
 
-from pipeline import checkpoint, history
-from pipeline.checkpoint import result_checksum
-from pipeline.experiment import flat
+from pipeline.training import history, model_files
+from pipeline.training.experiment import flat
+from pipeline.training.model_files import result_checksum
 
 # What a setting is that one of two records does not have.
 _NOTHING = object()
@@ -45,11 +45,11 @@ def of_models(recorded: Path, again: Path) -> list[Difference]:
         again: the other's.
     """
     found = of_tables(
-        history.read(recorded / checkpoint.HISTORY),
-        history.read(again / checkpoint.HISTORY),
+        history.read(recorded / model_files.HISTORY),
+        history.read(again / model_files.HISTORY),
         ["epoch", "seed"],
     )
-    old, new = (load_file(each / checkpoint.NETWORK) for each in (recorded, again))
+    old, new = (load_file(each / model_files.NETWORK) for each in (recorded, again))
     for name in sorted({*old, *new}):
         if name not in old or name not in new or old[name].shape != new[name].shape:
             found.append(Difference(name, "its shape", float("nan"), float("nan")))
@@ -60,11 +60,11 @@ def of_models(recorded: Path, again: Path) -> list[Difference]:
             place = tuple(int(index) for index in numpy.argwhere(before != now)[:1].ravel())
             found.append(_difference(name, f"element {place}", before, now))
     configs = [
-        flat(json.loads((each / checkpoint.CONFIG).read_text(encoding="utf-8")))
+        flat(json.loads((each / model_files.CONFIG).read_text(encoding="utf-8")))
         for each in (recorded, again)
     ]
     found += [
-        Difference(name, checkpoint.CONFIG, float("nan"), float("nan"))
+        Difference(name, model_files.CONFIG, float("nan"), float("nan"))
         for name in sorted({*configs[0], *configs[1]})
         if configs[0].get(name, _NOTHING) != configs[1].get(name, _NOTHING)
     ]

@@ -17,9 +17,11 @@ from ruamel.yaml import YAML
 
 import gaitprop
 import pipeline
-from pipeline import config, data, variables
-from pipeline.errors import GaitError
-from pipeline.project import ModelKey, archive_root, data_file
+from pipeline.data import image_tensors
+from pipeline.params import schema
+from pipeline.project import variables
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey, archive_root, data_file
 
 # So many of the last lines of a training that failed are shown.
 _SAID = 3
@@ -33,7 +35,7 @@ def key_of(config: Mapping[str, Any]) -> ModelKey:
     """
     try:
         return ModelKey(
-            config["profile"], config["dataset"], config["architecture_name"], config["model"]
+            schema["profile"], schema["dataset"], schema["architecture_name"], schema["model"]
         )
     except KeyError as error:
         raise GaitError(f"the recorded config lacks {error}: it is none of a model") from None
@@ -41,20 +43,20 @@ def key_of(config: Mapping[str, Any]) -> ModelKey:
 
 def params_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """A params.yaml under which the train stage trains what a config.json describes."""
-    settings, rule = config["settings"], config["rule"]
-    split = {name: value for name, value in config["data"].items() if name != "sha256"}
+    settings, rule = schema["settings"], schema["rule"]
+    split = {name: value for name, value in schema["data"].items() if name != "sha256"}
     return {
-        "profile": config["profile"],
+        "profile": schema["profile"],
         "run": {
-            "datasets": [config["dataset"]],
-            "architectures": [config["architecture_name"]],
+            "datasets": [schema["dataset"]],
+            "architectures": [schema["architecture_name"]],
             "rules": [rule],
         },
         "data": split,
-        "architectures": {config["architecture_name"]: config["architecture"]},
+        "architectures": {schema["architecture_name"]: schema["architecture"]},
         "reference": settings,
         "rules": {rule: settings},
-        "training": config["training"],
+        "training": schema["training"],
         "sweep": {"space": {"rule.learning_rate": [settings["learning_rate"]]}},
     }
 
@@ -72,13 +74,13 @@ def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -
         GaitError: the data is not the recorded one, git does not know the commit, or training
             failed.
     """
-    key = key_of(config)
+    key = key_of(schema)
     with tempfile.TemporaryDirectory(prefix="gait-reproduce-") as name:
         folder = Path(name) / "project"
         with _code(folder, commit):
             with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-                YAML(typ="safe").dump(_plain(params_of(config)), file)
-            _bring_data(folder, key, config["data"]["sha256"])
+                YAML(typ="safe").dump(_plain(params_of(schema)), file)
+            _bring_data(folder, key, schema["data"]["sha256"])
             own = {"OMP_NUM_THREADS": threads} if threads is not None else {}
             _gait(folder, "train", key.dataset, key.architecture, key.model, **own)
             yield folder
@@ -110,11 +112,11 @@ def _bring_data(folder: Path, key: ModelKey, checksum: str) -> None:
     here, there = data_file(key.profile, key.dataset), folder / data_file(key.profile, key.dataset)
     there.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(GaitError):
-        if data.load(here).checksum == checksum:
+        if image_tensors.load(here).checksum == checksum:
             shutil.copyfile(here, there)
             return
     _gait(folder, "download", key.dataset)
-    found = data.load(there).checksum
+    found = image_tensors.load(there).checksum
     if found != checksum:
         raise GaitError(
             f"the images of {key.dataset} are not those of the run: recorded SHA-256 {checksum},"
@@ -142,7 +144,7 @@ def _gait(folder: Path, *arguments: str, **own: str) -> None:
 def _archives() -> Path:
     """Where this folder's archives are: of a params.yaml that is none any more, the usual place."""
     with contextlib.suppress(GaitError):
-        return archive_root(config.load())
+        return archive_root(schema.load())
     return variables.folder(variables.DATA_ROOT) or Path("data/archives")
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline import variables
-from pipeline.errors import GaitError
-from pipeline.redaction import shown, without_password
+from pipeline.project import variables
+from pipeline.project.errors import GaitError
+from pipeline.project.redaction import shown, without_password
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 # Models, DVC's cache and MLflow's artifacts of the largest profile fit well within it.
@@ -123,9 +123,9 @@ def _dvc_settings() -> str:
 
 
 def _params() -> Finding:
-    from pipeline import config, profiles
+    from pipeline.params import profiles, schema
 
-    params = config.load()
+    params = schema.load()
     edited = "" if profiles.current() is not None else ", edited"
     return Finding(
         "params.yaml", f"profile {params.profile}{edited}, {len(params.models())} models"
@@ -136,7 +136,7 @@ def _packages() -> Finding:
     """Rules and data sets that other packages offer, and whether they load."""
     from gaitprop import plugins, rules
     from gaitprop.errors import ArgumentError
-    from pipeline import image_sets
+    from pipeline.data import image_sets
 
     try:
         own_rules, own_sets = rules.other_rules(), image_sets.other_sets()
@@ -152,11 +152,12 @@ def _packages() -> Finding:
 
 
 def _data() -> Finding:
-    from pipeline import config, data, image_sets
-    from pipeline.project import archive_root, data_file
+    from pipeline.data import image_sets, image_tensors
+    from pipeline.params import schema
+    from pipeline.project.paths import archive_root, data_file
 
     try:
-        params = config.load()
+        params = schema.load()
     except GaitError:
         # Said once, of params.yaml.
         return Finding("data", "not known without params.yaml", "mend params.yaml first")
@@ -164,7 +165,7 @@ def _data() -> Finding:
     for name in params.run.datasets:
         path = data_file(params.profile, name)
         if path.exists():
-            data.load(path)
+            image_tensors.load(path)
             ready.append(name)
         elif image_sets.image_set(name).source is None:
             ready.append(f"{name} (comes with its package)")
@@ -189,7 +190,7 @@ def _variables() -> Finding:
 
 
 def _store() -> Finding:
-    from pipeline.tracking import open_experiment, tracking_uri
+    from pipeline.tracking.store import open_experiment, tracking_uri
 
     uri = tracking_uri()
     local = uri.removeprefix("sqlite:///")

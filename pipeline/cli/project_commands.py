@@ -13,9 +13,9 @@ import typer
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON
-from pipeline.environment import become
-from pipeline.errors import GaitError
-from pipeline.redaction import shown
+from pipeline.project.environment import become
+from pipeline.project.errors import GaitError
+from pipeline.project.redaction import shown
 
 
 def profile(
@@ -42,7 +42,7 @@ def profile(
 
         gait profile --json | jq -r '.profiles[]'
     """
-    from pipeline import profiles
+    from pipeline.params import profiles
 
     if name is not None:
         profiles.use(name, force)
@@ -83,8 +83,8 @@ def verify(
     """
     from rich.console import Console
 
-    from pipeline import verify as verification
-    from pipeline import verify_tables
+    from pipeline.verify import printed_tables
+    from pipeline.verify import theorem_check as verification
 
     if figure is not None:
         verification.check_figure(figure)
@@ -94,7 +94,7 @@ def verify(
     if as_json:
         print(verification.as_json(document))
     else:
-        verify_tables.show(document, Console())
+        printed_tables.show(document, Console())
     if not document["holds"]:
         raise typer.Exit(1)
 
@@ -117,7 +117,7 @@ def doctor(
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline import doctor as checks
+    from pipeline.cli import doctor as checks
 
     findings = checks.examine()
     if as_json:
@@ -140,9 +140,9 @@ def ui(
 
         gait ui --port 5001
     """
-    from pipeline import tracking
+    from pipeline.tracking import store
 
-    uri = tracking.tracking_uri()
+    uri = store.tracking_uri()
     if uri.startswith(("http://", "https://")):
         raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {shown(uri)} in a browser")
     with socket.socket() as probe:
@@ -157,7 +157,7 @@ def ui(
             ) from None
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow: {address} (Ctrl-C ends it)")
-    client, default = tracking.open_experiment("Default")
+    client, default = store.open_experiment("Default")
     for experiment in client.search_experiments(order_by=["last_update_time DESC"]):
         if experiment.experiment_id != default:
             # From its front page MLflow leads to what it has for language models.
@@ -170,5 +170,5 @@ def ui(
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
-    command += ["--default-artifact-root", tracking.artifact_folder().as_uri()]
+    command += ["--default-artifact-root", store.artifact_folder().as_uri()]
     become(command)

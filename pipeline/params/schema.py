@@ -16,12 +16,12 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from gaitprop.rules import RULES, find_rule, rule_names
-from pipeline import params_text
-from pipeline.errors import GaitError
-from pipeline.image_sets import image_set, set_names
-from pipeline.section import Name, Section
-from pipeline.suggest import did_you_mean
-from pipeline.sweep.settings import Sweep
+from pipeline.data.image_sets import image_set, set_names
+from pipeline.params import problems
+from pipeline.params.section import Name, Section
+from pipeline.params.sweep_section import Sweep
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
 
 PARAMS_FILE = Path("params.yaml")
 REFERENCE = "reference"
@@ -264,7 +264,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     try:
         document = YAML(typ="rt").load(text)
     except YAMLError as error:
-        raise GaitError(f"{path} is not YAML: {params_text.yaml_reason(error)}") from None
+        raise GaitError(f"{path} is not YAML: {problems.yaml_reason(error)}") from None
     except RecursionError:
         raise GaitError(f"{path} cannot be read: its brackets are nested too deeply") from None
     except ValueError as error:
@@ -273,14 +273,14 @@ def load(path: Path = PARAMS_FILE) -> Params:
     if not isinstance(document, CommentedMap):
         raise GaitError(f"{path} is not a mapping of settings; see profiles/digits.yaml for one")
     try:
-        params = Params.model_validate(params_text.plain(document))
-    except params_text.TooLargeError as error:
+        params = Params.model_validate(problems.plain(document))
+    except problems.TooLargeError as error:
         raise GaitError(f"{path} cannot be read: {error}") from None
     except ValidationError as error:
         raise GaitError(_explain(path, document, error.errors())) from None
-    from pipeline.sweep import space
+    from pipeline.params import search_space
 
-    if problems := space.problems(params):
+    if problems := search_space.problems(params):
         raise GaitError(_explain(path, document, problems))
     return params
 
@@ -325,7 +325,7 @@ def _known_keys(place: Sequence[Any]) -> list[str]:
 
 def _explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
     problems = [
-        (params_text.line_of(document, problem["loc"]), ".".join(map(str, problem["loc"])), problem)
+        (problems.line_of(document, problem["loc"]), ".".join(map(str, problem["loc"])), problem)
         for problem in errors
     ]
     lines = [

@@ -6,8 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import variables
-from pipeline.config import Params
+from pipeline.params.schema import Params
+from pipeline.project import variables
 
 # What decides a result, apart from the data: a run is clean if git knows all of it as it stands.
 SOURCES = ("gaitprop", "pipeline", "params.yaml", "dvc.yaml", "requirements.lock")

@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-from pipeline.errors import GaitError
+from pipeline.project.errors import GaitError
 
 DATA_ROOT, DATA_MIRROR, COMMIT = "GAIT_DATA_ROOT", "GAIT_DATA_MIRROR", "GAIT_COMMIT"
 STATE_INTERVAL_S, PATIENCE_S = "GAIT_STATE_INTERVAL_S", "GAIT_MLFLOW_PATIENCE_S"

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pipeline import checkpoint
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.experiment import described, flat
-from pipeline.project import ModelKey
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey
+from pipeline.training import model_files
+from pipeline.training.experiment import described, flat
 
 # So many differences are named.
 _NAMED = 3
@@ -26,8 +26,8 @@ def check(params: Params, key: ModelKey) -> None:
     Raises:
         GaitError: a file is missing or damaged, or the model's own record names other settings.
     """
-    checkpoint.check(key.folder)
-    recorded = json.loads((key.folder / checkpoint.CONFIG).read_text(encoding="utf-8"))
+    model_files.check(key.folder)
+    recorded = json.loads((key.folder / model_files.CONFIG).read_text(encoding="utf-8"))
     there, here = flat(recorded), flat(described(params, key, _Images(recorded["data"]["sha256"])))
     # What one of them does not know, it says nothing of: a setting that came with a later version.
     names = [n for n in there if n in here and not n.startswith("plugin.") and there[n] != here[n]]

@@ -8,12 +8,14 @@ from pathlib import Path
 import pandas
 from matplotlib.figure import Figure
 
-from pipeline import checkpoint, figures, history, provenance, trained
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.files import whole_folder
-from pipeline.image_sets import image_set
-from pipeline.project import ModelKey, model_keys, results_folder
+from pipeline import figures
+from pipeline.data.image_sets import image_set
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.files import whole_folder
+from pipeline.project.paths import ModelKey, model_keys, results_folder
+from pipeline.results import provenance, trained
+from pipeline.training import history, model_files
 
 PLOTS = "plots"
 # What decides the figures.
@@ -68,7 +70,7 @@ def draw(
 
 
 def _history(key: ModelKey) -> pandas.DataFrame:
-    path = key.folder / checkpoint.HISTORY
+    path = key.folder / model_files.HISTORY
     if not path.is_file():
         raise GaitError(
             f"{path} is missing: run `gait train {key.dataset} {key.architecture} {key.model}`,"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline import provenance
-from pipeline.config import Params
-from pipeline.files import write_whole
-from pipeline.project import model_keys, results_folder
+from pipeline.params.schema import Params
+from pipeline.project.files import write_whole
+from pipeline.project.paths import model_keys, results_folder
+from pipeline.results import provenance
 
 PAGE, CLAIMS = "report.html", "claims.json"
 PROVENANCE = f"report.{provenance.FILE}"

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from pipeline.redaction import shown
-from pipeline.tracking import sentence, tracking_uri
+from pipeline.project.redaction import shown
+from pipeline.tracking.store import sentence, tracking_uri
 
 # After a failure the pause doubles, up to this.
 LONGEST_PAUSE_S = 30.0

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline import variables
-from pipeline.errors import GaitError
-from pipeline.project import Source, store_folder
-from pipeline.redaction import shown, without_password
+from pipeline.project import variables
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import Source, store_folder
+from pipeline.project.redaction import shown, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,8 +12,8 @@ import torch
 
 import gaitprop
 from gaitprop import numerics
-from pipeline.experiment import device_name, flat
-from pipeline.own_code import plugin_of
+from pipeline.training.experiment import device_name, flat
+from pipeline.training.plugin_source import plugin_of
 
 # Under this name runs keep ``training_code_checksum``.
 CODE_TAG = "gait.code"
@@ -33,7 +33,7 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
     """Equal identities give equal bits; where two differ, the keys say in what.
 
     Args:
-        config: from ``pipeline.experiment.described``.
+        config: from ``pipeline.training.experiment.described``.
         device: where it is trained, by ``gaitprop.numerics`` as chosen now.
     """
     apart = ("data.sha256", "plugin.distribution", "plugin.sha256")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pipeline import differences
-from tests.pipeline.test_models_of_other_params import MODEL
+from pipeline.audit import differences
+from tests.pipeline.results.test_trained import MODEL
 
 
 def test_the_config_alone(tmp_path: Path, reported: Path) -> None:

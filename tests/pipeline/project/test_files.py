@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import whole_folder
+from pipeline.project.files import whole_folder
 
 
 @pytest.mark.parametrize("error", [OSError("no room"), KeyboardInterrupt()])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.redaction import shown, without_password
+from pipeline.project.redaction import shown, without_password
 from tests.pipeline.preloaded import Preloaded
 
 SECRET = "s3cr3t"  # pragma: allowlist secret

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import variables
-from pipeline.errors import GaitError
+from pipeline.project import variables
+from pipeline.project.errors import GaitError
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import config, data
+from pipeline.data import image_tensors
+from pipeline.params import schema
+from pipeline.params.search_space import Configuration
 from pipeline.sweep import trial
-from pipeline.sweep.space import Configuration
 from pipeline.sweep.trial import Task, attempt
 from tests.pipeline.project_copy import small_params
 
@@ -24,9 +25,9 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     folder = tmp_path_factory.mktemp("task")
     text = small_params()
     (folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + SECTION)
-    data.prepare("digits", folder / "digits.safetensors", root=folder)
-    images = data.load(folder / "digits.safetensors")
-    return Task(config.load(folder / "params.yaml"), images)
+    image_tensors.prepare("digits", folder / "digits.safetensors", root=folder)
+    images = image_tensors.load(folder / "digits.safetensors")
+    return Task(schema.load(folder / "params.yaml"), images)
 
 
 def outcome(task: Task, batch_size: int) -> tuple[str, str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.sweep.records import FINISHED, STOPPED
-from pipeline.sweep.search import AshaByRule
+from pipeline.sweep.searcher import AshaByRule
+from pipeline.sweep.trial_records import FINISHED, STOPPED
 from tests.pipeline.project_copy import gait, small_params
 
 SECTION = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from pipeline.sending import Sender
+from pipeline.tracking.sending import Sender
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import gait
 from tests.pipeline.trained import STATE, check_one_history
