@@ -18,11 +18,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gaitprop.comparison import backpropagation, orthogonal_problem
 from gaitprop.gradients import layer_gradients, output_error
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
 from gaitprop.seeding import generator
+from gaitprop.theorem.comparison import backpropagation, orthogonal_problem
 
 ROUNDING = 1e-12
 """Relative: what a difference measured in float64 may be off by."""

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import torch
 
-from gaitprop.comparison import (
+from gaitprop.gradients import LayerGradient, layer_gradients
+from gaitprop.theorem.comparison import (
     Problem,
     backpropagation,
     crossings,
     orthogonal_problem,
     relative_differences,
 )
-from gaitprop.degradation import Departure, depart
-from gaitprop.gradients import LayerGradient, layer_gradients
-from gaitprop.literal import LITERAL_RULES, literal_gradients
+from gaitprop.theorem.degradation import Departure, depart
+from gaitprop.theorem.literal import LITERAL_RULES, literal_gradients
 
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 1e-3}
 """What difference to BP, relative to it, counts as none: above rounding, below any effect."""

@@ -10,7 +10,7 @@ import numpy
 import pandas
 from safetensors.torch import load_file
 
-from pipeline import checkpoint, history
+from pipeline.training import history, model_files
 
 
 class Difference(NamedTuple):
@@ -37,11 +37,11 @@ def of_models(recorded: Path, again: Path) -> list[Difference]:
         again: the other's.
     """
     found = of_tables(
-        history.read(recorded / checkpoint.HISTORY),
-        history.read(again / checkpoint.HISTORY),
+        history.read(recorded / model_files.HISTORY),
+        history.read(again / model_files.HISTORY),
         ["epoch", "seed"],
     )
-    old, new = (load_file(each / checkpoint.NETWORK) for each in (recorded, again))
+    old, new = (load_file(each / model_files.NETWORK) for each in (recorded, again))
     for name in sorted({*old, *new}):
         if name not in old or name not in new or old[name].shape != new[name].shape:
             found.append(Difference(name, "its shape", float("nan"), float("nan")))

@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from pipeline import provenance, tracking
-from pipeline.errors import GaitError
+from pipeline.project.errors import GaitError
+from pipeline.results import provenance
+from pipeline.tracking import store
 
 _TAGS = ("git.commit", "git.clean", "host", "platform", "cpu", "device", "threads")
 
@@ -98,10 +99,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _runs(made: dict[str, Any]) -> dict[str, Any]:
-    client, experiment_id = tracking.open_experiment(made["profile"])
-    with tracking.explained():
+    client, experiment_id = store.open_experiment(made["profile"])
+    with store.explained():
         found = {
-            name: tracking.find_runs(client, experiment_id, model["result"])
+            name: store.find_runs(client, experiment_id, model["result"])
             for name, model in made["models"].items()
         }
     return {

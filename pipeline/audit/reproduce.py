@@ -13,22 +13,26 @@ from typing import Any
 
 import pandas
 
-from pipeline import checkpoint, config, data, differences, own_code, tracking
-from pipeline.checkpoint import result_checksum
-from pipeline.config import Params
-from pipeline.differences import Difference
-from pipeline.errors import GaitError
-from pipeline.experiment import choose_device, described, device_name
-from pipeline.identity import CODE_TAG, machine, training_code_checksum
-from pipeline.model_runs import LEVEL_TAG
-from pipeline.profiles import PROFILES
-from pipeline.project import ModelKey, data_file, source
-from pipeline.remake import key_of, remade
+from pipeline.audit import differences
+from pipeline.audit.differences import Difference
+from pipeline.audit.retraining import key_of, remade
+from pipeline.data import image_tensors
+from pipeline.params import schema
+from pipeline.params.profiles import PROFILES
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey, data_file, source
 from pipeline.stages import download
 from pipeline.stages.evaluate import SEEDS, evaluate_model
+from pipeline.tracking import store
+from pipeline.tracking.model_runs import LEVEL_TAG
+from pipeline.training import model_files, plugin_source
+from pipeline.training.experiment import choose_device, described, device_name
+from pipeline.training.identity import CODE_TAG, machine, training_code_checksum
+from pipeline.training.model_files import result_checksum
 
 # What else may be said of a result; these tell where and with what it was made.
-_FACTS = ("platform", "device", "numerics", "threads", "cpu", "host", own_code.CHECKSUM_TAG)
+_FACTS = ("platform", "device", "numerics", "threads", "cpu", "host", plugin_source.CHECKSUM_TAG)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def of_run(run_id: str) -> Outcome:
     tags = run.data.tags
     with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
         recorded = _artifacts(run.info.run_id, Path(name))
-        document = json.loads((recorded / checkpoint.CONFIG).read_text(encoding="utf-8"))
+        document = json.loads((recorded / model_files.CONFIG).read_text(encoding="utf-8"))
         _check_rule(document, tags)
         with remade(document, _commit(document["rule"], tags), tags.get("threads")) as project:
             again = project / key_of(document).folder
@@ -89,7 +93,7 @@ def plan_of_run(run_id: str) -> str:
     run = _find(run_id)
     with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
         recorded = _artifacts(run.info.run_id, Path(name))
-        document = json.loads((recorded / checkpoint.CONFIG).read_text(encoding="utf-8"))
+        document = json.loads((recorded / model_files.CONFIG).read_text(encoding="utf-8"))
     _check_rule(document, run.data.tags)
     commit = _commit(document["rule"], run.data.tags)
     code = "this tree's code" if commit is None else f"the code of commit {commit}"
@@ -126,7 +130,7 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
     key = _key(params, rows)
     if not data_file(key.profile, key.dataset).exists():
         download.run(params, key.dataset, progress=False)
-    images = data.load(data_file(key.profile, key.dataset))
+    images = image_tensors.load(data_file(key.profile, key.dataset))
     tags = _tags_of(params.profile, result)
     with remade(described(params, key, images), None, None) as project:
         if result_checksum(project / key.folder) == result:
@@ -142,14 +146,14 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
 
 
 def _find(run_id: str) -> Any:
-    client, _ = tracking.open_experiment("Default")
+    client, _ = store.open_experiment("Default")
     from mlflow.exceptions import MlflowException
 
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
         raise GaitError(
-            f"there is no MLflow run {run_id!r} ({tracking.sentence(error)}); `gait ui` shows those"
+            f"there is no MLflow run {run_id!r} ({store.sentence(error)}); `gait ui` shows those"
             " that there are"
         ) from None
     level = run.data.tags.get(LEVEL_TAG)
@@ -166,9 +170,9 @@ def _find(run_id: str) -> Any:
 
 
 def _artifacts(run_id: str, folder: Path) -> Path:
-    client, _ = tracking.open_experiment("Default")
-    for name in (checkpoint.CONFIG, checkpoint.HISTORY, checkpoint.NETWORK):
-        with tracking.explained():
+    client, _ = store.open_experiment("Default")
+    for name in (model_files.CONFIG, model_files.HISTORY, model_files.NETWORK):
+        with store.explained():
             client.download_artifacts(run_id, name, str(folder))
         if not (folder / name).is_file():
             raise GaitError(f"the run {run_id} has no {name}: nothing can be compared with it")
@@ -179,7 +183,7 @@ def _check_rule(document: Mapping[str, Any], tags: Mapping[str, str]) -> None:
     """Refuses to train by another package's rule than the recorded one."""
     plugin = document.get("plugin")
     version = tags.get(f"version.{plugin['distribution']}") if plugin is not None else None
-    own_code.check(document["rule"], plugin, version)
+    plugin_source.check(document["rule"], plugin, version)
 
 
 def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
@@ -199,18 +203,18 @@ def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
 
 def _params(profile: str) -> Params:
     """params.yaml if it is of that profile, else the profile's own file."""
-    if config.PARAMS_FILE.is_file():
-        params = config.load()
+    if schema.PARAMS_FILE.is_file():
+        params = schema.load()
         if params.profile == profile:
             return params
-    return config.load(PROFILES / f"{profile}.yaml")
+    return schema.load(PROFILES / f"{profile}.yaml")
 
 
 def _tags_of(profile: str, result: str) -> dict[str, str]:
     """Of the MLflow run that made a result, if this store knows one."""
-    client, experiment_id = tracking.open_experiment(profile)
-    with tracking.explained():
-        runs = tracking.find_runs(client, experiment_id, result)
+    client, experiment_id = store.open_experiment(profile)
+    with store.explained():
+        runs = store.find_runs(client, experiment_id, result)
     return dict(runs[0].data.tags) if runs else {}
 
 
@@ -221,7 +225,10 @@ def _facts(tags: Mapping[str, str]) -> dict[str, str]:
 def _here(document: Mapping[str, Any]) -> dict[str, str]:
     training = document["training"]
     device = device_name(choose_device(training["device"]))
-    tags = {**tracking.provenance_tags(source(), "", device), **own_code.tags_of(document["rule"])}
+    tags = {
+        **store.provenance_tags(source(), "", device),
+        **plugin_source.tags_of(document["rule"]),
+    }
     here = {**machine(), "numerics": training.get("numerics", "fast")}
     if threads := training.get("threads"):
         here["threads"] = str(threads)

@@ -17,9 +17,9 @@ from ruamel.yaml import YAML
 
 import gaitprop
 import pipeline
-from pipeline import data
-from pipeline.errors import GaitError
-from pipeline.project import ModelKey, data_file
+from pipeline.data import image_tensors
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey, data_file
 
 # So many of the last lines of a training that failed are shown.
 _SAID = 3
@@ -110,11 +110,11 @@ def _bring_data(folder: Path, key: ModelKey, checksum: str) -> None:
     here, there = data_file(key.profile, key.dataset), folder / data_file(key.profile, key.dataset)
     there.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(GaitError):
-        if data.load(here).checksum == checksum:
+        if image_tensors.load(here).checksum == checksum:
             shutil.copyfile(here, there)
             return
     _gait(folder, "download", key.dataset)
-    found = data.load(there).checksum
+    found = image_tensors.load(there).checksum
     if found != checksum:
         raise GaitError(
             f"the images of {key.dataset} are not those of the run: recorded SHA-256 {checksum},"

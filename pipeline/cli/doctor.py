@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.errors import GaitError
+from pipeline.project.errors import GaitError
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 # Models, DVC's cache and MLflow's artifacts of the largest profile fit well within it.
@@ -120,9 +120,9 @@ def _dvc_settings() -> str:
 
 
 def _params() -> Finding:
-    from pipeline import config, profiles
+    from pipeline.params import profiles, schema
 
-    params = config.load()
+    params = schema.load()
     edited = "" if profiles.current() is not None else ", edited"
     return Finding(
         "params.yaml", f"profile {params.profile}{edited}, {len(params.models())} models"
@@ -133,7 +133,7 @@ def _packages() -> Finding:
     """Rules and data sets that other packages offer, and whether they load."""
     from gaitprop import plugins, rules
     from gaitprop.errors import ArgumentError
-    from pipeline import image_sets
+    from pipeline.data import image_sets
 
     try:
         own_rules, own_sets = rules.other_rules(), image_sets.other_sets()
@@ -149,11 +149,12 @@ def _packages() -> Finding:
 
 
 def _data() -> Finding:
-    from pipeline import config, data, image_sets
-    from pipeline.project import archive_root, data_file
+    from pipeline.data import image_sets, image_tensors
+    from pipeline.params import schema
+    from pipeline.project.paths import archive_root, data_file
 
     try:
-        params = config.load()
+        params = schema.load()
     except GaitError:
         # Said once, of params.yaml.
         return Finding("data", "not known without params.yaml", "mend params.yaml first")
@@ -161,7 +162,7 @@ def _data() -> Finding:
     for name in params.run.datasets:
         path = data_file(params.profile, name)
         if path.exists():
-            data.load(path)
+            image_tensors.load(path)
             ready.append(name)
         elif image_sets.image_set(name).source is None:
             ready.append(f"{name} (comes with its package)")
@@ -177,7 +178,7 @@ def _data() -> Finding:
 
 
 def _store() -> Finding:
-    from pipeline.tracking import open_experiment, tracking_uri, without_password
+    from pipeline.tracking.store import open_experiment, tracking_uri, without_password
 
     uri = tracking_uri()
     local = uri.removeprefix("sqlite:///")

@@ -8,7 +8,7 @@ from types import FrameType
 
 import psutil
 
-from pipeline.interruption import Interrupted
+from pipeline.project.interruption import Interrupted
 
 
 def run(arguments: Sequence[str]) -> int:

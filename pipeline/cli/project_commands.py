@@ -13,8 +13,8 @@ import typer
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON
-from pipeline.environment import become
-from pipeline.errors import GaitError
+from pipeline.project.environment import become
+from pipeline.project.errors import GaitError
 
 
 def profile(
@@ -41,7 +41,7 @@ def profile(
 
         gait profile --json | jq -r '.profiles[]'
     """
-    from pipeline import profiles
+    from pipeline.params import profiles
 
     if name is not None:
         profiles.use(name, force)
@@ -82,8 +82,8 @@ def verify(
     """
     from rich.console import Console
 
-    from pipeline import verify as verification
-    from pipeline import verify_tables
+    from pipeline.verify import printed_tables
+    from pipeline.verify import theorem_check as verification
 
     if figure is not None:
         verification.check_figure(figure)
@@ -93,7 +93,7 @@ def verify(
     if as_json:
         print(verification.as_json(document))
     else:
-        verify_tables.show(document, Console())
+        printed_tables.show(document, Console())
     if not document["holds"]:
         raise typer.Exit(1)
 
@@ -116,7 +116,7 @@ def doctor(
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline import doctor as checks
+    from pipeline.cli import doctor as checks
 
     findings = checks.examine()
     if as_json:
@@ -139,9 +139,9 @@ def ui(
 
         gait ui --port 5001
     """
-    from pipeline import tracking
+    from pipeline.tracking import store
 
-    uri = tracking.tracking_uri()
+    uri = store.tracking_uri()
     if uri.startswith(("http://", "https://")):
         raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {uri} in a browser")
     with socket.socket() as probe:
@@ -156,7 +156,7 @@ def ui(
             ) from None
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow: {address} (Ctrl-C ends it)")
-    client, default = tracking.open_experiment("Default")
+    client, default = store.open_experiment("Default")
     for experiment in client.search_experiments(order_by=["last_update_time DESC"]):
         if experiment.experiment_id != default:
             # From its front page MLflow leads to what it has for language models.
@@ -167,5 +167,5 @@ def ui(
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--backend-store-uri", uri, "--workers", "1"]
-    command += ["--default-artifact-root", tracking.artifact_folder().as_uri()]
+    command += ["--default-artifact-root", store.artifact_folder().as_uri()]
     become(command)

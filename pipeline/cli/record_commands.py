@@ -13,10 +13,10 @@ import typer
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
-from pipeline.errors import GaitError
+from pipeline.project.errors import GaitError
 
 if TYPE_CHECKING:
-    from pipeline.reproduce import Outcome
+    from pipeline.audit.reproduce import Outcome
 
 DIFFERENT = 1
 
@@ -46,9 +46,10 @@ def register(
 
         gait register --json | jq -r '.[].uri'
     """
-    from pipeline import config, registry
+    from pipeline.params import schema
+    from pipeline.tracking import registry
 
-    made = registry.register(config.load(), model)
+    made = registry.register(schema.load(), model)
     if as_json:
         print(json.dumps(made, indent=2))
         return
@@ -92,7 +93,7 @@ def reproduce(
 
         gait reproduce --check results/digits --seed 1 --json | jq '.[].identical'
     """
-    from pipeline import reproduce as made_again
+    from pipeline.audit import reproduce as made_again
 
     if (run is None) == (check is None):
         raise GaitError("give either the id of a run or --check FOLDER, and not both")
@@ -142,7 +143,7 @@ def provenance(
 
         gait provenance results/digits/plots/final_accuracy.svg --json
     """
-    from pipeline import provenance_chain
+    from pipeline.audit import provenance_chain
 
     chain = provenance_chain.of_file(file)
     print(json.dumps(chain, indent=2) if as_json else "\n".join(provenance_chain.as_lines(chain)))

@@ -10,9 +10,9 @@ import typer
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
-from pipeline.environment import prepare_environment
-from pipeline.errors import GaitError
-from pipeline.suggest import did_you_mean
+from pipeline.project.environment import prepare_environment
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
 
 
 def download(
@@ -41,10 +41,11 @@ def download(
 
         gait download --json | jq -r '.digits'
     """
-    from pipeline import config, image_sets
+    from pipeline.data import image_sets
+    from pipeline.params import schema
     from pipeline.stages import download as stage
 
-    params = config.load()
+    params = schema.load()
     chosen = datasets or params.run.datasets
     for name in chosen:
         image_sets.image_set(name)
@@ -87,12 +88,12 @@ def train(
 
         gait train digits square gait --json | jq -r .result
     """
-    from pipeline import config
-    from pipeline.checkpoint import result_checksum
-    from pipeline.project import ModelKey
+    from pipeline.params import schema
+    from pipeline.project.paths import ModelKey
     from pipeline.stages import train as stage
+    from pipeline.training.model_files import result_checksum
 
-    params = config.load()
+    params = schema.load()
     for what, received, allowed in (
         ("data set", dataset, params.run.datasets),
         ("architecture", architecture, params.run.architectures),
@@ -117,10 +118,10 @@ def evaluate() -> None:
 
         gait evaluate
     """
-    from pipeline import config
+    from pipeline.params import schema
     from pipeline.stages import evaluate as stage
 
-    for path in stage.run(config.load()):
+    for path in stage.run(schema.load()):
         print(path)
 
 
@@ -133,10 +134,10 @@ def plot() -> None:
 
         gait plot
     """
-    from pipeline import config
+    from pipeline.params import schema
     from pipeline.stages import plot as stage
 
-    for path in stage.run(config.load()):
+    for path in stage.run(schema.load()):
         print(path)
 
 
@@ -152,10 +153,10 @@ def report() -> None:
 
         jq '.claims[].findings[] | [.about, .verdict]' results/digits/claims.json
     """
-    from pipeline import config
+    from pipeline.params import schema
     from pipeline.stages import report as stage
 
-    for path in stage.run(config.load()):
+    for path in stage.run(schema.load()):
         print(path)
 
 
@@ -177,17 +178,19 @@ def repro(
 
         gait repro --dry-run
     """
-    from pipeline import config, own_code, repro
+    from pipeline.cli import dvc_repro
+    from pipeline.params import schema
     from pipeline.stages import evaluate as stage
+    from pipeline.training import plugin_source
 
-    params = config.load()
-    own_code.link(params)
+    params = schema.load()
+    plugin_source.link(params)
     prepare_environment()
     arguments = [*context.args, *(["--dry"] if dry_run else [])]
     dry = "--dry" in arguments
     if not dry:
         stage.deliver_what_can_be(params)
-    code = repro.run(arguments)
+    code = dvc_repro.run(arguments)
     if code:
         sys.exit(code)
     if not dry:

@@ -10,10 +10,10 @@ import typer
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON
-from pipeline.errors import GaitError
+from pipeline.project.errors import GaitError
 
 if TYPE_CHECKING:
-    from pipeline.sweep.space import Configuration
+    from pipeline.params.search_space import Configuration
 
 app = typer.Typer(rich_markup_mode="markdown")
 
@@ -72,10 +72,10 @@ def sweep(
         return
     if resume and restart:
         raise GaitError("received --resume and --restart; allowed: one of them")
-    from pipeline import config
+    from pipeline.params import schema
     from pipeline.sweep import driver
 
-    params = config.load()
+    params = schema.load()
     if dry_run:
         _list(driver.plan(params), params.sweep.trials * len(params.sweep.rules))
         return
@@ -114,10 +114,10 @@ def best(
 
         gait sweep best --json | jq .rules.gait.values
     """
-    from pipeline import config
+    from pipeline.params import schema
     from pipeline.sweep import best as winners
 
-    winners.run(config.load(), apply, rule, as_json)
+    winners.run(schema.load(), apply, rule, as_json)
 
 
 def _list(configurations: list[Configuration], suggested: int) -> None:

@@ -15,8 +15,8 @@ import torch
 
 from gaitprop import plugins
 from gaitprop.errors import ArgumentError
-from pipeline.errors import GaitError
-from pipeline.suggest import did_you_mean
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
 
 GROUP = "gait.datasets"
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")

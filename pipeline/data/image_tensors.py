@@ -23,9 +23,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from pipeline.errors import GaitError
-from pipeline.files import write_whole
-from pipeline.image_sets import TENSORS, ImageSet, image_set, read_own
+from pipeline.data.image_sets import TENSORS, ImageSet, image_set, read_own
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_whole
 
 DIGITS_SPLIT_SEED = 20
 """Fixes which fifth of scikit-learn's digits, which come without a test set, is the test set."""

@@ -9,7 +9,6 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.config import Params
 from pipeline.figures.curves import (
     MOST_BANDS,
     Curve,
@@ -32,6 +31,7 @@ from pipeline.figures.panels import (
     norm_axis,
 )
 from pipeline.figures.style import model_label, style
+from pipeline.params.schema import Params
 
 
 def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: str = "") -> Figure:

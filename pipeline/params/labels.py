@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import REFERENCE, Params
+from pipeline.params.schema import REFERENCE, Params
 
 _RULES = {"bp": "BP", "gait": "GAIT-prop", "itp": "ITP", "tp": "TP"}
 _SETTINGS = {

@@ -16,12 +16,12 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from gaitprop.rules import RULES, find_rule, rule_names
-from pipeline import params_text
-from pipeline.errors import GaitError
-from pipeline.image_sets import image_set, set_names
-from pipeline.section import Name, Section
-from pipeline.suggest import did_you_mean
-from pipeline.sweep.settings import Sweep
+from pipeline.data.image_sets import image_set, set_names
+from pipeline.params import problems as file_problems
+from pipeline.params.section import Name, Section
+from pipeline.params.sweep_section import Sweep
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
 
 PARAMS_FILE = Path("params.yaml")
 REFERENCE = "reference"
@@ -264,16 +264,16 @@ def load(path: Path = PARAMS_FILE) -> Params:
     try:
         document = YAML(typ="rt").load(text)
     except YAMLError as error:
-        raise GaitError(f"{path} is not YAML: {params_text.yaml_reason(error)}") from None
+        raise GaitError(f"{path} is not YAML: {file_problems.yaml_reason(error)}") from None
     if not isinstance(document, CommentedMap):
         raise GaitError(f"{path} is not a mapping of settings; see profiles/digits.yaml for one")
     try:
-        params = Params.model_validate(params_text.plain(document))
+        params = Params.model_validate(file_problems.plain(document))
     except ValidationError as error:
         raise GaitError(_explain(path, document, error.errors())) from None
-    from pipeline.sweep import space
+    from pipeline.params import search_space
 
-    if problems := space.problems(params):
+    if problems := search_space.problems(params):
         raise GaitError(_explain(path, document, problems))
     return params
 
@@ -318,7 +318,11 @@ def _known_keys(place: Sequence[Any]) -> list[str]:
 
 def _explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
     problems = [
-        (params_text.line_of(document, problem["loc"]), ".".join(map(str, problem["loc"])), problem)
+        (
+            file_problems.line_of(document, problem["loc"]),
+            ".".join(map(str, problem["loc"])),
+            problem,
+        )
         for problem in errors
     ]
     lines = [

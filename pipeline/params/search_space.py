@@ -12,14 +12,14 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from gaitprop.rules import rule_names
-from pipeline import config
-from pipeline.config import WITHOUT_GAMMA, Architecture, Data, Params, RuleSettings, Training
-from pipeline.data import ImageData
-from pipeline.errors import GaitError
-from pipeline.experiment import described
-from pipeline.project import ModelKey
-from pipeline.suggest import did_you_mean
-from pipeline.sweep.settings import Dimension, Distribution
+from pipeline.data.image_tensors import ImageData
+from pipeline.params import schema
+from pipeline.params.schema import WITHOUT_GAMMA, Architecture, Data, Params, RuleSettings, Training
+from pipeline.params.sweep_section import Dimension, Distribution
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.paths import ModelKey
+from pipeline.training.experiment import described
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "rule": RuleSettings,
@@ -85,7 +85,7 @@ def experiment(params: Params, configuration: Configuration) -> Params:
         return _applied(params, configuration)
     except ValidationError as error:
         raise GaitError(
-            f"params.yaml, sweep: {configuration}: {config.reason(error.errors()[0])}"
+            f"params.yaml, sweep: {configuration}: {schema.reason(error.errors()[0])}"
         ) from None
 
 
@@ -249,5 +249,5 @@ def _refusals(params: Params, rule: str) -> Iterator[tuple[str | None, str]]:
         except ValidationError as error:
             for problem in error.errors():
                 own = _field(name) in problem["loc"]
-                reason = config.reason(problem)
+                reason = schema.reason(problem)
                 yield (name, reason) if own else (None, f"{Configuration(rule, values)}: {reason}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from pipeline.section import Name, Section
+from pipeline.params.section import Name, Section
 
 
 class Distribution(Section):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import GaitError
+from pipeline.project.errors import GaitError
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import Params
+from pipeline.params.schema import Params
 
 # What decides a result, apart from the data: a run is clean if git knows all of it as it stands.
 SOURCES = ("gaitprop", "pipeline", "params.yaml", "dvc.yaml", "requirements.lock")

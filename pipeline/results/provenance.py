@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint import CONFIG, result_checksum
-from pipeline.config import Params
-from pipeline.identity import code_checksum
-from pipeline.project import ModelKey
+from pipeline.params.schema import Params
+from pipeline.project.paths import ModelKey
+from pipeline.training.identity import code_checksum
+from pipeline.training.model_files import CONFIG, result_checksum
 
 FILE = "provenance.json"
-_PIPELINE = Path(__file__).parent
+_PIPELINE = Path(__file__).parents[1]
 
 
 def describe(

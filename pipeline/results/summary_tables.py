@@ -8,9 +8,9 @@ from typing import Any
 import pandas
 from scipy import stats
 
-from pipeline.config import REFERENCE, Params
-from pipeline.image_sets import image_set
-from pipeline.labels import model_name, spread_text
+from pipeline.data.image_sets import image_set
+from pipeline.params.labels import model_name, spread_text
+from pipeline.params.schema import REFERENCE, Params
 
 CONFIDENCE = 0.95
 QUANTITIES = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import data
-from pipeline.config import Params
-from pipeline.project import archive_mirror, archive_root, data_file
+from pipeline.data import image_tensors
+from pipeline.params.schema import Params
+from pipeline.project.paths import archive_mirror, archive_root, data_file
 
 
 def run(params: Params, dataset: str, progress: bool) -> Path:
@@ -16,7 +16,7 @@ def run(params: Params, dataset: str, progress: bool) -> Path:
         GaitError: the set is unknown, or an archive can neither be read nor fetched.
     """
     destination = data_file(params.profile, dataset)
-    data.prepare(
+    image_tensors.prepare(
         dataset,
         destination,
         root=archive_root(params),

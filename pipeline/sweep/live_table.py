@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.config import Params
-from pipeline.labels import rule_name, setting_name, value_text
+from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params.schema import Params
+from pipeline.params.search_space import Configuration
 from pipeline.sweep.collect import Running
-from pipeline.sweep.records import FAILED, FINISHED, Epoch, Record
-from pipeline.sweep.space import Configuration
+from pipeline.sweep.trial_records import FAILED, FINISHED, Epoch, Record
 
 REDRAWS_A_SECOND = 4
 # More trials than this at once are counted, not shown.

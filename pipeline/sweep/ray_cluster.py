@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import GaitError
-from pipeline.sweep.settings import Resources
-from pipeline.tracking import without_password
+from pipeline.params.sweep_section import Resources
+from pipeline.project.errors import GaitError
+from pipeline.tracking.store import without_password
 
 # Room for the data set of a sweep and what Ray itself keeps there.
 OBJECT_STORE_BYTES = 512 * 1024 * 1024

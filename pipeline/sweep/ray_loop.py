@@ -14,12 +14,12 @@ from ray import tune
 from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.util.queue import Queue
 
-from pipeline.config import Params
-from pipeline.sweep import search, trial
+from pipeline.params.schema import Params
+from pipeline.params.search_space import Configuration
+from pipeline.sweep import searcher, trial
 from pipeline.sweep.collect import Collector
-from pipeline.sweep.events import Forward, ForwardHere, Here, Reader
-from pipeline.sweep.records import Record
-from pipeline.sweep.space import Configuration
+from pipeline.sweep.ray_events import Forward, ForwardHere, Here, Reader
+from pipeline.sweep.trial_records import Record
 
 # A trial whose worker or node is lost starts again this often, from its last state.
 RESTARTS = 3
@@ -105,11 +105,11 @@ def _tuner(
     scratch: str,
 ) -> Tuner:
     sweep = params.sweep
-    searcher: search.OptunaByRule | None = None
+    sampler: searcher.OptunaByRule | None = None
     space: dict[str, Any] = {}
     samples = 1
     if sweep.search == "optuna":
-        samples, searcher = sweep.trials * len(sweep.rules), search.OptunaByRule(params, tried)
+        samples, sampler = sweep.trials * len(sweep.rules), searcher.OptunaByRule(params, tried)
     else:
         space["configuration"] = tune.grid_search([each._asdict() for each in configurations])
     resources = {"cpu": sweep.resources.cpus, "gpu": sweep.resources.gpus}
@@ -120,8 +120,8 @@ def _tuner(
         tune_config=TuneConfig(
             metric=trial.METRIC,
             mode="max",
-            scheduler=search.scheduler(params),
-            search_alg=searcher,
+            scheduler=searcher.scheduler(params),
+            search_alg=sampler,
             num_samples=samples,
             reuse_actors=True,
             trial_dirname_creator=lambda each: each.trial_id,

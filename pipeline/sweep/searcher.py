@@ -10,11 +10,11 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from pipeline.config import Params
-from pipeline.sweep import space
-from pipeline.sweep.records import Record
-from pipeline.sweep.settings import Dimension, Distribution, Sweep
+from pipeline.params import search_space
+from pipeline.params.schema import Params
+from pipeline.params.sweep_section import Dimension, Distribution, Sweep
 from pipeline.sweep.trial import METRIC
+from pipeline.sweep.trial_records import Record
 
 # ASHA: a trial is compared with the others first after so much of its epochs, then at each
 # fourfold; of those that got as far, the better quarter goes on.
@@ -61,7 +61,7 @@ class OptunaByRule(Searcher):
         drawn = self._by_rule[rule].suggest(trial_id)
         assert drawn is not None
         values = {name: _value(self._sweep.space[name], each) for name, each in drawn.items()}
-        return {"configuration": space.configuration(self._params, rule, values)._asdict()}
+        return {"configuration": search_space.configuration(self._params, rule, values)._asdict()}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

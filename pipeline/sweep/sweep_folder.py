@@ -16,13 +16,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.config import Params
-from pipeline.data import ImageData
-from pipeline.errors import GaitError
-from pipeline.experiment import described, flat
-from pipeline.files import write_whole
-from pipeline.sweep import space
-from pipeline.sweep.space import Configuration
+from pipeline.data.image_tensors import ImageData
+from pipeline.params import search_space
+from pipeline.params.schema import Params
+from pipeline.params.search_space import Configuration
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_whole
+from pipeline.training.experiment import described, flat
 
 NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
 # Of a definition's differences so many are named.
@@ -128,11 +128,11 @@ def definition(params: Params, images: ImageData) -> dict[str, Any]:
     What the space replaces is left out, so that a winner may be put into params.yaml.
     """
     sweep = params.sweep
-    anywhere = {name: space.anywhere(each) for name, each in sweep.space.items()}
+    anywhere = {name: search_space.anywhere(each) for name, each in sweep.space.items()}
     experiments = {
         rule: described(
-            space.experiment(params, Configuration(rule, anywhere)),
-            space.key(params, rule),
+            search_space.experiment(params, Configuration(rule, anywhere)),
+            search_space.key(params, rule),
             images,
         )
         for rule in sweep.rules

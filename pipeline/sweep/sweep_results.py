@@ -7,21 +7,22 @@ from pathlib import Path
 
 import pandas
 
-from pipeline import figures, provenance
-from pipeline.config import Params
-from pipeline.files import whole_folder
-from pipeline.image_sets import image_set
-from pipeline.sweep import summary, winners
-from pipeline.sweep.ranking import in_file_order
+from pipeline import figures
+from pipeline.data.image_sets import image_set
+from pipeline.params.schema import Params
+from pipeline.project.files import whole_folder
+from pipeline.results import provenance
+from pipeline.results.trial_ranking import in_file_order
+from pipeline.sweep import sweep_summary, winners
 
 # What decides them, beside the trials and the library.
 CODE = (
-    "data.py",
-    "experiment.py",
+    "data/image_tensors.py",
+    "training/experiment.py",
     "figures",
-    "history.py",
-    "image_sets.py",
-    "labels.py",
+    "training/history.py",
+    "data/image_sets.py",
+    "params/labels.py",
     "sweep",
 )
 HEAT_MAP, BEST_SO_FAR = "heatmap.svg", "best_so_far.svg"
@@ -42,7 +43,7 @@ def write(
     Args:
         params: of the sweep.
         folder: where to.
-        trials: as ``pipeline.sweep.ranking`` describes it, in any order.
+        trials: as ``pipeline.results.trial_ranking`` describes it, in any order.
         order: the trials' ids, as they ended.
         run_ids: MLflow's id of each trial's run, as far as they are known.
 
@@ -69,7 +70,7 @@ def write(
     texts = {
         "trials.csv": table.to_csv(index=False),
         "runs.csv": runs.to_csv(index=False),
-        "summary.md": summary.as_markdown(params, table, captions),
+        "summary.md": sweep_summary.as_markdown(params, table, captions),
         winners.FILE: winners.as_text(winners.of_trials(params, table, run_ids)),
     }
     with whole_folder(folder) as temporary:

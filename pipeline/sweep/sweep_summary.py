@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas
 
-from pipeline.config import Params
-from pipeline.image_sets import image_set
-from pipeline.labels import rule_name, setting_name, spread_text, value_text
-from pipeline.sweep.ranking import (
+from pipeline.data.image_sets import image_set
+from pipeline.params.labels import rule_name, setting_name, spread_text, value_text
+from pipeline.params.schema import Params
+from pipeline.params.sweep_section import Distribution
+from pipeline.results.trial_ranking import (
     FAILED,
     FINISHED,
     STOPPED,
@@ -20,7 +21,6 @@ from pipeline.sweep.ranking import (
     ranked,
     swept_settings,
 )
-from pipeline.sweep.settings import Distribution
 from pipeline.sweep.winners import setting
 
 BEST = 5

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import GaitError
-from pipeline.files import write_whole
-from pipeline.sweep.space import Configuration
+from pipeline.params.search_space import Configuration
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_whole
 
 FINISHED, STOPPED, FAILED = "FINISHED", "STOPPED", "FAILED"
 # Of trials that have not ended: under way, or until the sweep is resumed.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas
 
-from pipeline.config import Params
-from pipeline.sweep.records import FINISHED, STOPPED, Record
+from pipeline.params.schema import Params
+from pipeline.sweep.trial_records import FINISHED, STOPPED, Record
 
 
 def table(params: Params, ended: Mapping[str, Record]) -> pandas.DataFrame:

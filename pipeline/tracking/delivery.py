@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from pipeline.errors import GaitError
-from pipeline.files import write_json
-from pipeline.model_runs import ModelRuns
-from pipeline.sending import Sender
-from pipeline.tracking import explained, open_experiment
-from pipeline.training_record import Training, as_plain, from_plain
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_json
+from pipeline.tracking.model_runs import ModelRuns
+from pipeline.tracking.sending import Sender
+from pipeline.tracking.store import explained, open_experiment
+from pipeline.training.training_record import Training, as_plain, from_plain
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

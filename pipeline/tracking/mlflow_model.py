@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from pipeline import checkpoint
-from pipeline.image_sets import image_set
+from pipeline.data.image_sets import image_set
+from pipeline.training import model_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric
 
-    from pipeline.training_record import Training
+    from pipeline.training.training_record import Training
 
 CODE = Path(__file__).with_name("served_model.py")
 # All that the code imports; MLflow would find that out by running the model, in seconds.
@@ -75,7 +75,7 @@ def save(destination: Path, model: Path, model_id: str | None = None) -> None:
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    config = json.loads((model / checkpoint.CONFIG).read_text(encoding="utf-8"))
+    config = json.loads((model / model_files.CONFIG).read_text(encoding="utf-8"))
     images = image_set(config["dataset"])
     example = numpy.linspace(0, 1, images.inputs, dtype=numpy.float32)[None]
     # It would tell of each step.
@@ -83,7 +83,7 @@ def save(destination: Path, model: Path, model_id: str | None = None) -> None:
     pyfunc.save_model(
         destination,
         python_model=CODE,
-        artifacts={"network": str(model / checkpoint.NETWORK)},
+        artifacts={"network": str(model / model_files.NETWORK)},
         model_config={"classes": images.classes},
         pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
         signature=_signature(images.inputs, config["training"]["seeds"][0]),

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import checkpoint, history, mlflow_model
-from pipeline.checkpoint import result_checksum
-from pipeline.run_descriptions import (
+from pipeline.tracking import mlflow_model
+from pipeline.tracking.run_descriptions import (
     NOTE_TAG,
     chart_name,
     data_of,
@@ -22,8 +21,10 @@ from pipeline.run_descriptions import (
     of_training,
     run_name,
 )
-from pipeline.tracking import KEY_TAG, METRICS_A_REQUEST
-from pipeline.training_record import FINISHED, KILLED, RUNNING, Epoch, Training
+from pipeline.tracking.store import KEY_TAG, METRICS_A_REQUEST
+from pipeline.training import history, model_files
+from pipeline.training.model_files import result_checksum
+from pipeline.training.training_record import FINISHED, KILLED, RUNNING, Epoch, Training
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -171,7 +172,7 @@ class ModelRuns:
         from pipeline import figures
 
         self._client.log_artifacts(run_id, str(folder))
-        curves = figures.model_curves(history.read(folder / checkpoint.HISTORY), training.name)
+        curves = figures.model_curves(history.read(folder / model_files.HISTORY), training.name)
         self._client.log_figure(run_id, curves, "curves.svg")
         mlflow_model.send(self._client, self._experiment_id, run_id, training)
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 
-from pipeline import mlflow_model, tracking
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.labels import model_name, spread_text
-from pipeline.project import results_folder
+from pipeline.params.labels import model_name, spread_text
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.paths import results_folder
 from pipeline.stages.evaluate import SEEDS
-from pipeline.suggest import did_you_mean
+from pipeline.tracking import mlflow_model, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,8 +40,8 @@ def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
             have the models.
     """
     chosen = list(_chosen(params, model))
-    client, experiment_id = tracking.open_experiment(params.profile)
-    with tracking.explained():
+    client, experiment_id = store.open_experiment(params.profile)
+    with store.explained():
         sources = [_source(client, experiment_id, row) for row in chosen]
         return [
             _registered(client, params, row, *source, alias=model or BEST)
@@ -71,7 +71,7 @@ def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
 def _source(client: MlflowClient, experiment_id: str, row: Mapping[str, Any]) -> tuple[Any, str]:
     """The run that made the model, and the id under which the store has it."""
     name = f"{row['dataset']} {row['architecture']} {row['model']}"
-    runs = tracking.find_runs(client, experiment_id, row["result"])
+    runs = store.find_runs(client, experiment_id, row["result"])
     found = mlflow_model.of_run(client, experiment_id, runs[0].info.run_id) if runs else None
     if found is None:
         raise GaitError(
@@ -99,7 +99,7 @@ def _registered(
             f"models:/{model_id}",
             run.info.run_id,
             tags={
-                tracking.KEY_TAG: row["result"],
+                store.KEY_TAG: row["result"],
                 **{fact: run.data.tags[fact] for fact in _FACTS},
             },
             description=f"{model_name(params, row['model'])} on {row['dataset']},"
@@ -138,6 +138,6 @@ def _make(client: MlflowClient, name: str, profile: str) -> None:
 
 
 def _version(client: MlflowClient, name: str, result: str) -> int | None:
-    wanted = f"name = '{name}' and tags.`{tracking.KEY_TAG}` = '{result}'"
+    wanted = f"name = '{name}' and tags.`{store.KEY_TAG}` = '{result}'"
     found = client.search_model_versions(wanted, max_results=1)
     return int(found[0].version) if found else None

@@ -6,10 +6,10 @@ import json
 import statistics
 from typing import TYPE_CHECKING
 
-from pipeline.config import REFERENCE, WITHOUT_GAMMA, Params
-from pipeline.labels import rule_name, setting_name, value_text
-from pipeline.project import data_file
-from pipeline.training_record import FINISHED, Training
+from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params.schema import REFERENCE, WITHOUT_GAMMA, Params
+from pipeline.project.paths import data_file
+from pipeline.training.training_record import FINISHED, Training
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from pipeline.tracking import sentence, store_errors, tracking_uri, without_password
+from pipeline.tracking.store import sentence, store_errors, tracking_uri, without_password
 
 # After a failure the pause doubles, up to this.
 LONGEST_PAUSE_S = 30.0

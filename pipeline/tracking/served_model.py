@@ -20,7 +20,7 @@ class Classifier(PythonModel):
     """The networks of all seeds, of which each prediction uses one."""
 
     def load_context(self, context: Any) -> None:
-        """Reads the artifact ``network``, as ``pipeline.checkpoint`` wrote it."""
+        """Reads the artifact ``network``, as ``pipeline.training.model_files`` wrote it."""
         with safetensors.safe_open(context.artifacts["network"], framework="numpy") as file:
             described = json.loads(file.metadata()["network"])
             layers = range(1, len(described["widths"]))

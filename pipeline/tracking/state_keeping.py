@@ -6,11 +6,11 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline import unfinished
-from pipeline.delivery import Delivery
-from pipeline.errors import os_sentence
-from pipeline.training_loop import Point
-from pipeline.training_record import KILLED, Training, ended
+from pipeline.project.errors import os_sentence
+from pipeline.tracking.delivery import Delivery
+from pipeline.training import unfinished
+from pipeline.training.training_loop import Point
+from pipeline.training.training_record import KILLED, Training, ended
 
 # A process that was told to stop is killed soon: so long it may try to tell MLflow.
 LAST_WORDS_S = 5.0
@@ -26,7 +26,7 @@ class Keeper:
 
     Args:
         training: as it began.
-        identity: see ``pipeline.identity``.
+        identity: see ``pipeline.training.identity``.
         place: where states are kept.
         sending: takes the record of what is kept.
     """

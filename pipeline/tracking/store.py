@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline.errors import GaitError
-from pipeline.project import Source, store_folder
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import Source, store_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

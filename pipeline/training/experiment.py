@@ -13,11 +13,11 @@ import torch
 
 from gaitprop import ArgumentError, InvertibleNetwork, numerics
 from gaitprop.training import TrainingData, TrainingSettings
-from pipeline import data
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.own_code import plugin_of
-from pipeline.project import ModelKey
+from pipeline.data import image_tensors
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey
+from pipeline.training.plugin_source import plugin_of
 
 
 class Experiment(NamedTuple):
@@ -28,14 +28,14 @@ class Experiment(NamedTuple):
     settings: TrainingSettings
 
 
-def prepare(params: Params, key: ModelKey, images: data.ImageData) -> Experiment:
+def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> Experiment:
     """Everything that ``gaitprop.training.train`` needs, on the device that params.yaml names.
 
     Raises:
         GaitError: the device is not there, or the data too small for its split or for a batch.
     """
     settings = training_settings(params, key)
-    split = data.training_and_validation(
+    split = image_tensors.training_and_validation(
         images, params.data.validation_fraction, params.data.split_seed
     )
     if settings.batch_size > len(split.images):
@@ -96,7 +96,7 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def described(params: Params, key: ModelKey, images: data.ImageData) -> dict[str, Any]:
+def described(params: Params, key: ModelKey, images: image_tensors.ImageData) -> dict[str, Any]:
     """All that decides the model's figures, for its config.json: parameters, data, own code.
 
     ``plugin``, the rule's own package, is there only if the rule is not built in; the number of
@@ -146,7 +146,7 @@ def _training(params: Params) -> dict[str, Any]:
 
 
 def _untrained(
-    params: Params, key: ModelKey, images: data.ImageData, device: torch.device
+    params: Params, key: ModelKey, images: image_tensors.ImageData, device: torch.device
 ) -> InvertibleNetwork:
     architecture = params.architectures[key.architecture]
     return InvertibleNetwork(

@@ -12,20 +12,20 @@ import torch
 
 import gaitprop
 from gaitprop import numerics
-from pipeline.experiment import device_name, flat
-from pipeline.own_code import plugin_of
+from pipeline.training.experiment import device_name, flat
+from pipeline.training.plugin_source import plugin_of
 
 # Under this name runs keep ``training_code_checksum``.
 CODE_TAG = "gait.code"
-_PIPELINE = Path(__file__).parent
+_PIPELINE = Path(__file__).parents[1]
 _TRAINING = (
-    "checkpoint.py",
-    "data.py",
-    "experiment.py",
-    "history.py",
+    "data/image_tensors.py",
     "stages/train.py",
-    "training_loop.py",
-    "training_state.py",
+    "training/experiment.py",
+    "training/history.py",
+    "training/model_files.py",
+    "training/training_loop.py",
+    "training/training_state.py",
 )
 
 
@@ -33,7 +33,7 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
     """Equal identities give equal bits; where two differ, the keys say in what.
 
     Args:
-        config: from ``pipeline.experiment.described``.
+        config: from ``pipeline.training.experiment.described``.
         device: where it is trained, by ``gaitprop.numerics`` as chosen now.
     """
     apart = ("data.sha256", "plugin.distribution", "plugin.sha256")

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 from gaitprop import InvertibleNetwork
-from pipeline.errors import GaitError
+from pipeline.project.errors import GaitError
 
 NETWORK, HISTORY, CONFIG = "network.safetensors", "history.csv", "config.json"
 

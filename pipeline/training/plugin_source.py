@@ -12,9 +12,9 @@ from typing import TypedDict
 
 from gaitprop import plugins
 from gaitprop.rules import other_rules
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.image_sets import other_sets
+from pipeline.data.image_sets import other_sets
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
 
 # A link for each rule and each image set, to its source; dvc.yaml names them.
 WATCHED = Path("watched")

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from gaitprop import InvertibleNetwork
 from gaitprop.diagnostics import close_to_singular
 from gaitprop.training import EpochRecord, make_optimizer, steps_per_epoch, train
-from pipeline import checkpoint, history, training_state
-from pipeline.experiment import Experiment
-from pipeline.files import write_json
-from pipeline.progress import TrainingProgress
-from pipeline.training_record import Epoch, Training
+from pipeline.project.files import write_json
+from pipeline.training import history, model_files, training_state
+from pipeline.training.experiment import Experiment
+from pipeline.training.progress_bar import TrainingProgress
+from pipeline.training.training_record import Epoch, Training
 
 
 class Point(NamedTuple):
@@ -34,7 +34,7 @@ def epochs(
     Args:
         experiment: its network is untrained, and trained in place.
         training: as far as the state goes.
-        state: from ``pipeline.training_state``, to go on from; None: from the start.
+        state: from ``pipeline.training.training_state``, to go on from; None: from the start.
 
     Raises:
         DivergenceError, SingularLayerError: see ``gaitprop.training.train``.
@@ -70,9 +70,9 @@ def write_model(
 ) -> None:
     """Writes a trained model's files: equal trainings give equal bytes."""
     rows = [row for epoch in training.epochs for row in epoch.rows]
-    history.write(folder / checkpoint.HISTORY, rows)
-    checkpoint.save_network(folder / checkpoint.NETWORK, network)
-    write_json(folder / checkpoint.CONFIG, config)
+    history.write(folder / model_files.HISTORY, rows)
+    model_files.save_network(folder / model_files.NETWORK, network)
+    write_json(folder / model_files.CONFIG, config)
 
 
 def near_singular(record: EpochRecord, seeds: Sequence[int]) -> str | None:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 
 from gaitprop import InvertibleNetwork
-from pipeline.errors import GaitError
-from pipeline.files import write_whole
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_whole
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 

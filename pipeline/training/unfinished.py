@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from pipeline import training_state
-from pipeline.errors import GaitError
-from pipeline.files import check_writable, write_json
-from pipeline.project import ModelKey
-from pipeline.training_record import RUNNING, Training, as_plain, from_plain
+from pipeline.project.errors import GaitError
+from pipeline.project.files import check_writable, write_json
+from pipeline.project.paths import ModelKey
+from pipeline.training import training_state
+from pipeline.training.training_record import RUNNING, Training, as_plain, from_plain
 
 STATES = Path("states")
 _STATE, _BEGUN = "state.pt", "training.json"
@@ -76,7 +76,7 @@ def begin(
     Args:
         folder: from ``held``.
         key: the model.
-        identity: see ``pipeline.identity``.
+        identity: see ``pipeline.training.identity``.
         new: a training that nothing is known of yet.
         device: where the state's tensors are to be.
     """

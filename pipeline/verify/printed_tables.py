@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.labels import rule_name
+from pipeline.params.labels import rule_name
 
 Row = dict[str, Any]
 PRECISIONS = ("float64", "float32")

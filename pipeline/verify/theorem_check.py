@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gaitprop import numerics
-from gaitprop.comparison import SLOPE
-from gaitprop.verification import GAMMA, TOLERANCES, Comparison, Verification, verify
-from pipeline.errors import GaitError
+from gaitprop.theorem.comparison import SLOPE
+from gaitprop.theorem.verification import GAMMA, TOLERANCES, Comparison, Verification, verify
+from pipeline.project.errors import GaitError
 
 SEEDS = (0, 1, 2)
 FIGURE_FORMATS = (".svg", ".png")
@@ -100,7 +100,7 @@ def check_figure(path: Path) -> None:
 
 def write_figure(document: dict[str, Any], path: Path) -> None:
     """Draws relative error against depth; the file is there whole or not at all."""
-    from pipeline.figures.verification import error_against_depth
+    from pipeline.figures.error_by_depth import error_against_depth
 
     figure = error_against_depth(document)
     with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=path.parent) as folder:

@@ -12,9 +12,9 @@ from typing import Any
 import altair
 import pandas
 
-from pipeline.config import Params
 from pipeline.figures import model_label
 from pipeline.figures.style import look_of
+from pipeline.params.schema import Params
 
 DIGITS = 4
 """Significant digits of the data: more than a tooltip shows."""

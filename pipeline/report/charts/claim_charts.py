@@ -8,9 +8,9 @@ from typing import Any
 
 import altair
 
-from pipeline.equivalence import MARGIN
-from pipeline.report.charts.look import Chart, finished, table, tooltip
+from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
 from pipeline.report.findings import Finding
+from pipeline.results.equivalence import MARGIN
 
 FORMS = {"stable": ("stable form", "var(--stable)"), "literal": ("as published", "var(--literal)")}
 PRECISIONS = {"float64": [1, 0], "float32": [7, 3]}

@@ -7,10 +7,10 @@ from typing import Any
 import altair
 import numpy
 
-from pipeline.config import Params
 from pipeline.figures import model_label
 from pipeline.figures.curves import Curve, arithmetic_mean, geometric_mean, layer_curves
-from pipeline.report.charts.look import (
+from pipeline.params.schema import Params
+from pipeline.report.charts.chart_look import (
     MOST_EPOCHS,
     Chart,
     Histories,

@@ -10,10 +10,10 @@ import pandas
 
 from pipeline.figures.curves import LEAST_ERROR
 from pipeline.figures.swept_axes import SweptAxis, choose_axes
-from pipeline.labels import rule_name, setting_name, value_text
-from pipeline.report.charts.look import Chart, finished, table, tooltip
+from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
 from pipeline.report.evidence import Sweep
-from pipeline.sweep.ranking import FAILED, METRIC, hashable, ranked, swept_settings
+from pipeline.results.trial_ranking import FAILED, METRIC, hashable, ranked, swept_settings
 
 MOST_CATEGORIES = 18
 """With more values than this a setting was drawn, not listed: every trial is then a dot."""

@@ -9,14 +9,14 @@ import altair
 import numpy
 import pandas
 
-from pipeline.config import Params
 from pipeline.figures import model_label
 from pipeline.figures.curves import (
     LEAST_ERROR,
     QUANTITIES,
     error_rates,
 )
-from pipeline.report.charts.look import (
+from pipeline.params.schema import Params
+from pipeline.report.charts.chart_look import (
     MOST_EPOCHS,
     Chart,
     Histories,

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gaitprop.degradation import degradation, depart
+from gaitprop.theorem.degradation import degradation, depart
 from tests.gaitprop.oracles import Array, Case, random_case
 
 SHAPES = [(8, 8, 8, 8), (9, 9, 7, 5), (24,) * 10]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gaitprop import ArgumentError, InvertibleNetwork
-from gaitprop.literal import LITERAL_RULES, literal_gradients
+from gaitprop.theorem.literal import LITERAL_RULES, literal_gradients
 from tests.gaitprop.oracles import literal, random_case
 from tests.gaitprop.rounding import assert_within, gradient_bounds
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from gaitprop import RULES, LayerGradient
-from gaitprop.comparison import (
+from gaitprop.theorem.comparison import (
     Problem,
     backpropagation,
     crossings,
     orthogonal_problem,
     relative_differences,
 )
-from gaitprop.degradation import depart
-from gaitprop.verification import Verification, compare
+from gaitprop.theorem.degradation import depart
+from gaitprop.theorem.verification import Verification, compare
 from tests.gaitprop.oracles import Case, autograd_gradients, literal, random_case, relative
 
 SMALL = ((8, 8, 8, 8), (9, 7, 5, 3))

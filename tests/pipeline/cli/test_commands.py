@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import cli
-from pipeline.checkpoint import result_checksum
+from pipeline.training.model_files import result_checksum
 from tests.pipeline.project_copy import REPOSITORY, gait, run, small_params
 
 
@@ -219,10 +219,10 @@ def test_a_gpu_that_is_not_there(
 
 
 def gait_download(project: Path) -> None:
-    from pipeline import config
+    from pipeline.params import schema
     from pipeline.stages import download
 
-    download.run(config.load(project / "params.yaml"), "digits", progress=False)
+    download.run(schema.load(project / "params.yaml"), "digits", progress=False)
 
 
 def test_archives_that_are_missing_without_a_network(

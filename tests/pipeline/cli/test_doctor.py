@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, doctor
+from pipeline import cli
+from pipeline.cli import doctor
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture

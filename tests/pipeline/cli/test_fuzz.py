@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipeline import cli, config
-from pipeline.errors import GaitError
+from pipeline import cli
+from pipeline.params import schema
+from pipeline.project.errors import GaitError
 from tests.pipeline.project_copy import REPOSITORY, small_params
 
 CASES = int(os.environ.get("GAIT_FUZZ_CASES", "25"))
@@ -175,7 +176,7 @@ def check_params(project: Path, content: str | bytes) -> None:
     path.write_bytes(raw)
     before = files(project)
     try:
-        config.load(path)
+        schema.load(path)
         good = True
     except GaitError:
         good = False

@@ -20,10 +20,10 @@ import safetensors.torch
 import torch
 import torchvision
 
-from pipeline import data
-from pipeline.errors import GaitError
+from pipeline.data import image_tensors
+from pipeline.project.errors import GaitError
 
-SHARED = Path(os.environ.get("GAIT_SHARED", Path(__file__).parents[3] / "shared")) / "data"
+SHARED = Path(os.environ.get("GAIT_SHARED", Path(__file__).parents[4] / "shared")) / "data"
 NAMES = [
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
@@ -171,9 +171,9 @@ def test_official_archives(
         pytest.skip(f"no official archives at {SHARED / source}/raw: set GAIT_SHARED")
     before = listing(SHARED)
     # A mirror that does not answer: nothing may be fetched.
-    checksum = data.prepare(name, tmp_path / "x.safetensors", SHARED, "http://127.0.0.1:9")
+    checksum = image_tensors.prepare(name, tmp_path / "x.safetensors", SHARED, "http://127.0.0.1:9")
     assert listing(SHARED) == before
-    loaded = data.load(tmp_path / "x.safetensors")
+    loaded = image_tensors.load(tmp_path / "x.safetensors")
     assert loaded.checksum == checksum
     assert (loaded.classes, loaded.maximum) == (10, 255)
     assert loaded.train_images.shape == (60000, 784)
@@ -190,12 +190,16 @@ def test_official_archives(
 def test_fetch_once(
     tmp_path: Path, mirror: Mirror, arrays: list[np.ndarray], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    first = data.prepare("kmnist", tmp_path / "a/one.safetensors", tmp_path / "root", mirror.url)
+    first = image_tensors.prepare(
+        "kmnist", tmp_path / "a/one.safetensors", tmp_path / "root", mirror.url
+    )
     assert set(mirror.requests) == set(NAMES)
     assert capfd.readouterr() == ("", "")
     mirror.requests.clear()
     before = listing(tmp_path / "root")
-    second = data.prepare("kmnist", tmp_path / "two.safetensors", tmp_path / "root", mirror.url)
+    second = image_tensors.prepare(
+        "kmnist", tmp_path / "two.safetensors", tmp_path / "root", mirror.url
+    )
     assert mirror.requests == []
     assert listing(tmp_path / "root") == before
     assert sorted(os.listdir(tmp_path / "root/KMNIST/raw")) == sorted(NAMES)
@@ -203,7 +207,7 @@ def test_fetch_once(
     assert (
         first == second == hashlib.sha256((tmp_path / "two.safetensors").read_bytes()).hexdigest()
     )
-    loaded = data.load(tmp_path / "a/one.safetensors")
+    loaded = image_tensors.load(tmp_path / "a/one.safetensors")
     tensors = (loaded.train_images, loaded.train_labels, loaded.test_images, loaded.test_labels)
     for tensor, array in zip(tensors, arrays, strict=True):
         assert np.array_equal(tensor.numpy(), array.reshape(tensor.shape))
@@ -213,7 +217,7 @@ def test_fetch_once(
 def test_progress_is_shown_when_wanted(
     tmp_path: Path, mirror: Mirror, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    data.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url, progress=True)
+    image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url, progress=True)
     assert "100%" in capfd.readouterr().err
 
 
@@ -223,10 +227,10 @@ def test_only_the_broken_archive_is_fetched(
 ) -> None:
     raw = fill(tmp_path, archives)
     (raw / broken).write_bytes(archives[broken][:-9])
-    data.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
+    image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
     assert set(mirror.requests) == {broken}
     assert (raw / broken).read_bytes() == archives[broken]
-    assert data.load(tmp_path / "x").train_images.shape == (200, 784)
+    assert image_tensors.load(tmp_path / "x").train_images.shape == (200, 784)
 
 
 def test_torchvisions_mirrors_in_turn(
@@ -235,7 +239,7 @@ def test_torchvisions_mirrors_in_turn(
     with serving(dict.fromkeys(NAMES, b"<html>Please log in</html>")) as liar:
         mirrors = ["http://127.0.0.1:9/", f"{liar.url}/", f"{mirror.url}/"]
         monkeypatch.setattr(torchvision.datasets.KMNIST, "mirrors", mirrors)
-        data.prepare("kmnist", tmp_path / "x", tmp_path)
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path)
         assert set(liar.requests) == set(mirror.requests) == set(NAMES)
 
 
@@ -244,7 +248,7 @@ def test_a_corrupt_served_archive_is_not_kept(
 ) -> None:
     mirror.files[NAMES[2]] = archives[NAMES[2]][:-1] + b"?"
     with pytest.raises(GaitError, match=rf"{NAMES[2]} is missing .* served a file whose MD5"):
-        data.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
     assert sorted(os.listdir(tmp_path / "KMNIST/raw")) == sorted([NAMES[0], NAMES[1]])
     assert not (tmp_path / "x").exists()
 
@@ -256,13 +260,13 @@ def test_a_broken_archive_that_cannot_be_repaired(
     (raw / NAMES[0]).write_bytes(b"half")
     del mirror.files[NAMES[0]]
     with pytest.raises(GaitError, match=rf"{NAMES[0]} is broken .* HTTP status 404"):
-        data.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
     assert sorted(os.listdir(raw)) == sorted(NAMES)
 
 
 def test_no_server(tmp_path: Path, archives: dict[str, bytes]) -> None:
     with pytest.raises(GaitError) as raised:
-        data.prepare("kmnist", tmp_path / "x", tmp_path, "http://127.0.0.1:9/here/")
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, "http://127.0.0.1:9/here/")
     message = str(raised.value)
     assert f"{tmp_path}/KMNIST/raw/{NAMES[0]} is missing" in message
     assert f"http://127.0.0.1:9/here/{NAMES[0]}: Connection refused" in message
@@ -273,17 +277,17 @@ def test_no_server(tmp_path: Path, archives: dict[str, bytes]) -> None:
 def test_a_line_that_breaks_leaves_no_archive(tmp_path: Path, mirror: Mirror) -> None:
     mirror.sent = 0.5
     with pytest.raises(GaitError, match=NAMES[0]):
-        data.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
     assert os.listdir(tmp_path / "KMNIST/raw") == []
 
 
 def test_a_silent_mirror_is_given_up(
     tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "NETWORK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(image_tensors, "NETWORK_TIMEOUT_S", 0.3)
     mirror.sent, mirror.stalls = 0.5, True
     with pytest.raises(GaitError, match="timed out"):
-        data.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
 
 
 def test_a_killed_download_is_harmless(
@@ -291,7 +295,7 @@ def test_a_killed_download_is_harmless(
 ) -> None:
     mirror.sent, mirror.stalls = 0.5, True
     child = multiprocessing.get_context("fork").Process(
-        target=data.prepare, args=("kmnist", tmp_path / "x", tmp_path, mirror.url)
+        target=image_tensors.prepare, args=("kmnist", tmp_path / "x", tmp_path, mirror.url)
     )
     raw = tmp_path / "KMNIST/raw"
     child.start()
@@ -307,7 +311,7 @@ def test_a_killed_download_is_harmless(
     assert [path.name for path in raw.glob(".incomplete-*/*")] == [NAMES[0]]
     assert list(raw.glob("*.gz")) == []
     mirror.sent, mirror.stalls = 1.0, False
-    data.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
+    image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
     assert {path.name: path.read_bytes() for path in raw.glob("*.gz")} == archives
 
 
@@ -320,12 +324,12 @@ def test_a_killed_download_is_harmless(
 )
 def test_unknown_name(tmp_path: Path, name: str, nearest: str) -> None:
     with pytest.raises(GaitError, match=f"'{name}'.*did you mean '{nearest}'.*digits, mnist, "):
-        data.prepare(name, tmp_path / "x", tmp_path)
+        image_tensors.prepare(name, tmp_path / "x", tmp_path)
 
 
 def test_unknown_name_like_no_other(tmp_path: Path) -> None:
     with pytest.raises(GaitError, match="'qqqq': choose one of digits, mnist, fashion, kmnist"):
-        data.prepare("qqqq", tmp_path / "x", tmp_path)
+        image_tensors.prepare("qqqq", tmp_path / "x", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +337,7 @@ def test_unknown_name_like_no_other(tmp_path: Path) -> None:
 )
 def test_a_mirror_that_is_no_web_address(tmp_path: Path, address: str) -> None:
     with pytest.raises(GaitError, match=f"'{address}' is no web address"):
-        data.prepare("kmnist", tmp_path / "x", tmp_path, address)
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, address)
     assert os.listdir(tmp_path) == []
 
 
@@ -342,14 +346,14 @@ def test_a_root_that_cannot_be_made(tmp_path: Path, mirror: Mirror, place: str) 
     (tmp_path / "file").write_text("a file, no folder")
     root = tmp_path / place
     with pytest.raises(GaitError, match=f"^Cannot store .*{root}/KMNIST.*GAIT_DATA_ROOT"):
-        data.prepare("kmnist", tmp_path / "x", root, mirror.url)
+        image_tensors.prepare("kmnist", tmp_path / "x", root, mirror.url)
     assert mirror.requests == []
 
 
 def test_a_full_disk_under_the_root(tmp_path: Path, mirror: Mirror) -> None:
     match = f"^Cannot store the missing archive .*{NAMES[0]} .File too large.*GAIT_DATA_ROOT"
     with files_limited_to(4096), pytest.raises(GaitError, match=match):
-        data.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
     assert os.listdir(tmp_path / "KMNIST/raw") == []
 
 
@@ -359,7 +363,7 @@ def test_a_full_disk_where_archives_are_unpacked(
     raw = fill(tmp_path, archives)
     match = f"^Cannot unpack Kuzushiji-MNIST from {raw} .File too large.*TMPDIR"
     with files_limited_to(4096), pytest.raises(GaitError, match=match):
-        data.prepare("kmnist", tmp_path / "x", tmp_path)
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path)
     assert sorted(os.listdir(raw)) == sorted(NAMES)
 
 
@@ -368,14 +372,14 @@ def test_an_archive_that_cannot_be_read(tmp_path: Path, archives: dict[str, byte
     (raw / NAMES[0]).unlink()
     (raw / NAMES[0]).symlink_to("/proc/self/mem")  # cannot be read from its start, even by root
     with pytest.raises(GaitError, match=f"^Cannot read {raw} .*GAIT_DATA_ROOT"):
-        data.prepare("kmnist", tmp_path / "x", tmp_path)
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path)
 
 
 def test_a_full_disk_under_the_destination(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("old")
     match = f"^Cannot write {tmp_path}/x .File too large"
     with files_limited_to(4096), pytest.raises(GaitError, match=match):
-        data.prepare("digits", tmp_path / "x", tmp_path)
+        image_tensors.prepare("digits", tmp_path / "x", tmp_path)
     assert os.listdir(tmp_path) == ["x"]
     assert (tmp_path / "x").read_text() == "old"
 
@@ -383,7 +387,7 @@ def test_a_full_disk_under_the_destination(tmp_path: Path) -> None:
 def test_a_destination_that_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     with pytest.raises(GaitError, match=f"^Cannot write {tmp_path}/x .Is a directory"):
-        data.prepare("digits", tmp_path / "x", tmp_path)
+        image_tensors.prepare("digits", tmp_path / "x", tmp_path)
     assert os.listdir(tmp_path) == ["x"]
 
 
@@ -393,21 +397,21 @@ def test_a_destination_that_is_a_folder(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def digits_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
-    data.prepare("digits", path, Path("/proc/nowhere"))  # digits need no root
+    image_tensors.prepare("digits", path, Path("/proc/nowhere"))  # digits need no root
     return path
 
 
 @pytest.fixture(scope="module")
-def digits(digits_path: Path) -> data.ImageData:
-    return data.load(digits_path)
+def digits(digits_path: Path) -> image_tensors.ImageData:
+    return image_tensors.load(digits_path)
 
 
-def test_digits_are_the_same_every_time(tmp_path: Path, digits: data.ImageData) -> None:
-    assert data.prepare("digits", tmp_path / "x", tmp_path) == digits.checksum
+def test_digits_are_the_same_every_time(tmp_path: Path, digits: image_tensors.ImageData) -> None:
+    assert image_tensors.prepare("digits", tmp_path / "x", tmp_path) == digits.checksum
     assert len(digits.checksum) == 64
 
 
-def test_digits_are_stratified_and_complete(digits: data.ImageData) -> None:
+def test_digits_are_stratified_and_complete(digits: image_tensors.ImageData) -> None:
     assert digits.train_images.shape == (1437, 64)
     assert digits.test_images.shape == (360, 64)
     assert digits.maximum == 16 == int(digits.train_images.max())
@@ -420,19 +424,19 @@ def test_metadata_is_one_key(digits_path: Path) -> None:
     with safetensors.safe_open(digits_path, framework="pt") as file:
         assert file.metadata() == {
             "gait": '{"archives": {}, "classes": 10, "image_set": "digits", "maximum": 16, '
-            f'"test_split_seed": {data.DIGITS_SPLIT_SEED}}}'
+            f'"test_split_seed": {image_tensors.DIGITS_SPLIT_SEED}}}'
         }
 
 
 def test_load_tells_what_is_missing_or_corrupt(tmp_path: Path, digits_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     with pytest.raises(GaitError, match=f"no image set at {path}: run `gait download`"):
-        data.load(path)
+        image_tensors.load(path)
     tensors = safetensors.torch.load_file(digits_path)
     facts = {"gait": '{"image_set": "digits", "classes": 10, "maximum": 16}'}
     save = safetensors.torch.save
     path.write_bytes(save(tensors, facts))
-    assert data.load(path).maximum == 16  # so that it is each change below that is refused
+    assert image_tensors.load(path).maximum == 16  # so that it is each change below that is refused
     brightest = tensors | {"test_images": torch.full_like(tensors["test_images"], 17)}
     for content in (
         b"",
@@ -451,19 +455,19 @@ def test_load_tells_what_is_missing_or_corrupt(tmp_path: Path, digits_path: Path
     ):
         path.write_bytes(content)
         with pytest.raises(GaitError, match=f"{path} is no usable image set .*gait download"):
-            data.load(path)
+            image_tensors.load(path)
 
 
 def rows(*parts: torch.Tensor) -> list[tuple[float, ...]]:
     return sorted(tuple(row) for part in parts for row in part.tolist())
 
 
-def test_the_split_is_disjoint_and_complete(digits: data.ImageData) -> None:
+def test_the_split_is_disjoint_and_complete(digits: image_tensors.ImageData) -> None:
     # Numbered images, so that equal pictures cannot hide a repeated or lost one.
     numbered = digits.train_images.clone()
     numbered[:, 0], numbered[:, 1] = torch.arange(1437) // 17, torch.arange(1437) % 17
-    split = data.training_and_validation(
-        data.ImageData(**{**vars(digits), "train_images": numbered}), 0.1, seed=3
+    split = image_tensors.training_and_validation(
+        image_tensors.ImageData(**{**vars(digits), "train_images": numbered}), 0.1, seed=3
     )
     assert len(split.val_images) == len(split.val_labels) == 144
     assert len(split.images) == len(split.labels) == 1293
@@ -475,20 +479,22 @@ def test_the_split_is_disjoint_and_complete(digits: data.ImageData) -> None:
     assert torch.equal(split.val_images[0], numbered[first])
 
 
-def test_the_split_depends_on_the_seed_alone(digits: data.ImageData) -> None:
-    one, same, other = (data.training_and_validation(digits, 0.2, seed) for seed in (1, 1, 2))
+def test_the_split_depends_on_the_seed_alone(digits: image_tensors.ImageData) -> None:
+    one, same, other = (
+        image_tensors.training_and_validation(digits, 0.2, seed) for seed in (1, 1, 2)
+    )
     assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
     assert not torch.equal(one.val_images, other.val_images)
 
 
-def test_types(digits: data.ImageData) -> None:
-    split = data.training_and_validation(digits, 0.1, seed=0)
-    for images, labels in (split[:2], split[2:], data.test_set(digits)):
+def test_types(digits: image_tensors.ImageData) -> None:
+    split = image_tensors.training_and_validation(digits, 0.1, seed=0)
+    for images, labels in (split[:2], split[2:], image_tensors.test_set(digits)):
         assert images.dtype == torch.uint8 and labels.dtype == torch.int64
         assert images.min() == 0 and images.max() == digits.maximum == 16
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, 1e-5, 0.99999, float("nan")])
-def test_a_fraction_that_leaves_nothing(digits: data.ImageData, fraction: float) -> None:
+def test_a_fraction_that_leaves_nothing(digits: image_tensors.ImageData, fraction: float) -> None:
     with pytest.raises(GaitError, match=f"fraction of {fraction} of 1437 training images"):
-        data.training_and_validation(digits, fraction, seed=0)
+        image_tensors.training_and_validation(digits, fraction, seed=0)

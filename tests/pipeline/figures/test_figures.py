@@ -14,12 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gaitprop import InvertibleNetwork
-from pipeline import checkpoint, figures
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.files import write_json
-from pipeline.project import ModelKey, model_keys
+from pipeline import figures
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_json
+from pipeline.project.paths import ModelKey, model_keys
 from pipeline.stages import plot
+from pipeline.training import model_files
 
 RULE = {"learning_rate": 1e-3, "orthogonality": 0.1}
 ACCURACY = {"reference": 0.98, "bp": 0.98, "gait": 0.97, "itp": 0.6, "tp": 0.4}
@@ -139,7 +140,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
         config = {"training": training, "data": {"sha256": "0"}}
         write_json(key.folder / "config.json", config)
         network = InvertibleNetwork([2, 2, 2], seeds=params.training.seeds)
-        checkpoint.save_network(key.folder / "network.safetensors", network)
+        model_files.save_network(key.folder / "network.safetensors", network)
     results = Path("results", "test")
     results.mkdir(parents=True)
     make_seeds(params).to_csv(results / "seeds.csv", index=False)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config, data
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.experiment import described
-from pipeline.sweep import folder as folders
-from pipeline.sweep import space
-from pipeline.sweep.folder import Folder
-from pipeline.sweep.space import Configuration
+from pipeline.data import image_tensors
+from pipeline.params import schema, search_space
+from pipeline.params.schema import Params
+from pipeline.params.search_space import Configuration
+from pipeline.project.errors import GaitError
+from pipeline.sweep import sweep_folder as folders
+from pipeline.sweep.sweep_folder import Folder
+from pipeline.training.experiment import described
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 DIGITS = (REPOSITORY / "profiles" / "digits.yaml").read_text()
 HEAD = DIGITS[: DIGITS.index("\nsweep:")]
 LEARNING_RATES = "space: {rule.learning_rate: [1.0e-4, 1.0e-3]}"
@@ -26,29 +26,29 @@ def load(folder: Path, section: str = "", head: str = HEAD) -> Params:
     path = folder / "params.yaml"
     lines = "".join(f"  {line}\n" for line in section.splitlines())
     path.write_text(head + ("\nsweep:\n" + lines if section else "\n"))
-    return config.load(path)
+    return schema.load(path)
 
 
 def refusal(folder: Path, section: str, head: str = HEAD) -> str:
     with pytest.raises(GaitError) as caught:
-        space.configurations(load(folder, section, head))
+        search_space.configurations(load(folder, section, head))
     return str(caught.value)
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> data.ImageData:
+def images(tmp_path_factory: pytest.TempPathFactory) -> image_tensors.ImageData:
     path = tmp_path_factory.mktemp("data") / "digits.safetensors"
-    data.prepare("digits", path, root=path.parent)
-    return data.load(path)
+    image_tensors.prepare("digits", path, root=path.parent)
+    return image_tensors.load(path)
 
 
 def test_default_is_the_published_grid_for_each_rule_of_run(tmp_path: Path) -> None:
     params = load(tmp_path)
     assert params.sweep.model_dump() == {
-        **config.load(REPOSITORY / "profiles" / "digits.yaml").sweep.model_dump(),
+        **schema.load(REPOSITORY / "profiles" / "digits.yaml").sweep.model_dump(),
         "fixed": {},
     }
-    found = space.configurations(params)
+    found = search_space.configurations(params)
     assert len(found) == 4 * 3 * 8
     assert len({json.dumps(each) for each in found}) == len(found)
     assert found[0] == Configuration("bp", {"rule.learning_rate": 1e-5, "rule.orthogonality": 0.0})
@@ -145,8 +145,8 @@ def test_a_gpu_is_asked_for_in_one_place(tmp_path: Path) -> None:
     trial = Configuration("bp", {"rule.learning_rate": 0.1})
     for gpus, device in (("0", "cpu"), ("0.5", "cuda"), ("2", "cuda")):
         params = load(tmp_path, f"{LEARNING_RATES}\nresources: {{cpus: 3, gpus: {gpus}}}")
-        assert space.experiment(params, trial).training.device == device
-        assert space.experiment(params, trial).training.threads == 3
+        assert search_space.experiment(params, trial).training.device == device
+        assert search_space.experiment(params, trial).training.threads == 3
 
 
 def test_an_experiment_is_the_params_with_its_values(tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_an_experiment_is_the_params_with_its_values(tmp_path: Path) -> None:
         "space: {rule.gamma: [0.5], architecture.hidden_layers: [2], training.adam.beta1: [0]}\n"
         "fixed: {training.epochs: 7, data.split_seed: 3}\nrules: [gait]",
     )
-    (configuration,) = space.configurations(params)
-    made = space.experiment(params, configuration).model_dump()
+    (configuration,) = search_space.configurations(params)
+    made = search_space.experiment(params, configuration).model_dump()
     expected = params.model_dump()
     expected["rules"]["gait"]["gamma"] = 0.5
     expected["architectures"]["square"]["hidden_layers"] = 2
@@ -178,11 +178,11 @@ def test_random_draws_are_different_within_bounds_and_the_same_for_every_rule(
         "  training.batch_size: [10, 20]"
     )
     params = load(tmp_path, section)
-    found = space.configurations(params)
+    found = search_space.configurations(params)
     gait, itp = found[:40], found[40:]
     assert [each.values for each in gait] == [each.values for each in itp]
-    assert found == space.configurations(params)
-    assert found != space.configurations(load(tmp_path, section + "\nseed: 1"))
+    assert found == search_space.configurations(params)
+    assert found != search_space.configurations(load(tmp_path, section + "\nseed: 1"))
     drawn = {name: [each.values[name] for each in gait] for name in params.sweep.space}
     assert all(1e-5 <= rate <= 1e-1 for rate in drawn["rule.learning_rate"])
     assert 10 <= sum(rate < 1e-3 for rate in drawn["rule.learning_rate"]) <= 30
@@ -193,17 +193,17 @@ def test_random_draws_are_different_within_bounds_and_the_same_for_every_rule(
 
 def test_more_random_trials_than_there_are_configurations(tmp_path: Path) -> None:
     section = "search: random\nspace: {architecture.hidden_layers: {integer: [1, 3]}}\ntrials: "
-    found = space.configurations(load(tmp_path, section + "3\nrules: [bp]"))
+    found = search_space.configurations(load(tmp_path, section + "3\nrules: [bp]"))
     assert sorted(each.values["architecture.hidden_layers"] for each in found) == [1, 2, 3]
     assert "sweep.trials: received 4; allowed: at most 3" in refusal(tmp_path, section + "4")
 
 
 def test_a_trial_is_named_by_what_decides_its_figures(
-    tmp_path: Path, images: data.ImageData
+    tmp_path: Path, images: image_tensors.ImageData
 ) -> None:
     def named(section: str, head: str = HEAD) -> str:
         params = load(tmp_path, LEARNING_RATES + "\nrules: [bp, gait]\n" + section, head)
-        return space.trial_id(params, space.configurations(params)[0], images)
+        return search_space.trial_id(params, search_space.configurations(params)[0], images)
 
     name = named("")
     assert len(name) == 12
@@ -220,12 +220,14 @@ def test_a_trial_is_named_by_what_decides_its_figures(
 
 
 def test_whole_numbers_name_the_same_trial_as_fractions(tmp_path: Path) -> None:
-    whole = space.configurations(load(tmp_path, "space: {rule.orthogonality: [1]}"))
-    fraction = space.configurations(load(tmp_path, "space: {rule.orthogonality: [1.0]}"))
+    whole = search_space.configurations(load(tmp_path, "space: {rule.orthogonality: [1]}"))
+    fraction = search_space.configurations(load(tmp_path, "space: {rule.orthogonality: [1.0]}"))
     assert json.dumps(whole) == json.dumps(fraction)
 
 
-def test_another_definition_is_refused_by_name(tmp_path: Path, images: data.ImageData) -> None:
+def test_another_definition_is_refused_by_name(
+    tmp_path: Path, images: image_tensors.ImageData
+) -> None:
     folder = Folder(tmp_path / "sweep", "tiny")
     params = load(tmp_path, LEARNING_RATES)
     definition = folders.definition(params, images)
@@ -250,10 +252,10 @@ def test_another_definition_is_refused_by_name(tmp_path: Path, images: data.Imag
 
 
 def test_a_trial_is_described_as_the_train_stage_describes_its_model(
-    tmp_path: Path, images: data.ImageData
+    tmp_path: Path, images: image_tensors.ImageData
 ) -> None:
     params = load(tmp_path, LEARNING_RATES)
-    made = space.experiment(params, space.configurations(params)[0])
-    of_trial = described(made, space.key(made, "bp"), images)
+    made = search_space.experiment(params, search_space.configurations(params)[0])
+    of_trial = described(made, search_space.key(made, "bp"), images)
     assert of_trial["settings"]["learning_rate"] == 1e-4
     assert of_trial["model"] == of_trial["rule"] == "bp"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Params
+from pipeline.params.schema import Params
 from pipeline.report import claims, evidence
 from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR
 from pipeline.report.evidence import Evidence
@@ -20,8 +20,8 @@ from pipeline.report.findings import (
     SUPPORTED,
     Finding,
 )
+from tests.pipeline.figures.test_figures import make_histories, make_params, make_seeds
 from tests.pipeline.project_copy import REPOSITORY
-from tests.pipeline.test_figures import make_histories, make_params, make_seeds
 
 VERIFICATION = json.loads((REPOSITORY / evidence.VERIFICATION).read_text())
 BP = [0.970, 0.980, 0.990]

@@ -11,11 +11,11 @@ import pytest
 
 from pipeline.report import claims, page
 from pipeline.stages import report
+from tests.pipeline.figures.test_figures import make_params
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY
+from tests.pipeline.report.test_claims import BP, make_evidence, shifted
 from tests.pipeline.report_project import CLAIMS, PAGE, SWEEP, VERIFICATION, add_evidence
-from tests.pipeline.test_claims import BP, make_evidence, shifted
-from tests.pipeline.test_figures import make_params
 
 FILES = (PAGE, CLAIMS, PAGE.with_name("report.provenance.json"))
 

@@ -8,7 +8,7 @@ import numpy
 import pytest
 from scipy import stats
 
-from pipeline.equivalence import ALPHA, MARGIN, paired_test, power, seeds_needed, untestable
+from pipeline.results.equivalence import ALPHA, MARGIN, paired_test, power, seeds_needed, untestable
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 30])

@@ -17,11 +17,14 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import cli, config, data, history
-from pipeline.errors import GaitError
-from pipeline.project import ModelKey, data_file
+from pipeline import cli
+from pipeline.data import image_tensors
+from pipeline.params import schema, search_space
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey, data_file
 from pipeline.stages import train
-from pipeline.sweep import records, space
+from pipeline.sweep import trial_records
+from pipeline.training import history
 from tests.pipeline.project_copy import gait, small_params
 
 EPOCHS, TRIALS = 3, 6
@@ -153,19 +156,20 @@ def test_a_trial_gives_the_bits_of_the_train_stage(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    params = config.load()
-    images = data.load(data_file("digits", "digits"))
+    params = schema.load()
+    images = image_tensors.load(data_file("digits", "digits"))
     configuration = next(
         each
-        for each in space.configurations(params)
+        for each in search_space.configurations(params)
         if each.rule == "gait" and each.values["rule.learning_rate"] == 1e-3
     )
     trained = train.run(
-        space.experiment(params, configuration), ModelKey("digits", "digits", "square", "gait")
+        search_space.experiment(params, configuration),
+        ModelKey("digits", "digits", "square", "gait"),
     )
     table = history.read(trained / "history.csv")
-    kept = records.read(Path("sweeps", "digits", "tiny", "trials"))
-    record = kept[space.trial_id(params, configuration, images)]
+    kept = trial_records.read(Path("sweeps", "digits", "tiny", "trials"))
+    record = kept[search_space.trial_id(params, configuration, images)]
     rows = pandas.DataFrame([row for epoch in record.epochs for row in epoch.rows])
     assert len(rows) == len(table) == 2 * (EPOCHS + 1)
     pandas.testing.assert_frame_equal(
@@ -276,4 +280,4 @@ def test_listing(project: Path, says: Says) -> None:
 def test_a_broken_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(GaitError, match=r"x\.json is no record of a trial"):
-        records.read(tmp_path)
+        trial_records.read(tmp_path)

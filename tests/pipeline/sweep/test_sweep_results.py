@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pipeline import figures
-from pipeline.sweep import results, winners
-from pipeline.sweep.ranking import best_trial, in_file_order, ranked
+from pipeline.results.trial_ranking import best_trial, in_file_order, ranked
+from pipeline.sweep import sweep_results, winners
 from tests.pipeline import sweep_tables as made
 
 FILES = {
@@ -37,7 +37,7 @@ def write(folder: Path, trials: pandas.DataFrame, **sweep: Any) -> Path:
     out = folder / "results"
     order = trials.trial.sort_values().sample(frac=1, random_state=3).tolist()
     run_ids = {trial: f"run-of-{trial}" for trial in trials.trial}
-    paths = results.write(params, out, trials, order, run_ids)
+    paths = sweep_results.write(params, out, trials, order, run_ids)
     assert {path.name for path in paths} == {path.name for path in out.iterdir()} == FILES
     return out
 

@@ -12,13 +12,15 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import config, data, sending
-from pipeline.config import Params
-from pipeline.data import ImageData
-from pipeline.sweep import space, tracking
+from pipeline.data import image_tensors
+from pipeline.data.image_tensors import ImageData
+from pipeline.params import schema, search_space
+from pipeline.params.schema import Params
+from pipeline.sweep import sweep_runs
 from pipeline.sweep.collect import Running
-from pipeline.sweep.records import Epoch, Record
-from pipeline.sweep.tracking import SweepRuns
+from pipeline.sweep.sweep_runs import SweepRuns
+from pipeline.sweep.trial_records import Epoch, Record
+from pipeline.tracking import sending
 from tests.pipeline.project_copy import small_params
 
 TRIALS, FEW, EPOCHS = 32, 6, 4
@@ -37,8 +39,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, ImageData]:
     folder = tmp_path_factory.mktemp("swept")
     text = small_params()
     (folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + SECTION)
-    data.prepare("digits", folder / "digits.safetensors", root=folder)
-    return config.load(folder / "params.yaml"), data.load(folder / "digits.safetensors")
+    image_tensors.prepare("digits", folder / "digits.safetensors", root=folder)
+    return schema.load(folder / "params.yaml"), image_tensors.load(folder / "digits.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copy(empty_store, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(tracking, "SEND_S", 0.05)
+    monkeypatch.setattr(sweep_runs, "SEND_S", 0.05)
     monkeypatch.setattr(sending, "LONGEST_PAUSE_S", 0.2)
     return tmp_path / "mlflow.db"
 
@@ -68,13 +70,13 @@ def trials(swept: tuple[Params, ImageData], epochs: int, count: int = FEW) -> li
     params, images = swept
     return [
         Running(
-            space.trial_id(params, each, images),
+            search_space.trial_id(params, each, images),
             each,
             1_000,
             [epoch(number, k) for k in range(epochs)],
             {"node": "n1"},
         )
-        for number, each in enumerate(space.configurations(params)[:count])
+        for number, each in enumerate(search_space.configurations(params)[:count])
     ]
 
 

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from gaitprop import InvertibleNetwork
-from pipeline import config, data, training_state
-from pipeline.sweep import records, space
+from pipeline.data import image_tensors
+from pipeline.params import schema, search_space
+from pipeline.params.search_space import Configuration
+from pipeline.sweep import trial_records
 from pipeline.sweep.collect import Collector, Running
-from pipeline.sweep.records import Record
-from pipeline.sweep.space import Configuration
 from pipeline.sweep.trial import Task, attempt
+from pipeline.sweep.trial_records import Record
+from pipeline.training import training_state
 from tests.pipeline.project_copy import small_params
 
 EPOCHS = 6
@@ -38,9 +40,9 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     folder = tmp_path_factory.mktemp("task")
     text = small_params()
     (folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + SECTION)
-    data.prepare("digits", folder / "digits.safetensors", root=folder)
-    images = data.load(folder / "digits.safetensors")
-    return Task(config.load(folder / "params.yaml"), images, state_s=0, report_s=0)
+    image_tensors.prepare("digits", folder / "digits.safetensors", root=folder)
+    images = image_tensors.load(folder / "digits.safetensors")
+    return Task(schema.load(folder / "params.yaml"), images, state_s=0, report_s=0)
 
 
 class Ears:
@@ -108,7 +110,7 @@ def test_a_lost_worker_is_taken_over(task: Task, tmp_path: Path, lost_after: int
     task = replace(task, states=tmp_path / "states")
     ears = Ears()
     collector = Collector(tmp_path / "trials", {}, {"git.commit": "1"}, task.states, [ears])
-    trial = space.trial_id(task.params, GOOD, task.images)
+    trial = search_space.trial_id(task.params, GOOD, task.images)
     collector.started("ray-1", trial, GOOD)
     before = reports(task, GOOD, until=lost_after)
     for report in before:
@@ -119,7 +121,7 @@ def test_a_lost_worker_is_taken_over(task: Task, tmp_path: Path, lost_after: int
     collector.started("ray-1", trial, GOOD)
     for report in after:
         collector.reported("ray-1", report)
-    record = records.read(tmp_path / "trials")[trial]
+    record = trial_records.read(tmp_path / "trials")[trial]
     assert record == collector.ended[trial]
     whole = rows(reports(replace(task, states=None), GOOD))
     assert [row for epoch in record.epochs for row in epoch.rows] == whole
@@ -145,7 +147,7 @@ def test_a_damaged_state_is_not_used(
 
 def test_what_is_known_is_told_again_without_training(task: Task, tmp_path: Path) -> None:
     collector = Collector(tmp_path / "trials", {}, {}, None, [])
-    trial = space.trial_id(task.params, GOOD, task.images)
+    trial = search_space.trial_id(task.params, GOOD, task.images)
     collector.started("ray-1", trial, GOOD)
     said = reports(task, GOOD)
     for report in said:
@@ -167,7 +169,7 @@ def test_stopped_and_lost_trials(task: Task, tmp_path: Path) -> None:
         collector.reported(f"ray-{number}", said[1])
     collector.stopped("ray-1")
     collector.failed("ray-2", "its node is gone")
-    (record,) = records.read(tmp_path).values()
+    (record,) = trial_records.read(tmp_path).values()
     assert (record.trial, record.status) == ("trial-1", "STOPPED")
     assert [epoch.epoch for epoch in record.epochs] == [0, 1]
     assert collector.lost == {"trial-2": "its node is gone"}

@@ -14,11 +14,12 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from pipeline import checkpoint, data, history
-from pipeline.experiment import flat
-from pipeline.model_runs import ModelRuns
-from pipeline.tracking import KEY_TAG, open_experiment
-from pipeline.training_record import FINISHED, RUNNING, Epoch, Training
+from pipeline.data import image_tensors
+from pipeline.tracking.model_runs import ModelRuns
+from pipeline.tracking.store import KEY_TAG, open_experiment
+from pipeline.training import history, model_files
+from pipeline.training.experiment import flat
+from pipeline.training.training_record import FINISHED, RUNNING, Epoch, Training
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.trained import MODEL, runs
 
@@ -52,14 +53,16 @@ def project(
 @pytest.fixture
 def elsewhere(project: Path, tmp_path: Path) -> Path:
     """A folder with images, and nothing else."""
-    images, _ = data.test_set(data.load(project / "data/digits/digits.safetensors"))
+    images, _ = image_tensors.test_set(
+        image_tensors.load(project / "data/digits/digits.safetensors")
+    )
     numpy.save(tmp_path / "images.npy", images.numpy().astype(numpy.float32) / 16)
     return tmp_path
 
 
 def classes(project: Path, images: numpy.ndarray) -> dict[str, list[int]]:
     """What the network itself says, for each seed."""
-    network = checkpoint.load_network(project / MODEL / checkpoint.NETWORK)
+    network = model_files.load_network(project / MODEL / model_files.NETWORK)
     outputs = network.forward(torch.from_numpy(images))[-1][..., :10]
     said = outputs.argmax(-1)
     return {str(seed): said[i].tolist() for i, seed in enumerate(network.seeds)}
@@ -129,8 +132,8 @@ def test_nothing_is_pickled_and_what_it_needs_is_named(project: Path) -> None:
 def record(project: Path) -> Training:
     """The training as its process knew it at the end."""
     folder = project / MODEL
-    config = json.loads((folder / checkpoint.CONFIG).read_text())
-    rows = history.read(folder / checkpoint.HISTORY)
+    config = json.loads((folder / model_files.CONFIG).read_text())
+    rows = history.read(folder / model_files.HISTORY)
     epochs = [
         Epoch(int(number), 1000 + int(number), of_epoch.dropna(axis=1).to_dict("records"))
         for number, of_epoch in rows.groupby("epoch")
@@ -150,7 +153,7 @@ def record(project: Path) -> Training:
         seconds=1.0,
         status=FINISHED,
         ended_ms=2000,
-        outcome={KEY_TAG: checkpoint.result_checksum(folder)},
+        outcome={KEY_TAG: model_files.result_checksum(folder)},
     )
 
 

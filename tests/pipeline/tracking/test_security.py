@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import cli, training_state
+from pipeline import cli
+from pipeline.training import training_state
 from tests.pipeline.project_copy import small_params
 
 

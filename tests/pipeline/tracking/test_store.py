@@ -15,7 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from psutil import net_connections
 
-from pipeline.tracking import without_password
+from pipeline.tracking.store import without_password
 from tests.pipeline.project_copy import gait, small_params
 
 STARTING_S = 180

@@ -8,20 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import config, data, doctor, own_code
-from pipeline.errors import GaitError
-from pipeline.experiment import described
+from pipeline.cli import doctor
+from pipeline.data import image_tensors
 from pipeline.figures.style import LOOKS, look_of
-from pipeline.identity import identity, training_code_checksum
-from pipeline.labels import model_name
-from pipeline.project import ModelKey
+from pipeline.params import schema
+from pipeline.params.labels import model_name
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey
+from pipeline.training import plugin_source
+from pipeline.training.experiment import described
+from pipeline.training.identity import identity, training_code_checksum
 from tests.own_packages import Package, packages
 from tests.pipeline.project_copy import small_params
 
 RULE = "def mine(layer, error, scale): return error\n"
 SET = """
 import numpy as np
-from pipeline.image_sets import ImageSet
+from pipeline.data.image_sets import ImageSet
 def read():
     {read}
     return images, labels, images[:2], labels[:2]
@@ -33,9 +36,9 @@ READ = "images, labels = np.arange(24).reshape(4, 2, 3), [0, 1, 2, 1]"
 @pytest.fixture
 def rule(tmp_path: Path) -> Iterator[Package]:
     with packages(tmp_path, "gaitprop.rules") as install:
-        own_code.plugin_of.cache_clear()
+        plugin_source.plugin_of.cache_clear()
         yield install
-    own_code.plugin_of.cache_clear()
+    plugin_source.plugin_of.cache_clear()
 
 
 @pytest.fixture
@@ -44,13 +47,13 @@ def blobs(tmp_path: Path) -> Iterator[Package]:
         yield install
 
 
-def load(folder: Path, *changes: tuple[str, str]) -> config.Params:
+def load(folder: Path, *changes: tuple[str, str]) -> schema.Params:
     text = small_params()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new, 1)
     (folder / "params.yaml").write_text(text)
-    return config.load(folder / "params.yaml")
+    return schema.load(folder / "params.yaml")
 
 
 MINE = (
@@ -98,13 +101,13 @@ def test_its_source_is_recorded(rule: Package, tmp_path: Path) -> None:
     )
     assert "plugin" not in built_in
     assert own["plugin"]["distribution"] == "pack"
-    plugin = own_code.plugin_of("mine")
+    plugin = plugin_source.plugin_of("mine")
     assert own["plugin"] == plugin
     codes = training_code_checksum("mine"), training_code_checksum("gait")
-    tags = own_code.tags_of("mine")
+    tags = plugin_source.tags_of("mine")
     assert tags == {"version.pack": "1.0", "plugin.sha256": own["plugin"]["sha256"]}
     before = identity(own, torch.device("cpu"))
-    own_code.plugin_of.cache_clear()
+    plugin_source.plugin_of.cache_clear()
     source = tmp_path / "own_pack.py"
     source.write_text(RULE + "# other\n")
     assert training_code_checksum("mine") != codes[0]
@@ -115,10 +118,10 @@ def test_its_source_is_recorded(rule: Package, tmp_path: Path) -> None:
     )
     assert [name for name in before if before[name] != after[name]] == ["code"]
     with pytest.raises(GaitError, match=r"'mine' is not the recorded one: pack 0.9 had source"):
-        own_code.check("mine", plugin, "0.9")
+        plugin_source.check("mine", plugin, "0.9")
     with pytest.raises(GaitError, match=r"of the package pack 0.9, which is not installed here"):
-        own_code.check("gone", plugin, "0.9")
-    own_code.check("gait", None)
+        plugin_source.check("gone", plugin, "0.9")
+    plugin_source.check("gait", None)
 
 
 def test_a_folder_counts_as_a_whole_and_its_bytecode_does_not(
@@ -133,8 +136,8 @@ def test_a_folder_counts_as_a_whole_and_its_bytecode_does_not(
     points.write_text("[gaitprop.rules]\nmine = own_folder:mine\n")
 
     def checksum() -> str:
-        own_code.plugin_of.cache_clear()
-        plugin = own_code.plugin_of("mine")
+        plugin_source.plugin_of.cache_clear()
+        plugin = plugin_source.plugin_of("mine")
         assert plugin is not None
         return plugin["sha256"]
 
@@ -156,15 +159,15 @@ def test_links_lead_to_the_source(
     place.parent.mkdir(parents=True)
     place.symlink_to("elsewhere")
     for _ in range(2):
-        own_code.link(params)
+        plugin_source.link(params)
         assert place.resolve() == tmp_path / "own_pack.py"
     assert [path.name for path in place.parent.iterdir()] == ["mine"]
 
 
-def prepared(folder: Path, name: str) -> data.ImageData:
+def prepared(folder: Path, name: str) -> image_tensors.ImageData:
     path = folder / f"{name}.safetensors"
-    data.prepare(name, path, folder)
-    return data.load(path)
+    image_tensors.prepare(name, path, folder)
+    return image_tensors.load(path)
 
 
 def test_a_packages_data_set(blobs: Package, tmp_path: Path) -> None:
@@ -199,7 +202,7 @@ def test_what_cannot_be_kept_is_refused(
 ) -> None:
     blobs("pack", SET.format(read=read, more=more), blobs="blobs")
     with pytest.raises(GaitError, match=r"image set 'blobs' cannot be") as caught:
-        data.prepare("blobs", tmp_path / "blobs.safetensors", tmp_path)
+        image_tensors.prepare("blobs", tmp_path / "blobs.safetensors", tmp_path)
     assert said in str(caught.value)
     assert not (tmp_path / "blobs.safetensors").exists()
 

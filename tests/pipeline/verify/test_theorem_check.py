@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gaitprop import RULES, verification
+from gaitprop import RULES
+from gaitprop.theorem import verification
 from pipeline import cli
-from pipeline.figures.verification import HIGHEST, error_against_depth
-from pipeline.verify import as_document, as_json, write_figure
+from pipeline.figures.error_by_depth import HIGHEST, error_against_depth
+from pipeline.verify.theorem_check import as_document, as_json, write_figure
 from tests.pipeline.project_copy import REPOSITORY, gait
 
 PUBLISHED = REPOSITORY / "results" / "verify"
