@@ -1,7 +1,8 @@
 """Figures: tables in, matplotlib figures out; no files, no pyplot, no global state.
 
-A history is a table as pipeline/training/history.py describes it: one row an epoch and seed, epoch 0 the
-untrained network. The same tables give the same bytes of SVG, whatever the user's matplotlibrc.
+A history is a table as pipeline/training/history.py describes it: one row an epoch and seed,
+epoch 0 the untrained network. The same tables give the same bytes of SVG, whatever the user's
+matplotlibrc.
 Figures are made at the size at which they are printed, 7.1 inches wide at most, in 8 pt type.
 """
 

@@ -38,7 +38,8 @@ def heat_map(
     was drawn from a distribution, every trial is a dot.
 
     Args:
-        trials: as ``pipeline.results.trial_ranking`` describes it; of equally good ones the first is best.
+        trials: as ``pipeline.results.trial_ranking`` describes it; of equally good ones the first
+            is best.
         rules: a panel each, in this order.
         space: what was swept, by dotted name: the list of values, or a distribution.
         title: above all panels.

@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from gaitprop.rules import RULES, find_rule, rule_names
 from pipeline.data.image_sets import image_set, set_names
-from pipeline.params import problems
+from pipeline.params import problems as file_problems
 from pipeline.params.section import Name, Section
 from pipeline.params.sweep_section import Sweep
 from pipeline.project.errors import GaitError
@@ -264,7 +264,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     try:
         document = YAML(typ="rt").load(text)
     except YAMLError as error:
-        raise GaitError(f"{path} is not YAML: {problems.yaml_reason(error)}") from None
+        raise GaitError(f"{path} is not YAML: {file_problems.yaml_reason(error)}") from None
     except RecursionError:
         raise GaitError(f"{path} cannot be read: its brackets are nested too deeply") from None
     except ValueError as error:
@@ -273,8 +273,8 @@ def load(path: Path = PARAMS_FILE) -> Params:
     if not isinstance(document, CommentedMap):
         raise GaitError(f"{path} is not a mapping of settings; see profiles/digits.yaml for one")
     try:
-        params = Params.model_validate(problems.plain(document))
-    except problems.TooLargeError as error:
+        params = Params.model_validate(file_problems.plain(document))
+    except file_problems.TooLargeError as error:
         raise GaitError(f"{path} cannot be read: {error}") from None
     except ValidationError as error:
         raise GaitError(_explain(path, document, error.errors())) from None
@@ -325,7 +325,11 @@ def _known_keys(place: Sequence[Any]) -> list[str]:
 
 def _explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
     problems = [
-        (problems.line_of(document, problem["loc"]), ".".join(map(str, problem["loc"])), problem)
+        (
+            file_problems.line_of(document, problem["loc"]),
+            ".".join(map(str, problem["loc"])),
+            problem,
+        )
         for problem in errors
     ]
     lines = [

@@ -18,7 +18,7 @@ from pipeline.training.identity import code_checksum
 from pipeline.training.model_files import CONFIG, result_checksum
 
 FILE = "provenance.json"
-_PIPELINE = Path(__file__).parent
+_PIPELINE = Path(__file__).parents[1]
 
 
 def describe(

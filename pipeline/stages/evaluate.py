@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 SEEDS = "seeds.csv"
 # What decides the tables, beside the library.
 CODE = (
-    "checkpoint.py",
-    "data.py",
-    "history.py",
-    "image_sets.py",
-    "labels.py",
+    "training/model_files.py",
+    "data/image_tensors.py",
+    "training/history.py",
+    "data/image_sets.py",
+    "params/labels.py",
     "stages/evaluate.py",
-    "summary.py",
+    "results/summary_tables.py",
 )
 TEST_FIGURES = ("test_accuracy", "test_loss")
 

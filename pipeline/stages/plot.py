@@ -19,7 +19,14 @@ from pipeline.training import history, model_files
 
 PLOTS = "plots"
 # What decides the figures.
-CODE = ("data.py", "figures", "history.py", "image_sets.py", "labels.py", "stages/plot.py")
+CODE = (
+    "data/image_tensors.py",
+    "figures",
+    "training/history.py",
+    "data/image_sets.py",
+    "params/labels.py",
+    "stages/plot.py",
+)
 
 
 def run(params: Params) -> list[Path]:

@@ -14,12 +14,12 @@ PAGE, CLAIMS = "report.html", "claims.json"
 PROVENANCE = f"report.{provenance.FILE}"
 # What decides the report, beside what it is made from.
 CODE = (
-    "data.py",
-    "equivalence.py",
+    "data/image_tensors.py",
+    "results/equivalence.py",
     "figures",
-    "history.py",
-    "image_sets.py",
-    "labels.py",
+    "training/history.py",
+    "data/image_sets.py",
+    "params/labels.py",
     "report",
     *(
         f"report/templates/{name}"
@@ -34,7 +34,7 @@ CODE = (
         )
     ),
     "stages/report.py",
-    "summary.py",
+    "results/summary_tables.py",
 )
 
 

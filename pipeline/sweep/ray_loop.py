@@ -105,11 +105,11 @@ def _tuner(
     scratch: str,
 ) -> Tuner:
     sweep = params.sweep
-    searcher: searcher.OptunaByRule | None = None
+    sampler: searcher.OptunaByRule | None = None
     space: dict[str, Any] = {}
     samples = 1
     if sweep.search == "optuna":
-        samples, searcher = sweep.trials * len(sweep.rules), searcher.OptunaByRule(params, tried)
+        samples, sampler = sweep.trials * len(sweep.rules), searcher.OptunaByRule(params, tried)
     else:
         space["configuration"] = tune.grid_search([each._asdict() for each in configurations])
     resources = {"cpu": sweep.resources.cpus, "gpu": sweep.resources.gpus}
@@ -121,7 +121,7 @@ def _tuner(
             metric=trial.METRIC,
             mode="max",
             scheduler=searcher.scheduler(params),
-            search_alg=searcher,
+            search_alg=sampler,
             num_samples=samples,
             reuse_actors=True,
             trial_dirname_creator=lambda each: each.trial_id,

@@ -17,12 +17,12 @@ from pipeline.sweep import sweep_summary, winners
 
 # What decides them, beside the trials and the library.
 CODE = (
-    "data.py",
-    "experiment.py",
+    "data/image_tensors.py",
+    "training/experiment.py",
     "figures",
-    "history.py",
-    "image_sets.py",
-    "labels.py",
+    "training/history.py",
+    "data/image_sets.py",
+    "params/labels.py",
     "sweep",
 )
 HEAT_MAP, BEST_SO_FAR = "heatmap.svg", "best_so_far.svg"

@@ -17,15 +17,15 @@ from pipeline.training.plugin_source import plugin_of
 
 # Under this name runs keep ``training_code_checksum``.
 CODE_TAG = "gait.code"
-_PIPELINE = Path(__file__).parent
+_PIPELINE = Path(__file__).parents[1]
 _TRAINING = (
-    "checkpoint.py",
-    "data.py",
-    "experiment.py",
-    "history.py",
+    "data/image_tensors.py",
     "stages/train.py",
-    "training_loop.py",
-    "training_state.py",
+    "training/experiment.py",
+    "training/history.py",
+    "training/model_files.py",
+    "training/training_loop.py",
+    "training/training_state.py",
 )
 
 

@@ -33,7 +33,10 @@ def test_two_clones_share_a_server(tmp_path: Path) -> None:
             return gait(clone, "train", "digits", "square", "gait", **own)
 
         # Everybody makes the same experiments at the same time.
-        opens = "from pipeline.tracking.store import open_experiment as o; [o(f'e{k}') for k in range(20)]"
+        opens = (
+            "from pipeline.tracking.store import open_experiment as o;"
+            " [o(f'e{k}') for k in range(20)]"
+        )
 
         def race(clone: Path) -> str:
             return run(clone, sys.executable, "-c", opens, MLFLOW_TRACKING_URI=address)

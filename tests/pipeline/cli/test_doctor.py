@@ -11,7 +11,7 @@ import pytest
 from pipeline import cli
 from pipeline.cli import doctor
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture

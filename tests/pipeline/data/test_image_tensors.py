@@ -23,7 +23,7 @@ import torchvision
 from pipeline.data import image_tensors
 from pipeline.project.errors import GaitError
 
-SHARED = Path(os.environ.get("GAIT_SHARED", Path(__file__).parents[3] / "shared")) / "data"
+SHARED = Path(os.environ.get("GAIT_SHARED", Path(__file__).parents[4] / "shared")) / "data"
 NAMES = [
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",

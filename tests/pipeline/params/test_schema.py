@@ -9,7 +9,7 @@ import pytest
 from pipeline.params import profiles, schema
 from pipeline.project.errors import GaitError
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 DIGITS = (REPOSITORY / "profiles" / "digits.yaml").read_text()
 
 

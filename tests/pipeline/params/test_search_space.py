@@ -16,7 +16,7 @@ from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.sweep_folder import Folder
 from pipeline.training.experiment import described
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 DIGITS = (REPOSITORY / "profiles" / "digits.yaml").read_text()
 HEAD = DIGITS[: DIGITS.index("\nsweep:")]
 LEARNING_RATES = "space: {rule.learning_rate: [1.0e-4, 1.0e-3]}"
