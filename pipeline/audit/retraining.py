@@ -35,7 +35,7 @@ def key_of(config: Mapping[str, Any]) -> ModelKey:
     """
     try:
         return ModelKey(
-            schema["profile"], schema["dataset"], schema["architecture_name"], schema["model"]
+            config["profile"], config["dataset"], config["architecture_name"], config["model"]
         )
     except KeyError as error:
         raise GaitError(f"the recorded config lacks {error}: it is none of a model") from None
@@ -43,20 +43,20 @@ def key_of(config: Mapping[str, Any]) -> ModelKey:
 
 def params_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """A params.yaml under which the train stage trains what a config.json describes."""
-    settings, rule = schema["settings"], schema["rule"]
-    split = {name: value for name, value in schema["data"].items() if name != "sha256"}
+    settings, rule = config["settings"], config["rule"]
+    split = {name: value for name, value in config["data"].items() if name != "sha256"}
     return {
-        "profile": schema["profile"],
+        "profile": config["profile"],
         "run": {
-            "datasets": [schema["dataset"]],
-            "architectures": [schema["architecture_name"]],
+            "datasets": [config["dataset"]],
+            "architectures": [config["architecture_name"]],
             "rules": [rule],
         },
         "data": split,
-        "architectures": {schema["architecture_name"]: schema["architecture"]},
+        "architectures": {config["architecture_name"]: config["architecture"]},
         "reference": settings,
         "rules": {rule: settings},
-        "training": schema["training"],
+        "training": config["training"],
         "sweep": {"space": {"rule.learning_rate": [settings["learning_rate"]]}},
     }
 
@@ -74,13 +74,13 @@ def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -
         GaitError: the data is not the recorded one, git does not know the commit, or training
             failed.
     """
-    key = key_of(schema)
+    key = key_of(config)
     with tempfile.TemporaryDirectory(prefix="gait-reproduce-") as name:
         folder = Path(name) / "project"
         with _code(folder, commit):
             with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-                YAML(typ="safe").dump(_plain(params_of(schema)), file)
-            _bring_data(folder, key, schema["data"]["sha256"])
+                YAML(typ="safe").dump(_plain(params_of(config)), file)
+            _bring_data(folder, key, config["data"]["sha256"])
             own = {"OMP_NUM_THREADS": threads} if threads is not None else {}
             _gait(folder, "train", key.dataset, key.architecture, key.model, **own)
             yield folder
