@@ -1,23 +1,17 @@
-"""A params file as text: its tree as plain values, its problems by line."""
+"""What is wrong with a params file, in words and by line."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-
-def plain(node: Any) -> Any:
-    """ruamel's tree as plain Python values: strict models accept no subclass of float or list."""
-    if isinstance(node, CommentedMap):
-        return {str(key): plain(value) for key, value in node.items()}
-    if isinstance(node, CommentedSeq):
-        return [plain(value) for value in node]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
+from pipeline.params.schema import Params
+from pipeline.params.section import Section
+from pipeline.project.nearest_name import did_you_mean
 
 
 def yaml_reason(error: YAMLError) -> str:
@@ -40,3 +34,46 @@ def line_of(document: CommentedMap, place: tuple[int | str, ...]) -> int:
         except (KeyError, IndexError, TypeError):
             break
     return line + 1
+
+
+def reason(problem: Any) -> str:
+    """What one of pydantic's errors says is wrong with which value."""
+    if problem["type"] == "missing":
+        return "this key is missing"
+    if problem["type"] == "extra_forbidden":
+        hint = did_you_mean(str(problem["loc"][-1]), _known_keys(problem["loc"]))
+        return f"unknown key{hint}; see profiles/ for those that are known"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return str(message)
+    return f"received {problem['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
+    """All problems of a file, in the order of its lines; ``errors`` as pydantic gives them."""
+    problems = [
+        (
+            line_of(document, problem["loc"]),
+            ".".join(map(str, problem["loc"])),
+            problem,
+        )
+        for problem in errors
+    ]
+    lines = [
+        f"  line {line}, {place or 'the file as a whole'}: {reason(problem)}"
+        for line, place, problem in sorted(problems, key=lambda found: found[0])
+    ]
+    count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
+    return f"{path} has {count}:\n" + "\n".join(lines)
+
+
+def _known_keys(place: Sequence[Any]) -> list[str]:
+    """The keys that the section of a place may have; none where it is no section of ours."""
+    kind: Any = Params
+    for key in place[:-1]:
+        if isinstance(kind, type) and issubclass(kind, Section):
+            kind = kind.model_fields[key].annotation if key in kind.model_fields else None
+        else:
+            # A mapping of names to sections: the name does not matter.
+            kind = next(reversed(get_args(kind)), None)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []

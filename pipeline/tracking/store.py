@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from pipeline.project.errors import GaitError
-from pipeline.project.paths import Source, store_folder
+from pipeline.project.paths import store_folder
+from pipeline.project.source import Source
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
