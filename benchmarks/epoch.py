@@ -62,8 +62,9 @@ def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, lis
     from pipeline.tracking.state_keeping import Keeper
     from pipeline.tracking.store import open_experiment
     from pipeline.training import history, training_state
+    from pipeline.training.epochs import FINISHED, Epoch
     from pipeline.training.training_loop import Point
-    from pipeline.training.training_record import FINISHED, Epoch, Training, ended
+    from pipeline.training.training_record import Training, ended
 
     network = InvertibleNetwork([shape.width] * (shape.layers + 1))
     settings = TrainingSettings(

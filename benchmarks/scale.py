@@ -27,7 +27,7 @@ from benchmarks.epoch import measure
 from benchmarks.memory import peak_bytes
 from benchmarks.steps import machine
 from pipeline.data import image_tensors
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.sweep import sweep_results
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "digits.yaml"
@@ -92,7 +92,7 @@ def epochs() -> list[dict[str, Any]]:
 
 def trials() -> list[dict[str, Any]]:
     """Tables, summary and figures of so many trials of four rules."""
-    params = schema.load(PROFILE)
+    params = params_file.load(PROFILE)
     rules = params.sweep.rules
     found = []
     for count in TRIALS:

@@ -153,11 +153,11 @@ def training_seconds(project: Path) -> float:
     with chdir(project):
         from gaitprop.training import make_optimizer, train
         from pipeline.data import image_tensors
-        from pipeline.params import schema, search_space
+        from pipeline.params import params_file, search_space
         from pipeline.project.paths import data_file
         from pipeline.training.experiment import prepare, threads
 
-        params = schema.load()
+        params = params_file.load()
         images = image_tensors.load(data_file(params.profile, params.sweep.dataset))
         tried = search_space.configurations(params)[0]
         experiment = search_space.experiment(params, tried)

@@ -17,18 +17,19 @@ from pipeline.audit import differences
 from pipeline.audit.differences import Difference
 from pipeline.audit.retraining import key_of, remade
 from pipeline.data import image_tensors
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.params.profiles import PROFILES
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
-from pipeline.project.paths import ModelKey, data_file, source
-from pipeline.stages import download
-from pipeline.stages.evaluate import SEEDS, evaluate_model
+from pipeline.project.paths import ModelKey, data_file
+from pipeline.project.source import source
+from pipeline.results.evaluation import SEEDS, evaluate_model
 from pipeline.tracking import store
 from pipeline.tracking.model_runs import LEVEL_TAG
 from pipeline.training import model_files, plugin_source
 from pipeline.training.experiment import choose_device, described, device_name
 from pipeline.training.identity import CODE_TAG, machine, training_code_checksum
+from pipeline.training.image_download import download_images
 from pipeline.training.model_files import result_checksum
 
 # What else may be said of a result; these tell where and with what it was made.
@@ -129,7 +130,7 @@ def _key(params: Params, rows: pandas.DataFrame) -> ModelKey:
 def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
     key = _key(params, rows)
     if not data_file(key.profile, key.dataset).exists():
-        download.run(params, key.dataset, progress=False)
+        download_images(params, key.dataset, progress=False)
     images = image_tensors.load(data_file(key.profile, key.dataset))
     tags = _tags_of(params.profile, result)
     with remade(described(params, key, images), None, None) as project:
@@ -203,11 +204,11 @@ def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
 
 def _params(profile: str) -> Params:
     """params.yaml if it is of that profile, else the profile's own file."""
-    if schema.PARAMS_FILE.is_file():
-        params = schema.load()
+    if params_file.PARAMS_FILE.is_file():
+        params = params_file.load()
         if params.profile == profile:
             return params
-    return schema.load(PROFILES / f"{profile}.yaml")
+    return params_file.load(PROFILES / f"{profile}.yaml")
 
 
 def _tags_of(profile: str, result: str) -> dict[str, str]:

@@ -18,10 +18,11 @@ from ruamel.yaml import YAML
 import gaitprop
 import pipeline
 from pipeline.data import image_tensors
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.project import variables
 from pipeline.project.errors import GaitError
-from pipeline.project.paths import ModelKey, archive_root, data_file
+from pipeline.project.paths import ModelKey, data_file
+from pipeline.training.image_download import archive_root
 
 # So many of the last lines of a training that failed are shown.
 _SAID = 3
@@ -144,7 +145,7 @@ def _gait(folder: Path, *arguments: str, **own: str) -> None:
 def _archives() -> Path:
     """Where this folder's archives are: of a params.yaml that is none any more, the usual place."""
     with contextlib.suppress(GaitError):
-        return archive_root(schema.load())
+        return archive_root(params_file.load())
     return variables.folder(variables.DATA_ROOT) or Path("data/archives")
 
 

@@ -123,9 +123,9 @@ def _dvc_settings() -> str:
 
 
 def _params() -> Finding:
-    from pipeline.params import profiles, schema
+    from pipeline.params import params_file, profiles
 
-    params = schema.load()
+    params = params_file.load()
     edited = "" if profiles.current() is not None else ", edited"
     return Finding(
         "params.yaml", f"profile {params.profile}{edited}, {len(params.models())} models"
@@ -153,11 +153,12 @@ def _packages() -> Finding:
 
 def _data() -> Finding:
     from pipeline.data import image_sets, image_tensors
-    from pipeline.params import schema
-    from pipeline.project.paths import archive_root, data_file
+    from pipeline.params import params_file
+    from pipeline.project.paths import data_file
+    from pipeline.training.image_download import archive_root
 
     try:
-        params = schema.load()
+        params = params_file.load()
     except GaitError:
         # Said once, of params.yaml.
         return Finding("data", "not known without params.yaml", "mend params.yaml first")

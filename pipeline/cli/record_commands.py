@@ -46,10 +46,10 @@ def register(
 
         gait register --json | jq -r '.[].uri'
     """
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.tracking import registry
 
-    made = registry.register(schema.load(), model)
+    made = registry.register(params_file.load(), model)
     if as_json:
         print(json.dumps(made, indent=2))
         return

@@ -42,10 +42,10 @@ def download(
         gait download --json | jq -r '.digits'
     """
     from pipeline.data import image_sets
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.stages import download as stage
 
-    params = schema.load()
+    params = params_file.load()
     chosen = datasets or params.run.datasets
     for name in chosen:
         image_sets.image_set(name)
@@ -88,12 +88,12 @@ def train(
 
         gait train digits square gait --json | jq -r .result
     """
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.project.paths import ModelKey
     from pipeline.stages import train as stage
     from pipeline.training.model_files import result_checksum
 
-    params = schema.load()
+    params = params_file.load()
     for what, received, allowed in (
         ("data set", dataset, params.run.datasets),
         ("architecture", architecture, params.run.architectures),
@@ -118,10 +118,10 @@ def evaluate() -> None:
 
         gait evaluate
     """
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.stages import evaluate as stage
 
-    for path in stage.run(schema.load()):
+    for path in stage.run(params_file.load()):
         print(path)
 
 
@@ -134,10 +134,10 @@ def plot() -> None:
 
         gait plot
     """
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.stages import plot as stage
 
-    for path in stage.run(schema.load()):
+    for path in stage.run(params_file.load()):
         print(path)
 
 
@@ -153,10 +153,10 @@ def report() -> None:
 
         jq '.claims[].findings[] | [.about, .verdict]' results/digits/claims.json
     """
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.stages import report as stage
 
-    for path in stage.run(schema.load()):
+    for path in stage.run(params_file.load()):
         print(path)
 
 
@@ -179,11 +179,11 @@ def repro(
         gait repro --dry-run
     """
     from pipeline.cli import dvc_repro
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.stages import evaluate as stage
     from pipeline.training import plugin_source
 
-    params = schema.load()
+    params = params_file.load()
     plugin_source.link(params)
     prepare_environment()
     arguments = [*context.args, *(["--dry"] if dry_run else [])]

@@ -72,10 +72,10 @@ def sweep(
         return
     if resume and restart:
         raise GaitError("received --resume and --restart; allowed: one of them")
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.sweep import driver
 
-    params = schema.load()
+    params = params_file.load()
     if dry_run:
         _list(driver.plan(params), params.sweep.trials * len(params.sweep.rules))
         return
@@ -114,10 +114,10 @@ def best(
 
         gait sweep best --json | jq .rules.gait.values
     """
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.sweep import best as winners
 
-    winners.run(schema.load(), apply, rule, as_json)
+    winners.run(params_file.load(), apply, rule, as_json)
 
 
 def _list(configurations: list[Configuration], suggested: int) -> None:

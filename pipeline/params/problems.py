@@ -1,48 +1,17 @@
-"""A params file as text: its tree as plain values, its problems by line."""
+"""What is wrong with a params file, in words and by line."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-# Far above any settings: aliases of aliases make millions of values of a kilobyte of text, and one
-# of itself makes no end of them.
-MOST_VALUES = 100_000
-# What no float can hold.
-MOST_BITS = 1024
-
-
-class TooLargeError(Exception):
-    """More than any settings hold."""
-
-
-def plain(node: Any) -> Any:
-    """ruamel's tree as plain Python values: strict models accept no subclass of float or list.
-
-    Raises:
-        TooLargeError: there are more than ``MOST_VALUES``, or an integer of more than
-            ``MOST_BITS``.
-    """
-    return _plain(node, itertools.count(1))
-
-
-def _plain(node: Any, count: Iterator[int]) -> Any:
-    if next(count) > MOST_VALUES:
-        raise TooLargeError(f"its aliases make more than {MOST_VALUES:,} values of it")
-    if isinstance(node, CommentedMap):
-        return {str(key): _plain(value, count) for key, value in node.items()}
-    if isinstance(node, CommentedSeq):
-        return [_plain(value, count) for value in node]
-    if isinstance(node, int) and node.bit_length() > MOST_BITS:
-        raise TooLargeError("it has an integer that is too large for any setting")
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
+from pipeline.params.schema import Params
+from pipeline.params.section import Section
+from pipeline.project.nearest_name import did_you_mean
 
 
 def yaml_reason(error: YAMLError) -> str:
@@ -65,3 +34,46 @@ def line_of(document: CommentedMap, place: tuple[int | str, ...]) -> int:
         except (KeyError, IndexError, TypeError):
             break
     return line + 1
+
+
+def reason(problem: Any) -> str:
+    """What one of pydantic's errors says is wrong with which value."""
+    if problem["type"] == "missing":
+        return "this key is missing"
+    if problem["type"] == "extra_forbidden":
+        hint = did_you_mean(str(problem["loc"][-1]), _known_keys(problem["loc"]))
+        return f"unknown key{hint}; see profiles/ for those that are known"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return str(message)
+    return f"received {problem['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
+    """All problems of a file, in the order of its lines; ``errors`` as pydantic gives them."""
+    problems = [
+        (
+            line_of(document, problem["loc"]),
+            ".".join(map(str, problem["loc"])),
+            problem,
+        )
+        for problem in errors
+    ]
+    lines = [
+        f"  line {line}, {place or 'the file as a whole'}: {reason(problem)}"
+        for line, place, problem in sorted(problems, key=lambda found: found[0])
+    ]
+    count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
+    return f"{path} has {count}:\n" + "\n".join(lines)
+
+
+def _known_keys(place: Sequence[Any]) -> list[str]:
+    """The keys that the section of a place may have; none where it is no section of ours."""
+    kind: Any = Params
+    for key in place[:-1]:
+        if isinstance(kind, type) and issubclass(kind, Section):
+            kind = kind.model_fields[key].annotation if key in kind.model_fields else None
+        else:
+            # A mapping of names to sections: the name does not matter.
+            kind = next(reversed(get_args(kind)), None)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
 from pipeline.project.nearest_name import did_you_mean
@@ -19,9 +19,9 @@ def names() -> list[str]:
 
 def current() -> str | None:
     """The profile that params.yaml is, to the letter; None if it was edited or is absent."""
-    if not schema.PARAMS_FILE.is_file():
+    if not params_file.PARAMS_FILE.is_file():
         return None
-    text = schema.PARAMS_FILE.read_bytes()
+    text = params_file.PARAMS_FILE.read_bytes()
     return next((name for name in names() if _path(name).read_bytes() == text), None)
 
 
@@ -35,13 +35,13 @@ def use(name: str, force: bool = False) -> None:
     if name not in names():
         hint = did_you_mean(name, names())
         raise GaitError(f"unknown profile {name!r}{hint}; allowed: {', '.join(names())}")
-    schema.load(_path(name))
-    if schema.PARAMS_FILE.is_file() and current() is None and not force:
+    params_file.load(_path(name))
+    if params_file.PARAMS_FILE.is_file() and current() is None and not force:
         raise GaitError(
             "params.yaml has been edited and is no profile as it stands; save it as"
             " profiles/<name>.yaml to keep it, or overwrite it with --force"
         )
-    write_whole(schema.PARAMS_FILE, _path(name).read_bytes())
+    write_whole(params_file.PARAMS_FILE, _path(name).read_bytes())
 
 
 def _path(name: str) -> Path:

@@ -1,29 +1,19 @@
-"""What params.yaml may say: every field typed, bounded and described; unknown keys are refused.
-
-``load`` reports every problem of the file at once, each with its line and its place.
-"""
+"""What params.yaml may say: every field typed, bounded and described; unknown keys are refused."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
+from pydantic import Field, model_validator
 
 from gaitprop.rules import RULES, find_rule, rule_names
 from pipeline.data.image_sets import image_set, set_names
-from pipeline.params import problems as file_problems
 from pipeline.params.section import Name, Section
 from pipeline.params.sweep_section import Sweep
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 
-PARAMS_FILE = Path("params.yaml")
 REFERENCE = "reference"
 WITHOUT_GAMMA = ("bp", "tp")
 
@@ -246,58 +236,6 @@ class Params(Section):
         return self.reference if model == REFERENCE else self.rules[model]
 
 
-def load(path: Path = PARAMS_FILE) -> Params:
-    """The checked content of a params file.
-
-    Raises:
-        GaitError: it is missing, is not YAML, or says something that is not allowed; every
-            problem is listed with its line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise GaitError(
-            f"{path} cannot be read ({reason}); run gait in the project's folder, and"
-            " `gait profile digits` to have a new one"
-        ) from None
-    try:
-        document = YAML(typ="rt").load(text)
-    except YAMLError as error:
-        raise GaitError(f"{path} is not YAML: {file_problems.yaml_reason(error)}") from None
-    except RecursionError:
-        raise GaitError(f"{path} cannot be read: its brackets are nested too deeply") from None
-    except ValueError as error:
-        # Of an integer with thousands of digits, which Python does not read.
-        raise GaitError(f"{path} cannot be read ({error})") from None
-    if not isinstance(document, CommentedMap):
-        raise GaitError(f"{path} is not a mapping of settings; see profiles/digits.yaml for one")
-    try:
-        params = Params.model_validate(file_problems.plain(document))
-    except file_problems.TooLargeError as error:
-        raise GaitError(f"{path} cannot be read: {error}") from None
-    except ValidationError as error:
-        raise GaitError(_explain(path, document, error.errors())) from None
-    from pipeline.params import search_space
-
-    if problems := search_space.problems(params):
-        raise GaitError(_explain(path, document, problems))
-    return params
-
-
-def reason(problem: Any) -> str:
-    """What one of pydantic's errors says is wrong with which value."""
-    if problem["type"] == "missing":
-        return "this key is missing"
-    if problem["type"] == "extra_forbidden":
-        hint = did_you_mean(str(problem["loc"][-1]), _known_keys(problem["loc"]))
-        return f"unknown key{hint}; see profiles/ for those that are known"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return str(message)
-    return f"received {problem['input']!r}; {message[0].lower()}{message[1:]}"
-
-
 def _names(section: Any, key: str) -> list[str]:
     names = section.get(key) if isinstance(section, dict) else None
     good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
@@ -309,32 +247,3 @@ def _refuse_unknown(what: str, names: Any, allowed: Any) -> None:
     if unknown:
         named = ", ".join(f"{name!r}{did_you_mean(name, allowed)}" for name in unknown)
         raise ValueError(f"{what}: unknown {named}; allowed: {', '.join(allowed)}")
-
-
-def _known_keys(place: Sequence[Any]) -> list[str]:
-    """The keys that the section of a place may have; none where it is no section of ours."""
-    kind: Any = Params
-    for key in place[:-1]:
-        if isinstance(kind, type) and issubclass(kind, Section):
-            kind = kind.model_fields[key].annotation if key in kind.model_fields else None
-        else:
-            # A mapping of names to sections: the name does not matter.
-            kind = next(reversed(get_args(kind)), None)
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []
-
-
-def _explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
-    problems = [
-        (
-            file_problems.line_of(document, problem["loc"]),
-            ".".join(map(str, problem["loc"])),
-            problem,
-        )
-        for problem in errors
-    ]
-    lines = [
-        f"  line {line}, {place or 'the file as a whole'}: {reason(problem)}"
-        for line, place, problem in sorted(problems, key=lambda found: found[0])
-    ]
-    count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
-    return f"{path} has {count}:\n" + "\n".join(lines)

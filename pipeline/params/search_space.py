@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,14 +10,12 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from gaitprop.rules import rule_names
-from pipeline.data.image_tensors import ImageData
-from pipeline.params import schema
+from pipeline.params.problems import reason
 from pipeline.params.schema import WITHOUT_GAMMA, Architecture, Data, Params, RuleSettings, Training
 from pipeline.params.sweep_section import Dimension, Distribution
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 from pipeline.project.paths import ModelKey
-from pipeline.training.experiment import described
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "rule": RuleSettings,
@@ -85,7 +81,7 @@ def experiment(params: Params, configuration: Configuration) -> Params:
         return _applied(params, configuration)
     except ValidationError as error:
         raise GaitError(
-            f"params.yaml, sweep: {configuration}: {schema.reason(error.errors()[0])}"
+            f"params.yaml, sweep: {configuration}: {reason(error.errors()[0])}"
         ) from None
 
 
@@ -117,23 +113,9 @@ def key(params: Params, rule: str) -> ModelKey:
     return ModelKey(params.profile, params.sweep.dataset, params.sweep.architecture, rule)
 
 
-def trial_id(params: Params, configuration: Configuration, images: ImageData) -> str:
-    """Names a trial by all that decides its figures: configuration, experiment, data."""
-    described_ = described(
-        experiment(params, configuration), key(params, configuration.rule), images
-    )
-    content = {"configuration": configuration._asdict(), "experiment": described_}
-    return digest(content)[:12]
-
-
 def anywhere(dimension: Dimension) -> Any:
     """Some value of a dimension, always the same."""
     return _extremes(dimension)[0]
-
-
-def digest(content: Any) -> str:
-    """SHA-256 of the content as canonical JSON."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _grid(params: Params) -> Iterator[dict[str, Any]]:
@@ -249,5 +231,5 @@ def _refusals(params: Params, rule: str) -> Iterator[tuple[str | None, str]]:
         except ValidationError as error:
             for problem in error.errors():
                 own = _field(name) in problem["loc"]
-                reason = schema.reason(problem)
-                yield (name, reason) if own else (None, f"{Configuration(rule, values)}: {reason}")
+                why = reason(problem)
+                yield (name, why) if own else (None, f"{Configuration(rule, values)}: {why}")

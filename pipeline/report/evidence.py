@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas
 
+from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
-from pipeline.project.paths import ModelKey, model_keys, results_folder
+from pipeline.project.paths import ModelKey, results_folder
 from pipeline.results import trained
 from pipeline.results.provenance import of_model, sha256
 from pipeline.results.trial_ranking import FIGURES

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 
 from pipeline import figures
 from pipeline.data.image_sets import image_set
+from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import whole_folder
-from pipeline.project.paths import ModelKey, model_keys, results_folder
+from pipeline.project.paths import ModelKey, results_folder
 from pipeline.results import provenance, trained
 from pipeline.training import history, model_files
 

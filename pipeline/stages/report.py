@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.files import write_whole
-from pipeline.project.paths import model_keys, results_folder
+from pipeline.project.paths import results_folder
 from pipeline.results import provenance
 
 PAGE, CLAIMS = "report.html", "claims.json"

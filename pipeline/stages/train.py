@@ -19,13 +19,15 @@ from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.files import check_writable, whole_folder
 from pipeline.project.interruption import Interrupted, interruptible
-from pipeline.project.paths import ModelKey, data_file, source
+from pipeline.project.paths import ModelKey, data_file
+from pipeline.project.source import source
 from pipeline.tracking import delivery
 from pipeline.tracking.delivery import Delivery
 from pipeline.tracking.model_runs import abandon
 from pipeline.tracking.state_keeping import Keeper
 from pipeline.tracking.store import KEY_TAG, open_experiment, provenance_tags
 from pipeline.training import plugin_source, unfinished
+from pipeline.training.epochs import FAILED, FINISHED
 from pipeline.training.experiment import (
     Experiment,
     choose_numerics,
@@ -37,7 +39,7 @@ from pipeline.training.experiment import (
 from pipeline.training.identity import CODE_TAG, identity, machine, training_code_checksum
 from pipeline.training.model_files import result_checksum
 from pipeline.training.training_loop import Point, epochs, write_model
-from pipeline.training.training_record import FAILED, FINISHED, Training, ended
+from pipeline.training.training_record import Training, ended
 
 
 def run(params: Params, key: ModelKey) -> Path:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from pipeline.params.search_space import Configuration
 from pipeline.sweep import trial_records
-from pipeline.sweep.trial_records import STOPPED, Epoch, Record
+from pipeline.sweep.trial_records import Record
+from pipeline.training.epochs import STOPPED, Epoch
 
 
 @dataclass

@@ -14,10 +14,10 @@ from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
-from pipeline.project.paths import data_file, results_folder, source, store_folder
+from pipeline.project.paths import data_file, results_folder, store_folder
 from pipeline.project.redaction import shown, without_password
+from pipeline.project.source import source
 from pipeline.results import trial_ranking
-from pipeline.stages import download
 from pipeline.sweep import ray_cluster, trial_records
 from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.collect import Collector
@@ -25,9 +25,11 @@ from pipeline.sweep.live_table import Display
 from pipeline.sweep.sweep_folder import Folder
 from pipeline.sweep.sweep_runs import SweepRuns
 from pipeline.sweep.trial import Task
+from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_table import table
 from pipeline.tracking.store import provenance_tags, tracking_uri
+from pipeline.training.image_download import download_images
 from pipeline.training.plugin_source import plugin_of
 
 # A store that is away is waited for so long when all trials have ended, and when interrupted.
@@ -102,7 +104,7 @@ class _Sweep:
     ) -> None:
         self._params, self._options, self._images = params, options, images
         self._folder = folder
-        self._by_trial = {search_space.trial_id(params, c, images): c for c in configurations}
+        self._by_trial = {trial_id(params, c, images): c for c in configurations}
         self._count = len(configurations) or params.sweep.trials * len(params.sweep.rules)
 
     def run(self, definition: Mapping[str, Any], ended: dict[str, Record]) -> int:
@@ -242,7 +244,7 @@ def _results(params: Params) -> Path:
 def _images(params: Params) -> ImageData:
     path = data_file(params.profile, params.sweep.dataset)
     if not path.exists():
-        download.run(params, params.sweep.dataset, progress=False)
+        download_images(params, params.sweep.dataset, progress=False)
     return image_tensors.load(path)
 
 

@@ -15,7 +15,8 @@ from pipeline.params.labels import rule_name, setting_name, value_text
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.sweep.collect import Running
-from pipeline.sweep.trial_records import FAILED, FINISHED, Epoch, Record
+from pipeline.sweep.trial_records import Record
+from pipeline.training.epochs import FAILED, FINISHED, Epoch
 
 REDRAWS_A_SECOND = 4
 # More trials than this at once are counted, not shown.

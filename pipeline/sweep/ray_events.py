@@ -18,10 +18,10 @@ from ray.tune.experiment import Trial
 from ray.util.queue import Empty, Queue
 
 from pipeline.data.image_tensors import ImageData
-from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.sweep.collect import Collector
+from pipeline.sweep.trial_id import trial_id
 
 WAIT_S = 1.0
 
@@ -55,7 +55,7 @@ class Here:
         """See ``Way``."""
         if event.what == "started":
             configuration = Configuration(**event.content)
-            trial = search_space.trial_id(self._params, configuration, self._images)
+            trial = trial_id(self._params, configuration, self._images)
             self._collector.started(event.ray_trial, trial, configuration)
         elif event.what == "reported":
             self._collector.reported(event.ray_trial, event.content)

@@ -19,8 +19,10 @@ from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError, os_sentence
-from pipeline.sweep.trial_records import FAILED, FINISHED, Epoch, Record
+from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import Record
 from pipeline.training import history, training_state
+from pipeline.training.epochs import FAILED, FINISHED, Epoch
 from pipeline.training.experiment import Experiment, choose_numerics, device_name, prepare
 from pipeline.training.identity import machine
 from pipeline.training.plugin_source import Plugin, check
@@ -87,7 +89,7 @@ def attempt(
         send: takes a report.
     """
     check(configuration.rule, task.plugins.get(configuration.rule))
-    trial = search_space.trial_id(task.params, configuration, task.images)
+    trial = trial_id(task.params, configuration, task.images)
     reports = _Reports(task.report_s, dict(facts), send)
     if trial in task.ended:
         record = task.ended[trial]

@@ -7,8 +7,6 @@ made from them, however often Ray, the MLflow server or the sweep itself had to 
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,37 +15,7 @@ from typing import Any
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
-
-FINISHED, STOPPED, FAILED = "FINISHED", "STOPPED", "FAILED"
-# Of trials that have not ended: under way, or until the sweep is resumed.
-RUNNING, KILLED = "RUNNING", "KILLED"
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch of a trial: its number, when it ended, and a row of figures a seed."""
-
-    epoch: int
-    ended_ms: int
-    rows: list[dict[str, float]]
-
-    def means(self) -> dict[str, float]:
-        """The mean over the seeds of every quantity."""
-        quantities = [name for name in self.rows[0] if name not in ("epoch", "seed")]
-        return {name: math.fsum(self._of(name)) / len(self.rows) for name in quantities}
-
-    def mean(self, quantity: str) -> float:
-        """The mean over the seeds of one quantity, NaN where the epoch has none."""
-        values = self._of(quantity)
-        return math.fsum(values) / len(values) if values else math.nan
-
-    def spread(self, quantity: str) -> float:
-        """The sample standard deviation over the seeds, NaN for a single one."""
-        values = self._of(quantity)
-        return statistics.stdev(values) if len(values) > 1 else math.nan
-
-    def _of(self, quantity: str) -> list[float]:
-        return [row[quantity] for row in self.rows if quantity in row]
+from pipeline.training.epochs import Epoch
 
 
 @dataclass(frozen=True)

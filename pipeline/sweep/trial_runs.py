@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
-from pipeline.sweep.trial_records import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Epoch, Record
+from pipeline.sweep.trial_records import Record
 from pipeline.tracking.run_descriptions import chart_name
 from pipeline.tracking.store import METRICS_A_REQUEST
+from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Epoch
 from pipeline.training.experiment import described, flat
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 import pandas
 
 from pipeline.params.schema import Params
-from pipeline.sweep.trial_records import FINISHED, STOPPED, Record
+from pipeline.sweep.trial_records import Record
+from pipeline.training.epochs import FINISHED, STOPPED
 
 
 def table(params: Params, ended: Mapping[str, Record]) -> pandas.DataFrame:

@@ -23,8 +23,9 @@ from pipeline.tracking.run_descriptions import (
 )
 from pipeline.tracking.store import KEY_TAG, METRICS_A_REQUEST
 from pipeline.training import history, model_files
+from pipeline.training.epochs import FINISHED, KILLED, RUNNING, Epoch
 from pipeline.training.model_files import result_checksum
-from pipeline.training.training_record import FINISHED, KILLED, RUNNING, Epoch, Training
+from pipeline.training.training_record import Training
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

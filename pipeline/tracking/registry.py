@@ -12,7 +12,7 @@ from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 from pipeline.project.paths import results_folder
-from pipeline.stages.evaluate import SEEDS
+from pipeline.results.evaluation import SEEDS
 from pipeline.tracking import mlflow_model, store
 
 if TYPE_CHECKING:

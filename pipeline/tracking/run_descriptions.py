@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from pipeline.params.labels import rule_name, setting_name, value_text
 from pipeline.params.schema import REFERENCE, WITHOUT_GAMMA, Params
 from pipeline.project.paths import data_file
-from pipeline.training.training_record import FINISHED, Training
+from pipeline.training.epochs import FINISHED
+from pipeline.training.training_record import Training
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -9,8 +9,9 @@ from pathlib import Path
 from pipeline.project.errors import os_sentence
 from pipeline.tracking.delivery import Delivery
 from pipeline.training import unfinished
+from pipeline.training.epochs import KILLED
 from pipeline.training.training_loop import Point
-from pipeline.training.training_record import KILLED, Training, ended
+from pipeline.training.training_record import Training, ended
 
 # A process that was told to stop is killed soon: so long it may try to tell MLflow.
 LAST_WORDS_S = 5.0

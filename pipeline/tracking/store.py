@@ -21,8 +21,9 @@ from filelock import FileLock
 
 from pipeline.project import variables
 from pipeline.project.errors import GaitError
-from pipeline.project.paths import Source, store_folder
+from pipeline.project.paths import store_folder
 from pipeline.project.redaction import shown, without_password
+from pipeline.project.source import Source
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,9 +14,10 @@ from gaitprop.diagnostics import close_to_singular
 from gaitprop.training import EpochRecord, make_optimizer, steps_per_epoch, train
 from pipeline.project.files import write_json
 from pipeline.training import history, model_files, training_state
+from pipeline.training.epochs import Epoch
 from pipeline.training.experiment import Experiment
 from pipeline.training.progress_bar import TrainingProgress
-from pipeline.training.training_record import Epoch, Training
+from pipeline.training.training_record import Training
 
 
 class Point(NamedTuple):

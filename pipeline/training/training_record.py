@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pipeline.sweep.trial_records import FAILED, FINISHED, KILLED, RUNNING, Epoch
+from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, Epoch
 
 __all__ = ["FAILED", "FINISHED", "KILLED", "RUNNING", "Epoch", "Training"]
 

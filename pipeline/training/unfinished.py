@@ -22,7 +22,8 @@ from pipeline.project.errors import GaitError
 from pipeline.project.files import check_writable, write_json
 from pipeline.project.paths import ModelKey
 from pipeline.training import training_state
-from pipeline.training.training_record import RUNNING, Training, as_plain, from_plain
+from pipeline.training.epochs import RUNNING
+from pipeline.training.training_record import Training, as_plain, from_plain
 
 STATES = Path("states")
 _STATE, _BEGUN = "state.pt", "training.json"

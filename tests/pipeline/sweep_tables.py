@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 import pandas
 
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.params.schema import Params
 from pipeline.sweep import yaml_text
 
@@ -102,4 +102,4 @@ def make_params(folder: Path, **sweep: Any) -> Params:
     """Params as ``config.load`` reads them."""
     path = folder / "params.yaml"
     path.write_text(params_text(**sweep))
-    return schema.load(path)
+    return params_file.load(path)

@@ -219,10 +219,10 @@ def test_a_gpu_that_is_not_there(
 
 
 def gait_download(project: Path) -> None:
-    from pipeline.params import schema
+    from pipeline.params import params_file
     from pipeline.stages import download
 
-    download.run(schema.load(project / "params.yaml"), "digits", progress=False)
+    download.run(params_file.load(project / "params.yaml"), "digits", progress=False)
 
 
 def test_archives_that_are_missing_without_a_network(

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from pipeline import cli
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.project.errors import GaitError
 from tests.pipeline.project_copy import REPOSITORY, small_params
 
@@ -176,7 +176,7 @@ def check_params(project: Path, content: str | bytes) -> None:
     path.write_bytes(raw)
     before = files(project)
     try:
-        schema.load(path)
+        params_file.load(path)
         good = True
     except GaitError:
         good = False

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 
 from gaitprop import InvertibleNetwork
 from pipeline import figures
+from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_json
-from pipeline.project.paths import ModelKey, model_keys
+from pipeline.project.paths import ModelKey
 from pipeline.stages import plot
 from pipeline.training import model_files
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import profiles, schema
+from pipeline.params import params_file, profiles
 from pipeline.project.errors import GaitError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -17,7 +17,7 @@ def problems(tmp_path: Path, text: str) -> str:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(GaitError) as caught:
-        schema.load(path)
+        params_file.load(path)
     return str(caught.value)
 
 
@@ -30,7 +30,7 @@ def changed(old: str, new: str) -> str:
     "path", sorted((REPOSITORY / "profiles").glob("*.yaml")), ids=lambda p: p.stem
 )
 def test_committed_profiles_are_valid_and_named_as_their_file(path: Path) -> None:
-    params = schema.load(path)
+    params = params_file.load(path)
     assert params.profile == path.stem
     assert set(params.run.architectures) == set(params.architectures)
     assert set(params.run.rules) == set(params.rules)
@@ -164,10 +164,10 @@ def test_files_that_are_no_params(tmp_path: Path, text: str, reason: str) -> Non
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(GaitError, match=r"cannot be read .*No such file"):
-        schema.load(tmp_path / "params.yaml")
+        params_file.load(tmp_path / "params.yaml")
     (tmp_path / "latin1.yaml").write_bytes(b"profile: \xe9\n")
     with pytest.raises(GaitError, match="not UTF-8"):
-        schema.load(tmp_path / "latin1.yaml")
+        params_file.load(tmp_path / "latin1.yaml")
 
 
 def test_profiles_replace_params_but_no_edits(

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.data import image_tensors
-from pipeline.params import schema, search_space
+from pipeline.params import params_file, search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
 from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.sweep_folder import Folder
+from pipeline.sweep.trial_id import trial_id
 from pipeline.training.experiment import described
 
 REPOSITORY = Path(__file__).parents[3]
@@ -26,7 +27,7 @@ def load(folder: Path, section: str = "", head: str = HEAD) -> Params:
     path = folder / "params.yaml"
     lines = "".join(f"  {line}\n" for line in section.splitlines())
     path.write_text(head + ("\nsweep:\n" + lines if section else "\n"))
-    return schema.load(path)
+    return params_file.load(path)
 
 
 def refusal(folder: Path, section: str, head: str = HEAD) -> str:
@@ -45,7 +46,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> image_tensors.ImageData:
 def test_default_is_the_published_grid_for_each_rule_of_run(tmp_path: Path) -> None:
     params = load(tmp_path)
     assert params.sweep.model_dump() == {
-        **schema.load(REPOSITORY / "profiles" / "digits.yaml").sweep.model_dump(),
+        **params_file.load(REPOSITORY / "profiles" / "digits.yaml").sweep.model_dump(),
         "fixed": {},
     }
     found = search_space.configurations(params)
@@ -203,7 +204,7 @@ def test_a_trial_is_named_by_what_decides_its_figures(
 ) -> None:
     def named(section: str, head: str = HEAD) -> str:
         params = load(tmp_path, LEARNING_RATES + "\nrules: [bp, gait]\n" + section, head)
-        return search_space.trial_id(params, search_space.configurations(params)[0], images)
+        return trial_id(params, search_space.configurations(params)[0], images)
 
     name = named("")
     assert len(name) == 12

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
 from pipeline.sweep import best, winners, yaml_text
@@ -38,7 +38,7 @@ def leave_sweep(rules: dict[str, Any], **others: Any) -> Path:
     params = Path("params.yaml")
     if not params.exists():
         params.write_text(params_text())
-    folder = best.folder_of(schema.load())
+    folder = best.folder_of(params_file.load())
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "sweep": "learning_rate_and_orthogonality",
@@ -127,7 +127,7 @@ def test_the_train_stage_then_trains_exactly_the_winners() -> None:
         for place, rule in enumerate(RULES)
     }
     best.apply(leave_sweep({rule: {**winner(), "values": values[rule]} for rule in RULES}))
-    params = schema.load()
+    params = params_file.load()
     for rule in RULES:
         settings = training_settings(params, ModelKey("digits", "digits", "square", rule))
         assert (settings.learning_rate, settings.orthogonality) == (
@@ -150,7 +150,7 @@ def test_a_key_that_the_file_lacks_is_added_to_its_own_section() -> None:
     before = Path("params.yaml").read_text()
     assert best.apply(folder) == ["rules.tp.gamma: 0.001 -> 0.5"]
     assert changed_lines(before) == ["+    gamma: 0.5"]
-    assert schema.load().rules["tp"].gamma == 0.5
+    assert params_file.load().rules["tp"].gamma == 0.5
 
 
 def test_shared_settings_are_applied_where_winners_agree() -> None:
@@ -162,7 +162,7 @@ def test_shared_settings_are_applied_where_winners_agree() -> None:
     }
     folder = leave_sweep({"bp": winner(**shared), "gait": winner(rule__gamma=0.25, **shared)})
     best.apply(folder)
-    params = schema.load()
+    params = params_file.load()
     assert params.architectures["square"].hidden_layers == 6
     assert (params.training.batch_size, params.training.adam.beta1) == (60, 0.8)
     assert params.training.seeds == [3, 4]
@@ -185,7 +185,7 @@ def test_shared_settings_that_differ_need_a_rule() -> None:
         "rules.gait.orthogonality: 0.1 -> 0.25",
         "training.batch_size: 30 -> 10",
     ]
-    assert schema.load().rules["bp"].orthogonality == 0.1
+    assert params_file.load().rules["bp"].orthogonality == 0.1
 
 
 def test_fixed_settings_are_not_applied_but_told() -> None:
@@ -194,8 +194,8 @@ def test_fixed_settings_are_not_applied_but_told() -> None:
         fixed={"training.epochs": 15, "training.batch_size": 30, "rule.gamma": 0.0},
     )
     assert best.apply(folder) == ["rules.bp.orthogonality: 0.1 -> 0.5"]
-    assert schema.load().training.epochs == 60
-    assert best.notes(winners.read(folder), schema.load()) == [
+    assert params_file.load().training.epochs == 60
+    assert best.notes(winners.read(folder), params_file.load()) == [
         "no trial of tp finished: params.yaml keeps its settings",
         "training.epochs stays 60; the sweep's trials had 15",
         "rules.bp.gamma stays 0.001; the sweep's trials had 0.0",
@@ -207,7 +207,7 @@ def test_what_repro_would_not_train_is_told() -> None:
         params_text().replace("rules: [bp, gait, itp, tp] ", "rules: [bp] ", 1)
     )
     folder = leave_sweep({rule: winner(rule__orthogonality=0.5) for rule in ("bp", "gait")})
-    (note,) = best.notes(winners.read(folder), schema.load())
+    (note,) = best.notes(winners.read(folder), params_file.load())
     assert note == "run.rules lacks gait, so `gait repro` trains no such model"
 
 
@@ -270,7 +270,7 @@ def test_permissions_are_kept() -> None:
 def test_without_a_sweep_it_says_how_to_have_one() -> None:
     Path("params.yaml").write_text(params_text())
     with pytest.raises(GaitError, match=r"best\.yaml is missing: run `gait sweep`"):
-        best.run(schema.load())
+        best.run(params_file.load())
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_the_table_fits_a_terminal_and_names_every_rule(
     assert any("BP (best)" in line for line in lines)
     assert any("TP" in line and "no trial finished" in line for line in lines)
     before = Path("params.yaml").read_bytes()
-    best.run(schema.load())
+    best.run(params_file.load())
     assert "gait sweep best --apply" in capsys.readouterr().out
     assert Path("params.yaml").read_bytes() == before
 
@@ -323,12 +323,12 @@ def test_the_table_fits_a_terminal_and_names_every_rule(
 def test_run_writes_and_says_what_has_changed(capsys: pytest.CaptureFixture[str]) -> None:
     leave_sweep({"bp": winner(rule__orthogonality=0.5)}, fixed={"training.epochs": 15})
     with pytest.raises(GaitError, match="--rule bp"):
-        best.run(schema.load(), rule="bp")
-    best.run(schema.load(), write=True)
+        best.run(params_file.load(), rule="bp")
+    best.run(params_file.load(), write=True)
     assert capsys.readouterr().out.splitlines() == [
         "rules.bp.orthogonality: 0.1 -> 0.5",
         "note: training.epochs stays 60; the sweep's trials had 15",
         "`gait repro` trains and tests what has changed",
     ]
-    best.run(schema.load(), write=True)
+    best.run(params_file.load(), write=True)
     assert "has the winners' values already" in capsys.readouterr().out

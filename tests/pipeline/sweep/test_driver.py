@@ -19,11 +19,12 @@ from mlflow.entities import Run
 
 from pipeline import cli
 from pipeline.data import image_tensors
-from pipeline.params import schema, search_space
+from pipeline.params import params_file, search_space
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.stages import train
 from pipeline.sweep import trial_records
+from pipeline.sweep.trial_id import trial_id
 from pipeline.training import history
 from tests.pipeline.project_copy import gait, small_params
 
@@ -156,7 +157,7 @@ def test_a_trial_gives_the_bits_of_the_train_stage(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    params = schema.load()
+    params = params_file.load()
     images = image_tensors.load(data_file("digits", "digits"))
     configuration = next(
         each
@@ -169,7 +170,7 @@ def test_a_trial_gives_the_bits_of_the_train_stage(
     )
     table = history.read(trained / "history.csv")
     kept = trial_records.read(Path("sweeps", "digits", "tiny", "trials"))
-    record = kept[search_space.trial_id(params, configuration, images)]
+    record = kept[trial_id(params, configuration, images)]
     rows = pandas.DataFrame([row for epoch in record.epochs for row in epoch.rows])
     assert len(rows) == len(table) == 2 * (EPOCHS + 1)
     pandas.testing.assert_frame_equal(

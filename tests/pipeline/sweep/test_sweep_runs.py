@@ -14,13 +14,15 @@ from mlflow.entities import Run
 
 from pipeline.data import image_tensors
 from pipeline.data.image_tensors import ImageData
-from pipeline.params import schema, search_space
+from pipeline.params import params_file, search_space
 from pipeline.params.schema import Params
 from pipeline.sweep import sweep_runs
 from pipeline.sweep.collect import Running
 from pipeline.sweep.sweep_runs import SweepRuns
-from pipeline.sweep.trial_records import Epoch, Record
+from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import Record
 from pipeline.tracking import sending
+from pipeline.training.epochs import Epoch
 from tests.pipeline.project_copy import small_params
 
 TRIALS, FEW, EPOCHS = 32, 6, 4
@@ -40,7 +42,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, ImageData]:
     text = small_params()
     (folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + SECTION)
     image_tensors.prepare("digits", folder / "digits.safetensors", root=folder)
-    return schema.load(folder / "params.yaml"), image_tensors.load(folder / "digits.safetensors")
+    return params_file.load(folder / "params.yaml"), image_tensors.load(
+        folder / "digits.safetensors"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +74,7 @@ def trials(swept: tuple[Params, ImageData], epochs: int, count: int = FEW) -> li
     params, images = swept
     return [
         Running(
-            search_space.trial_id(params, each, images),
+            trial_id(params, each, images),
             each,
             1_000,
             [epoch(number, k) for k in range(epochs)],

@@ -11,11 +11,12 @@ import torch
 
 from gaitprop import InvertibleNetwork
 from pipeline.data import image_tensors
-from pipeline.params import schema, search_space
+from pipeline.params import params_file
 from pipeline.params.search_space import Configuration
 from pipeline.sweep import trial_records
 from pipeline.sweep.collect import Collector, Running
 from pipeline.sweep.trial import Task, attempt
+from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.training import training_state
 from tests.pipeline.project_copy import small_params
@@ -42,7 +43,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     (folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + SECTION)
     image_tensors.prepare("digits", folder / "digits.safetensors", root=folder)
     images = image_tensors.load(folder / "digits.safetensors")
-    return Task(schema.load(folder / "params.yaml"), images, state_s=0, report_s=0)
+    return Task(params_file.load(folder / "params.yaml"), images, state_s=0, report_s=0)
 
 
 class Ears:
@@ -110,7 +111,7 @@ def test_a_lost_worker_is_taken_over(task: Task, tmp_path: Path, lost_after: int
     task = replace(task, states=tmp_path / "states")
     ears = Ears()
     collector = Collector(tmp_path / "trials", {}, {"git.commit": "1"}, task.states, [ears])
-    trial = search_space.trial_id(task.params, GOOD, task.images)
+    trial = trial_id(task.params, GOOD, task.images)
     collector.started("ray-1", trial, GOOD)
     before = reports(task, GOOD, until=lost_after)
     for report in before:
@@ -147,7 +148,7 @@ def test_a_damaged_state_is_not_used(
 
 def test_what_is_known_is_told_again_without_training(task: Task, tmp_path: Path) -> None:
     collector = Collector(tmp_path / "trials", {}, {}, None, [])
-    trial = search_space.trial_id(task.params, GOOD, task.images)
+    trial = trial_id(task.params, GOOD, task.images)
     collector.started("ray-1", trial, GOOD)
     said = reports(task, GOOD)
     for report in said:

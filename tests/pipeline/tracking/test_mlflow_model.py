@@ -18,8 +18,9 @@ from pipeline.data import image_tensors
 from pipeline.tracking.model_runs import ModelRuns
 from pipeline.tracking.store import KEY_TAG, open_experiment
 from pipeline.training import history, model_files
+from pipeline.training.epochs import FINISHED, RUNNING, Epoch
 from pipeline.training.experiment import flat
-from pipeline.training.training_record import FINISHED, RUNNING, Epoch, Training
+from pipeline.training.training_record import Training
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.trained import MODEL, runs
 

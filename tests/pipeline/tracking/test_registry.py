@@ -10,7 +10,7 @@ import pandas
 import pytest
 from mlflow import MlflowClient, pyfunc
 
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.project.errors import GaitError
 from pipeline.tracking import registry
 from tests.pipeline.preloaded import Preloaded
@@ -47,7 +47,7 @@ def versions(project: Path) -> list[str]:
 def test_the_best_by_validation_is_registered_once(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = schema.load()
+    params = params_file.load()
     seeds = pandas.read_csv(project / "results/digits/seeds.csv")
     best = seeds.groupby("model").validation_accuracy_final.mean().idxmax()
     (made,) = registry.register(params)
@@ -77,7 +77,7 @@ def test_the_best_by_validation_is_registered_once(
 
 def test_a_model_that_is_not_there_is_one_sentence(project: Path) -> None:
     with pytest.raises(GaitError, match=r"unknown model 'gate' \(did you mean 'gait'\?\)"):
-        registry.register(schema.load(), "gate")
+        registry.register(params_file.load(), "gate")
 
 
 def test_a_store_that_knows_no_such_model(
@@ -86,7 +86,7 @@ def test_a_store_that_knows_no_such_model(
     (tmp_path / "other.db").write_bytes((ready / "mlflow.db").read_bytes())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
     with pytest.raises(GaitError, match=r"train it here, with `gait train digits square"):
-        registry.register(schema.load())
+        registry.register(params_file.load())
 
 
 def test_a_store_that_is_away_costs_no_table(
@@ -95,5 +95,5 @@ def test_a_store_that_is_away_costs_no_table(
     before = (project / "results/digits/summary.csv").read_bytes()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(GaitError, match="cannot be used"):
-        registry.register(schema.load())
+        registry.register(params_file.load())
     assert (project / "results/digits/summary.csv").read_bytes() == before

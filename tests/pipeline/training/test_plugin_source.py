@@ -11,7 +11,7 @@ import torch
 from pipeline.cli import doctor
 from pipeline.data import image_tensors
 from pipeline.figures.style import LOOKS, look_of
-from pipeline.params import schema
+from pipeline.params import params_file, schema
 from pipeline.params.labels import model_name
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
@@ -53,7 +53,7 @@ def load(folder: Path, *changes: tuple[str, str]) -> schema.Params:
         assert old in text
         text = text.replace(old, new, 1)
     (folder / "params.yaml").write_text(text)
-    return schema.load(folder / "params.yaml")
+    return params_file.load(folder / "params.yaml")
 
 
 MINE = (
