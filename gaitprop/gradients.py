@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from gaitprop.errors import ArgumentError
@@ -15,7 +14,7 @@ from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import add_penalty_gradient, check_penalty, is_square
 from gaitprop.rules import Rule, find_rule
 from gaitprop.rules.layer import LayerView
-from gaitprop.surroundings import own_precision
+from gaitprop.surroundings import undisturbed
 
 
 class LayerGradient(NamedTuple):
@@ -104,7 +103,7 @@ def propagate(
     return gradients[::-1]
 
 
-@torch.no_grad()
+@undisturbed
 def layer_gradients(
     network: InvertibleNetwork,
     inputs: Tensor,
@@ -171,11 +170,8 @@ def layer_gradients(
     activations = network.forward(inputs)
     outputs = activations[-1]
     targets = check_targets(labels, outputs.shape[:-1], n_classes, network.dtype)
-    with own_precision(network.device):
-        error = loss_function.error(outputs, targets, n_classes)
-        return propagate(
-            network, activations, error, propagate_error, gamma, orthogonality, penalty
-        )
+    error = loss_function.error(outputs, targets, n_classes)
+    return propagate(network, activations, error, propagate_error, gamma, orthogonality, penalty)
 
 
 def check_rule_settings(gamma: float, orthogonality: float) -> None:

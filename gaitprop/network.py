@@ -219,7 +219,7 @@ class InvertibleNetwork:
         """
         activations = [self._checked(inputs)]
         layers = zip(self.architecture.readings, self.weights, self.biases, strict=True)
-        with own_precision(self.device):
+        with own_precision():
             for reading, weight, bias in layers:
                 hidden = affine(reading.read(activations[-1]), weight, bias)
                 activations.append(reading.units(self.activation.value(hidden)))
@@ -248,7 +248,7 @@ class InvertibleNetwork:
                 " since no other has an inverse"
             )
         rows = self.architecture.readings[layer - 1].rows(outputs)
-        with own_precision(self.device):
+        with own_precision():
             return solve_rows(weight, self.activation.inverse(rows) - bias.unsqueeze(-2))
 
     def inverse(self, outputs: Tensor, auxiliary: Sequence[Tensor] | None = None) -> Tensor:
