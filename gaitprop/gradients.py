@@ -150,6 +150,7 @@ def layer_gradients(
         (γ = 0) −1.75 / −2 = 0.875; TP's target is (1 − 1) / −2 = 0, so that its error is 3 − 0.
         All of it goes to the first unit, since auxiliary units have no error.
 
+        >>> import torch
         >>> weights = [torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[-2.0]])]
         >>> biases = [torch.zeros(2), torch.tensor([1.0])]
         >>> network = InvertibleNetwork.from_parameters(weights, biases, negative_slope=0.5)

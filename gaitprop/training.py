@@ -18,6 +18,7 @@ from gaitprop.errors import ArgumentError, DivergenceError
 from gaitprop.gradients import propagate
 from gaitprop.losses import Loss, check_classes, check_targets, find_loss, hits
 from gaitprop.network import InvertibleNetwork
+from gaitprop.numerics import all_threads
 from gaitprop.optimizers import make_optimizer
 from gaitprop.regularizer import is_square, orthogonality_defect
 from gaitprop.rules import Rule, find_rule
@@ -215,7 +216,8 @@ def train_step(
     )
     for weight, bias, gradient in zip(network.weights, network.biases, gradients, strict=True):
         weight.grad, bias.grad = gradient.weight, gradient.bias
-    optimizer.step()
+    with all_threads():
+        optimizer.step()
     if constrained:
         for weight in filter(is_square, network.weights):
             orthogonalize(weight)

@@ -97,7 +97,7 @@ def test_orthogonal_solves_are_solves(seeds: int, dtype: torch.dtype) -> None:
     exact = rows.double() @ torch.linalg.inv(weight.double()).mT
     received = solve_orthogonal_rows(weight, rows)
     assert received.is_contiguous()
-    assert float((received.double() - exact).norm() / exact.norm()) < 4 * u
+    assert float((received.double() - exact).norm() / exact.norm()) < 10 * u
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -108,7 +108,7 @@ def test_one_product_with_the_transpose_would_not_do(dtype: torch.dtype) -> None
     exact = rows.double() @ torch.linalg.inv(weight.double()).mT
     assert float((rows @ weight - exact).norm() / exact.norm()) > 20 * u
     received = solve_orthogonal_rows(weight, rows).double()
-    assert float((received - exact).norm() / exact.norm()) < 4 * u
+    assert float((received - exact).norm() / exact.norm()) < 10 * u
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
