@@ -163,6 +163,13 @@ def layer_gradients(
         [[0.875, 0.875], [0.0, 0.0]]
         >>> layer_gradients(network, x, label, 1, "tp")[0].weight.tolist()
         [[3.0, 3.0], [0.0, 0.0]]
+
+        An idea is tried as a function; this one sends down the signs of the weights alone:
+
+        >>> def signs(layer, error, scale):
+        ...     return layer.local_error @ layer.weight.sign()
+        >>> layer_gradients(network, x, label, 1, signs)[0].weight.tolist()
+        [[1.75, 1.75], [0.0, 0.0]]
     """
     propagate_error, loss_function = find_rule(rule), find_loss(loss)
     check_rule_settings(gamma, orthogonality)
