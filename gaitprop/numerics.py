@@ -51,14 +51,14 @@ _threads = 1
 _why_not: str | None = None
 
 
-def use(mode: str, threads: int | None = None) -> None:
+def use(wanted: str, threads: int | None = None) -> None:
     """Chooses the arithmetic of this process, once and for all of it.
 
     In portable mode PyTorch has one thread from here on, but for the products that give the same
     bits on any number of them.
 
     Args:
-        mode: one of ``MODES``.
+        wanted: one of ``MODES``.
         threads: how many CPU threads may be used; None: as many as PyTorch has now.
 
     Raises:
@@ -66,11 +66,11 @@ def use(mode: str, threads: int | None = None) -> None:
             and is asked to be fast.
     """
     global _mode, _threads, _why_not
-    if mode not in MODES:
-        raise ArgumentError(f"numerics are {mode!r}; allowed: {', '.join(MODES)}")
+    if wanted not in MODES:
+        raise ArgumentError(f"numerics are {wanted!r}; allowed: {', '.join(MODES)}")
     if threads is not None and threads < 1:
         raise ArgumentError(f"threads are {threads}; allowed: at least 1")
-    if mode == "fast":
+    if wanted == "fast":
         if _mode == "portable":
             raise ArgumentError(
                 "numerics are 'fast', but this process has computed with portable ones; allowed:"
@@ -91,6 +91,11 @@ def use(mode: str, threads: int | None = None) -> None:
 def mode() -> str:
     """The arithmetic of this process: one of ``MODES``."""
     return _mode
+
+
+def threads() -> int:
+    """How many CPU threads may be used."""
+    return _threads if _mode == "portable" else torch.get_num_threads()
 
 
 def why_not_portable() -> str | None:
@@ -123,7 +128,7 @@ def one_thread() -> Iterator[None]:
 @contextmanager
 def all_threads() -> Iterator[None]:
     """As many CPU threads as there are within the block: for what they do not change a bit of."""
-    with _so_many(_threads if _mode == "portable" else torch.get_num_threads()):
+    with _so_many(threads()):
         yield
 
 
