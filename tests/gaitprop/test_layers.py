@@ -222,6 +222,10 @@ REFUSED = {
         lambda: _build((4,), Dense(5), auxiliary_inputs=True),
         ["layer 1, Dense(width=5)", "4 units", "1 to 4"],
     ),
+    "auxiliary beside": (
+        lambda: InvertibleNetwork(RECTANGLES["narrow"], auxiliary_inputs=True),
+        ["auxiliary_inputs is given beside an Architecture", "beside widths"],
+    ),
     "given too few": (
         lambda: InvertibleNetwork.from_parameters(
             [torch.eye(9)], [torch.zeros(9)], architecture=CONVOLUTIONS["one"]
