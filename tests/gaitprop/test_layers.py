@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -193,6 +196,28 @@ def test_layers_are_told() -> None:
     told = repr(a_network(CONVOLUTIONS["few channels"]))
     for words in ("3 x 5 x 5 inputs", "reads 1 of 3 channels", "4 x 4 x 4 units", "weight (4, 4)"):
         assert words in told
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values())
+def test_an_architecture_goes_through_json(architecture: Architecture) -> None:
+    text = json.dumps(architecture.as_plain())
+    assert Architecture.from_plain(json.loads(text)) == architecture
+    asked = replace(Architecture.of_widths((9, 5)), auxiliary_inputs=True)
+    assert Architecture.from_plain(asked.as_plain()) == asked
+
+
+@pytest.mark.parametrize(
+    "plain_",
+    [
+        {},
+        {"input_shape": [4], "layers": [{"height": 3}], "auxiliary_inputs": False},
+        {"input_shape": [4], "layers": 3, "auxiliary_inputs": False},
+        {"input_shape": [4], "layers": [{"width": 0}], "auxiliary_inputs": False},
+    ],
+)
+def test_what_is_of_no_architecture_is_refused(plain_: dict) -> None:
+    with pytest.raises(ArgumentError, match="allowed"):
+        Architecture.from_plain(plain_)
 
 
 def _build(shape: tuple[int, ...], *layers: Layer, **more: bool) -> Architecture:
