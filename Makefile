@@ -77,7 +77,7 @@ test-reliability: $(READY)
 
 # Each of the tests draws so many cases: 2,400 in all.
 fuzz: $(READY)
-	GAIT_FUZZ_CASES=600 OMP_NUM_THREADS=1 python -m pytest tests/pipeline/test_fuzz.py
+	GAIT_FUZZ_CASES=600 OMP_NUM_THREADS=1 python -m pytest tests/pipeline/cli/test_fuzz.py
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 python -m tests.mutations
