@@ -153,16 +153,13 @@ def chained(left: Tensor, right: Tensor) -> Tensor:
     """
     terms = left.shape[-1]
     pieces = -(-terms // CHAIN)
-    step = -(-terms // pieces)
-    total: Tensor | None = None
     with all_threads():
-        for start in range(0, terms, step):
-            piece = slice(start, start + step)
-            product = torch.ops.mkldnn._linear_pointwise(
-                _dense(left[:, piece]), _dense(right[piece].mT), None, "none", [], ""
-            )
-            total = product if total is None else total.add_(product)
-    assert total is not None
+        if pieces == 1:
+            return _chain(left, right)
+        step = -(-terms // pieces)
+        total = _chain(left[:, :step], right[:step])
+        for start in range(step, terms, step):
+            total.add_(_chain(left[:, start : start + step], right[start : start + step]))
     return total
 
 
@@ -189,6 +186,13 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _chain(left: Tensor, right: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(
+        _dense(left), _dense(right.mT), None, "none", [], ""
+    )
+    return product
 
 
 def _dense(matrix: Tensor) -> Tensor:
