@@ -137,13 +137,8 @@ class Reading:
 
     @property
     def _flat(self) -> bool:
-        """Whether the rows are units as they stand."""
-        return self.n_positions == self.kernel_size == 1
-
-
-def all_units(width: int) -> Reading:
-    """Reads every one of ``width`` flat units, as a square layer does."""
-    return Reading((width, 1, 1), width)
+        """Whether a row is a sample's units as they stand."""
+        return self.shape[1:] == (1, 1) and self.kernel_size == 1
 
 
 def first_units(count: int, width: int) -> Reading:

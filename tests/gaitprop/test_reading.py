@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from gaitprop import ArgumentError
-from gaitprop.reading import Reading, all_units, first_units
+from gaitprop.reading import Reading, first_units
 
 READINGS = [
-    all_units(5),
+    first_units(5, 5),
     first_units(3, 5),
     Reading((3, 5, 4), 2, 3, 1, 1),
     Reading((1, 6, 6), 1, 3, 2, 0),
@@ -17,6 +17,7 @@ READINGS = [
     Reading((4, 3, 3), 4, 1),
     Reading((2, 3, 3), 1, 3),
     Reading((3, 1, 1), 3, 3, 1, 1),
+    Reading((3, 5, 5), 2, 1, 5),
 ]
 LEADING = [(2,), (3, 2)]
 
