@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from gaitprop.nn.functional import DTYPES, check_gamma
+from gaitprop.network import PRECISIONS
+from gaitprop.nn.functional import check_gamma
 from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
 from gaitprop.nn.rule import rule_key
 from gaitprop.rules import Rule
@@ -73,7 +74,7 @@ def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
         return f"it is a {type(module).__name__}, not an nn.Linear"
     if module.in_features != module.out_features:
         return f"it is not square: {module.in_features} to {module.out_features} units"
-    if module.weight.dtype not in DTYPES:
+    if module.weight.dtype not in PRECISIONS:
         return f"it is in {module.weight.dtype}, neither float32 nor float64"
     if type(after) is not nn.LeakyReLU:
         return "no nn.LeakyReLU follows it in an nn.Sequential"

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from gaitprop.activations import make_activation
 from gaitprop.errors import ArgumentError
+from gaitprop.network import PRECISIONS
 from gaitprop.nn.function import InvertibleLayer
 from gaitprop.nn.rule import rule_key
 from gaitprop.reading import Reading
 from gaitprop.rules import Rule
-
-DTYPES = (torch.float32, torch.float64)
 
 
 def invertible_linear(
@@ -135,7 +134,7 @@ def _apply(
 
 def check_dtype(dtype: torch.dtype, of: str) -> None:
     """Raises ArgumentError unless the dtype is one in which a layer can be inverted."""
-    if dtype not in DTYPES:
+    if dtype not in PRECISIONS:
         raise ArgumentError(
             f"{of} is {dtype}; allowed: float32 or float64, also under torch.autocast"
         )

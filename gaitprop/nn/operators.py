@@ -8,7 +8,6 @@ leading dimension anyway. Rows are samples, or positions of samples, (…, rows,
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from gaitprop.activations import Activation
 from gaitprop.linalg import affine, matmul
 from gaitprop.nn.rule import rule_of
 from gaitprop.rules.layer import LayerView
+from gaitprop.surroundings import own_precision
 
 
 def _outputs(rows: Tensor, weight: Tensor, bias: Tensor | None, slope: float) -> Tensor:
@@ -33,7 +33,7 @@ def _outputs(rows: Tensor, weight: Tensor, bias: Tensor | None, slope: float) ->
         (…, rows, n).
     """
     added = weight.new_zeros(weight.shape[:-1]) if bias is None else bias
-    with _exact(rows.device):
+    with own_precision(rows.device):
         hidden = affine(_one(rows), _one(weight), _one(added, 1))
         return Activation(slope).value(hidden).reshape(rows.shape)
 
@@ -72,7 +72,7 @@ def _errors(
     activation = Activation(slope)
     error, outputs, rows, weight = map(_one, (error.contiguous(), outputs, rows, weight))
     below, of_weight, of_bias = (error.new_empty(0) for _ in range(3))
-    with _exact(error.device):
+    with own_precision(error.device):
         local_error = activation.times_derivative(error, outputs)
         if of_rows:
             seeds = tuple(range(weight.shape[0] if leading else 1))
@@ -132,13 +132,6 @@ def _(info: Any, in_dims: Any, *arguments: Any) -> Any:
     below, *_ = layer_errors(*flat, weight, *settings, True, False)
     _, *of_layer = layer_errors(*tensors, stacked, *settings, False, of_parameters)
     return (below.view(tensors[0].shape), *of_layer), dims
-
-
-def _exact(device: torch.device) -> AbstractContextManager[None]:
-    """Where autocast, if it is on, is off."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 def _one(tensor: Tensor, own: int = 2) -> Tensor:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
+from gaitprop.constraints import ORTHOGONAL, orthogonalize
 from gaitprop.errors import ArgumentError
-from gaitprop.linalg import matmul
 from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
-
-PENALTIES = ("off_diagonal", "full")
+from gaitprop.regularizer import check_penalty, orthogonality_defect
+from gaitprop.surroundings import own_precision
 
 
 def orthogonality_penalty(module: nn.Module, kind: str = "off_diagonal") -> Tensor:
@@ -29,59 +27,46 @@ def orthogonality_penalty(module: nn.Module, kind: str = "off_diagonal") -> Tens
     Raises:
         ArgumentError: the kind is unknown, or there is no invertible layer.
     """
-    if kind not in PENALTIES:
-        raise ArgumentError(f"kind is {kind!r}; allowed: {', '.join(PENALTIES)}")
+    check_penalty(kind)
     return torch.stack([_penalty(weight, kind) for weight in _weights(module)]).sum()
-
-
-def _penalty(weight: Tensor, kind: str) -> Tensor:
-    with torch.autocast(weight.device.type, enabled=False):
-        products = weight.mT @ weight
-        wanted = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
-        if kind == "off_diagonal":
-            wanted = wanted * products
-        return (products - wanted).square().sum()
-
-
-def _weights(module: nn.Module) -> Iterator[nn.Parameter]:
-    found = [
-        m.weight for m in module.modules() if isinstance(m, InvertibleLinear | InvertibleConv2d)
-    ]
-    if not found:
-        raise ArgumentError(
-            f"{type(module).__name__} has no invertible layer; allowed: a module with an"
-            " InvertibleLinear or InvertibleConv2d in it"
-        )
-    yield from found
 
 
 @torch.no_grad()
 def orthogonal_(module: nn.Module) -> None:
     """Makes the weights of the module's invertible layers orthogonal to rounding, in place.
 
-    To be called after each step of an optimizer: GAIT-prop is then backpropagation throughout. A
-    weight becomes the orthogonal one next to it, the polar factor, by Newton and Schulz's steps
-    W ← W (3I − WᵀW) / 2, which take no decomposition.
+    To be called after each step of an optimizer: GAIT-prop is then backpropagation throughout. Each
+    weight becomes the orthogonal matrix nearest to it; see ``gaitprop.constraints``.
 
     Raises:
-        ArgumentError: there is no invertible layer.
+        ArgumentError: there is no invertible layer, or a weight is too far from any orthogonal
+            matrix, as one of a singular value above √3 is; it is left as it was.
     """
     for weight in _weights(module):
-        weight.copy_(_polar_factor(weight))
+        nearest = orthogonalize(weight.clone(memory_format=torch.contiguous_format))
+        if not orthogonality_defect(nearest) < ORTHOGONAL:
+            largest = float(torch.linalg.matrix_norm(weight, 2))
+            raise ArgumentError(
+                f"a {len(weight)} x {len(weight)} weight of largest singular value {largest:.3g} is"
+                " too far from any orthogonal matrix; allowed: full rank, and below 1.73"
+            )
+        weight.copy_(nearest)
 
 
-def _polar_factor(weight: Tensor) -> Tensor:
-    """The orthogonal matrix nearest to W."""
-    wanted = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
-    last = float("inf")
-    while True:
-        defect = matmul(weight.mT, weight) - wanted
-        size = float(defect.norm())
-        # A defect below 1 has its square, or less, in the next step; until it is rounding.
-        if not size < last:
-            return weight
-        if size >= 1.0:
-            u, _, v = torch.linalg.svd(weight)
-            weight, last = matmul(u, v), float("inf")
-        else:
-            weight, last = weight - 0.5 * matmul(weight, defect), size
+def _penalty(weight: Tensor, kind: str) -> Tensor:
+    # Not by gaitprop.regularizer, whose products autograd cannot pass.
+    with own_precision(weight.device):
+        products = weight.mT @ weight
+        kept = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+        return (products - (kept if kind == "full" else kept * products)).square().sum()
+
+
+def _weights(module: nn.Module) -> list[nn.Parameter]:
+    kinds = (InvertibleLinear, InvertibleConv2d)
+    found = [each.weight for each in module.modules() if isinstance(each, kinds)]
+    if not found:
+        raise ArgumentError(
+            f"{type(module).__name__} has no invertible layer; allowed: a module with an"
+            " InvertibleLinear or InvertibleConv2d in it"
+        )
+    return found

@@ -14,14 +14,15 @@ def rule_key(rule: str | Rule) -> str:
     """A string for a rule, by which ``rule_of`` finds it in this process.
 
     Raises:
-        ArgumentError: no rule has that name.
+        ArgumentError: there is no such rule.
     """
+    checked = find_rule(rule)
     if isinstance(rule, str):
-        find_rule(rule)
         return rule
-    # A name cannot stand for a function: a notebook defines it again and again.
+    # A name cannot stand for a function: a notebook defines it again and again. An address can,
+    # since nothing else gets it while the function is kept.
     key = f"function {id(rule)}"
-    _FUNCTIONS[key] = rule
+    _FUNCTIONS.setdefault(key, checked)
     return key
 
 
