@@ -48,13 +48,15 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
     rule_key(rule)
     check_gamma(gamma)
     names = {id(module): name for name, module in model.named_modules()}
-    replaced, follower = [], {}
+    replaced: list[str] = []
+    follower: dict[int, nn.Module] = {}
     for sequence in model.modules():
         if not isinstance(sequence, nn.Sequential):
             continue
         for place, (module, after) in enumerate(itertools.pairwise(list(sequence))):
-            follower[id(module)] = after
-            if not _obstacle(module, after):
+            if _obstacle(module, after):
+                follower[id(module)] = after
+            else:
                 sequence[place] = _replacement(module, after, rule, gamma)
                 sequence[place + 1] = nn.Identity()
                 replaced.append(names[id(module)])
@@ -64,7 +66,8 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
         if list(module.parameters(recurse=False))
         and not isinstance(module, InvertibleLinear | InvertibleConv2d)
     }
-    return Conversion(tuple(replaced), left_alone)
+    # A layer may stand in several places.
+    return Conversion(tuple(dict.fromkeys(replaced)), left_alone)
 
 
 def _obstacle(module: nn.Module, after: nn.Module | None) -> str:

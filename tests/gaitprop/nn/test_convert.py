@@ -100,4 +100,5 @@ def test_a_layer_in_two_places_is_replaced_where_it_can_be() -> None:
     done = convert(model, "bp")
     torch.testing.assert_close(model(inputs), expected)
     assert len(list(model.parameters())) == 2
+    assert done.replaced == ("0",)
     assert done.left_alone == {"2": "no nn.LeakyReLU follows it in an nn.Sequential"}
