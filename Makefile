@@ -1,7 +1,10 @@
 # Everything starts here; each target sets up .venv by itself.
-# Needs Python 3.11, pip, git, make and a network to the package index; after set-up, no network.
+# Needs Python 3.11 to 3.13, pip, git, make and a network to the package index; after set-up, none.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first of these that runs and is one of the three; `make PYTHON=/path/to/python` names another.
+SUITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3 python; do \
+	$$each -c '$(SUITS)' 2>/dev/null && { echo $$each; break; }; done)
 UV := uv==0.13.9
 BIN := .venv/bin
 READY := .venv/.ready
@@ -35,8 +38,8 @@ help:
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "make: $(PYTHON) is not Python 3.11; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(or $(PYTHON),false) -c '$(SUITS)' || { echo "make: received $(or $(PYTHON),no Python);" \
+		"allowed: Python 3.11 to 3.13; name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
@@ -110,5 +113,5 @@ bench-sweep: $(READY)
 	OMP_NUM_THREADS=1 python benchmarks/sweep_overhead.py
 
 lock: $(READY)
-	uv pip compile --quiet --upgrade --generate-hashes --python-version 3.11 --all-extras \
+	uv pip compile --quiet --upgrade --generate-hashes --universal --fork-strategy fewest --python-version 3.11 --all-extras \
 		--no-annotate --no-header pyproject.toml --output-file requirements.lock

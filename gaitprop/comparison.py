@@ -67,14 +67,18 @@ def orthogonal_problem(
 
 
 def backpropagation(problem: Problem) -> list[LayerGradient]:
-    """The gradients of ½‖y_L − t‖², batch mean, by autograd through ``network.forward``."""
-    network = _copy(problem.network, problem.network.dtype)
-    for parameter in network.parameters():
-        parameter.requires_grad_()
-    outputs = network.forward(problem.inputs)[-1][..., : problem.n_classes]
+    """The gradients of ½‖y_L − t‖², batch mean, by autograd through plain products."""
+    network = problem.network
+    weights = [weight.clone().requires_grad_() for weight in network.weights]
+    biases = [bias.clone().requires_grad_() for bias in network.biases]
+    units = problem.inputs
+    for reading, weight, bias in zip(network.architecture.readings, weights, biases, strict=True):
+        hidden = reading.read(units) @ weight.mT + bias.unsqueeze(-2)
+        units = reading.units(network.activation.value(hidden))
+    outputs = units[..., : problem.n_classes]
     target = torch.nn.functional.one_hot(problem.labels, problem.n_classes).to(outputs.dtype)
     loss = (outputs - target).square().sum() / (2 * outputs.shape[-2])
-    found = torch.autograd.grad(loss, network.parameters())
+    found = torch.autograd.grad(loss, [*weights, *biases])
     pairs = zip(found[: network.depth], found[network.depth :], strict=True)
     return [LayerGradient(weight, bias) for weight, bias in pairs]
 

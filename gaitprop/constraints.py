@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gaitprop.errors import ArgumentError
 from gaitprop.linalg import add_matmul, gram, matmul, solve_rows
+from gaitprop.surroundings import undisturbed
 
 CONSTRAINTS = ("none", "orthogonal")
 
@@ -32,7 +33,7 @@ def check_constraint(name: str) -> None:
         raise ArgumentError(f"constraint is {name!r}; allowed: {', '.join(CONSTRAINTS)}")
 
 
-@torch.no_grad()
+@undisturbed
 def orthogonalize(weight: Tensor) -> Tensor:
     """Makes each matrix orthogonal to rounding, in place; the nearest such matrix.
 

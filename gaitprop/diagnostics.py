@@ -17,7 +17,7 @@ from gaitprop.losses import check_targets, find_loss
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
 from gaitprop.rules import RULES, Rule, find_rule
-from gaitprop.surroundings import own_precision
+from gaitprop.surroundings import undisturbed
 
 LOST_DIGITS = 1e-2
 """A layer is close to singular where a solve may be wrong by more than this, relatively."""
@@ -48,7 +48,7 @@ class Alignment(NamedTuple):
     relative_norm: Tensor
 
 
-@torch.no_grad()
+@undisturbed
 def alignment_with_bp(
     network: InvertibleNetwork,
     inputs: Tensor,
@@ -72,18 +72,17 @@ def alignment_with_bp(
         loss: in ``gaitprop.losses.LOSSES``.
     """
     activations, error = _forward(network, inputs, labels, n_classes, loss)
-    with own_precision(network.device):
-        reference = propagate(network, activations, error, RULES["bp"], 0.0, 0.0)
-        gradients = reference
-        if rule != "bp":
-            gradients = propagate(network, activations, error, find_rule(rule), gamma, 0.0)
+    reference = propagate(network, activations, error, RULES["bp"], 0.0, 0.0)
+    gradients = reference
+    if rule != "bp":
+        gradients = propagate(network, activations, error, find_rule(rule), gamma, 0.0)
     pairs = [
         _compare(gradient, target) for gradient, target in zip(gradients, reference, strict=True)
     ]
     return Alignment(*(torch.stack(values, dim=-1) for values in zip(*pairs, strict=True)))
 
 
-@torch.no_grad()
+@undisturbed
 def defects_of_errors(
     network: InvertibleNetwork,
     inputs: Tensor,
@@ -106,12 +105,12 @@ def defects_of_errors(
         loss: in ``gaitprop.losses.LOSSES``.
     """
     activations, error = _forward(network, inputs, labels, n_classes, loss)
-    with own_precision(network.device):
-        walk = passages(network, activations, error, RULES["bp"], 0.0)
-        found = [_defect_along(view.weight, view.local_error) for view, _, _ in walk]
+    walk = passages(network, activations, error, RULES["bp"], 0.0)
+    found = [_defect_along(view.weight, view.local_error) for view, _, _ in walk]
     return torch.stack(found[::-1], dim=-1)
 
 
+@undisturbed
 def diagnose(
     network: InvertibleNetwork,
     inputs: Tensor,
@@ -132,7 +131,7 @@ def diagnose(
     )
 
 
-@torch.no_grad()
+@undisturbed
 def condition_numbers(network: InvertibleNetwork) -> Tensor:
     """Condition number of every layer in the 2-norm: (S, L), in the network's dtype.
 
@@ -147,7 +146,7 @@ def close_to_singular(condition_numbers: Tensor) -> Tensor:
     return condition_numbers * torch.finfo(condition_numbers.dtype).eps > LOST_DIGITS
 
 
-@torch.no_grad()
+@undisturbed
 def orthogonality_defects(network: InvertibleNetwork) -> Tensor:
     """‖WᵀW − I‖_F / √n of every layer: (S, L), in the network's dtype."""
     return torch.stack([orthogonality_defect(weight) for weight in network.weights], dim=-1)
@@ -159,8 +158,7 @@ def _forward(
     activations = network.forward(inputs)
     outputs = activations[-1]
     targets = check_targets(labels, outputs.shape[:-1], n_classes, network.dtype)
-    with own_precision(network.device):
-        return activations, find_loss(loss).error(outputs, targets, n_classes)
+    return activations, find_loss(loss).error(outputs, targets, n_classes)
 
 
 def _defect_along(weight: Tensor, local_error: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from gaitprop.errors import ArgumentError
@@ -15,7 +14,7 @@ from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import add_penalty_gradient, check_penalty, is_square
 from gaitprop.rules import Rule, find_rule
 from gaitprop.rules.layer import LayerView
-from gaitprop.surroundings import own_precision
+from gaitprop.surroundings import undisturbed
 
 
 class LayerGradient(NamedTuple):
@@ -104,7 +103,7 @@ def propagate(
     return gradients[::-1]
 
 
-@torch.no_grad()
+@undisturbed
 def layer_gradients(
     network: InvertibleNetwork,
     inputs: Tensor,
@@ -151,6 +150,7 @@ def layer_gradients(
         (γ = 0) −1.75 / −2 = 0.875; TP's target is (1 − 1) / −2 = 0, so that its error is 3 − 0.
         All of it goes to the first unit, since auxiliary units have no error.
 
+        >>> import torch
         >>> weights = [torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[-2.0]])]
         >>> biases = [torch.zeros(2), torch.tensor([1.0])]
         >>> network = InvertibleNetwork.from_parameters(weights, biases, negative_slope=0.5)
@@ -163,6 +163,13 @@ def layer_gradients(
         [[0.875, 0.875], [0.0, 0.0]]
         >>> layer_gradients(network, x, label, 1, "tp")[0].weight.tolist()
         [[3.0, 3.0], [0.0, 0.0]]
+
+        An idea is tried as a function; this one sends down the signs of the weights alone:
+
+        >>> def signs(layer, error, scale):
+        ...     return layer.local_error @ layer.weight.sign()
+        >>> layer_gradients(network, x, label, 1, signs)[0].weight.tolist()
+        [[1.75, 1.75], [0.0, 0.0]]
     """
     propagate_error, loss_function = find_rule(rule), find_loss(loss)
     check_rule_settings(gamma, orthogonality)
@@ -171,11 +178,8 @@ def layer_gradients(
     activations = network.forward(inputs)
     outputs = activations[-1]
     targets = check_targets(labels, outputs.shape[:-1], n_classes, network.dtype)
-    with own_precision(network.device):
-        error = loss_function.error(outputs, targets, n_classes)
-        return propagate(
-            network, activations, error, propagate_error, gamma, orthogonality, penalty
-        )
+    error = loss_function.error(outputs, targets, n_classes)
+    return propagate(network, activations, error, propagate_error, gamma, orthogonality, penalty)
 
 
 def check_rule_settings(gamma: float, orthogonality: float) -> None:

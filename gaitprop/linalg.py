@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gaitprop import numerics
 from gaitprop.errors import SingularLayerError
 
 # From this width on the blocks of a symmetric product are large enough to be worth it.
@@ -16,8 +17,15 @@ GRAM_BLOCKS = 4
 
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:
-    """A product of matrices: (…, m, k) by (…, k, n) to (…, m, n), of one dtype."""
-    return left @ right
+    """A product of matrices: (…, m, k) by (…, k, n) to (…, m, n), of one dtype.
+
+    There is at most one leading dimension, the same of both.
+    """
+    if not numerics.is_chained(left, right):
+        return left @ right
+    if left.dim() == 2:
+        return numerics.chained(left, right)
+    return torch.stack([numerics.chained(*pair) for pair in zip(left, right, strict=True)])
 
 
 def add_matmul(total: Tensor, left: Tensor, right: Tensor, scale: float) -> Tensor:
@@ -29,6 +37,8 @@ def add_matmul(total: Tensor, left: Tensor, right: Tensor, scale: float) -> Tens
         right: (…, k, n).
         scale: a factor.
     """
+    if numerics.is_chained(left, right):
+        return total.add_(matmul(left, right), alpha=scale)
     add = total.addmm_ if total.dim() == 2 else total.baddbmm_
     return add(left, right, alpha=scale)
 
@@ -38,6 +48,8 @@ def affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
     All have the same leading dimensions, at most one.
     """
+    if numerics.is_chained(inputs, weight.mT):
+        return matmul(inputs, weight.mT).add_(bias.unsqueeze(-2))
     if weight.dim() == 3:
         return torch.baddbmm(bias.unsqueeze(-2), inputs, weight.mT)
     return torch.addmm(bias, inputs, weight.mT)
@@ -86,13 +98,13 @@ def gram(weight: Tensor) -> Tensor:
     """
     n = weight.shape[-1]
     if n < GRAM_IN_BLOCKS or weight.is_cuda:
-        return weight.mT @ weight
+        return matmul(weight.mT, weight)
     product = torch.empty_like(weight, memory_format=torch.contiguous_format)
     block = -(-n // GRAM_BLOCKS)
     for matrix, out in zip(weight.reshape(-1, n, n), product.view(-1, n, n), strict=True):
         for start in range(0, n, block):
             rows, below = slice(start, start + block), slice(start + block, n)
-            torch.mm(matrix[:, rows].mT, matrix[:, start:], out=out[rows, start:])
+            out[rows, start:] = matmul(matrix[:, rows].mT, matrix[:, start:])
             out[below, rows] = out[rows, below].mT
     return product
 

@@ -19,6 +19,7 @@ from gaitprop.activations import Activation, make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.layers import Architecture
 from gaitprop.linalg import affine, solve_rows
+from gaitprop.numerics import one_thread
 from gaitprop.seeding import generator
 from gaitprop.surroundings import drawn_on_the_cpu, own_precision
 
@@ -219,7 +220,7 @@ class InvertibleNetwork:
         """
         activations = [self._checked(inputs)]
         layers = zip(self.architecture.readings, self.weights, self.biases, strict=True)
-        with own_precision(self.device):
+        with own_precision():
             for reading, weight, bias in layers:
                 hidden = affine(reading.read(activations[-1]), weight, bias)
                 activations.append(reading.units(self.activation.value(hidden)))
@@ -248,7 +249,7 @@ class InvertibleNetwork:
                 " since no other has an inverse"
             )
         rows = self.architecture.readings[layer - 1].rows(outputs)
-        with own_precision(self.device):
+        with own_precision():
             return solve_rows(weight, self.activation.inverse(rows) - bias.unsqueeze(-2))
 
     def inverse(self, outputs: Tensor, auxiliary: Sequence[Tensor] | None = None) -> Tensor:
@@ -348,7 +349,9 @@ def _rectangular(rows: int, columns: int, orthogonal: bool, source: torch.Genera
         gaussian = torch.randn(rows, columns, dtype=torch.float64, generator=source)
         return gaussian / math.sqrt(columns)
     longer, shorter = max(rows, columns), min(rows, columns)
-    q, r = torch.linalg.qr(torch.randn(longer, shorter, dtype=torch.float64, generator=source))
+    gaussian = torch.randn(longer, shorter, dtype=torch.float64, generator=source)
+    with one_thread():
+        q, r = torch.linalg.qr(gaussian)
     drawn: Tensor = q * r.diagonal().sign()
     return drawn if rows > columns else drawn.mT
 
@@ -360,7 +363,9 @@ def _initial_weights(layer_widths: Sequence[int], orthogonal: bool, seed: int) -
     for n in layer_widths:
         gaussian = torch.randn(n, n, dtype=torch.float64, generator=source)
         if orthogonal:
-            q, r = torch.linalg.qr(gaussian)
+            # On several threads LAPACK's bits would depend on how many there are.
+            with one_thread():
+                q, r = torch.linalg.qr(gaussian)
             # The signs make it uniform over the orthogonal group (Mezzadri, math-ph/0609050).
             weights.append(q * r.diagonal().sign())
         else:

@@ -123,14 +123,14 @@ class Reading:
 
     def units(self, rows: Tensor) -> Tensor:
         """A layer's outputs by unit: (…, batch · positions, m) to (…, batch, m · positions)."""
-        if self.n_positions == 1:
+        if self._flat:
             return rows
         by_sample = rows.reshape(*rows.shape[:-2], -1, self.n_positions, rows.shape[-1])
         return by_sample.mT.flatten(-2)
 
     def rows(self, units: Tensor) -> Tensor:
         """The inverse of ``units``: (…, batch, m · positions) to (…, batch · positions, m)."""
-        if self.n_positions == 1:
+        if self._flat:
             return units
         by_feature = units.reshape(*units.shape[:-1], -1, self.n_positions)
         return by_feature.mT.flatten(-3, -2)

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
-def own_precision(device: torch.device) -> AbstractContextManager[object]:
+_DEVICE_TYPES = ("cpu", "cuda")
+
+
+@contextmanager
+def own_precision() -> Iterator[None]:
     """Without ``torch.autocast``: a network computes in the dtype of its parameters."""
-    if torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    with ExitStack() as stack:
+        for device in filter(torch.is_autocast_enabled, _DEVICE_TYPES):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def undisturbed(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """A function whose arithmetic is its own: without autocast, and without autograd."""
+
+    @wraps(function)
+    def alone(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        with torch.no_grad(), own_precision():
+            return function(*arguments, **named)
+
+    return alone
 
 
 def drawn_on_the_cpu() -> AbstractContextManager[object]:

@@ -18,12 +18,13 @@ from gaitprop.errors import ArgumentError, DivergenceError
 from gaitprop.gradients import propagate
 from gaitprop.losses import Loss, check_classes, check_targets, find_loss, hits
 from gaitprop.network import InvertibleNetwork
+from gaitprop.numerics import all_threads
 from gaitprop.optimizers import make_optimizer
 from gaitprop.regularizer import is_square, orthogonality_defect
 from gaitprop.rules import Rule, find_rule
 from gaitprop.seeding import generator
 from gaitprop.settings import TrainingSettings, check_settings
-from gaitprop.surroundings import own_precision
+from gaitprop.surroundings import undisturbed
 
 __all__ = [
     "EpochRecord",
@@ -129,7 +130,7 @@ def train(
         yield record
 
 
-@torch.no_grad()
+@undisturbed
 def evaluate(
     network: InvertibleNetwork,
     images: Tensor,
@@ -158,9 +159,8 @@ def evaluate(
         batch = slice(start, start + EVALUATION_BATCH)
         outputs = network(inputs(images[batch], network.dtype, maximum))
         targets = labels[batch].expand(len(network.seeds), *labels[batch].shape)
-        with own_precision(network.device):
-            error = loss_function.error(outputs, targets, n_classes)
-            sums.add(outputs, targets, error)
+        error = loss_function.error(outputs, targets, n_classes)
+        sums.add(outputs, targets, error)
     return sums.mean(len(images))
 
 
@@ -172,7 +172,7 @@ def inputs(images: Tensor, dtype: torch.dtype, maximum: int) -> Tensor:
     return images.to(torch.float32).div_(maximum).to(dtype)
 
 
-@torch.no_grad()
+@undisturbed
 def train_step(
     network: InvertibleNetwork,
     optimizer: torch.optim.Optimizer,
@@ -202,25 +202,25 @@ def train_step(
     constrained = settings.constraint == "orthogonal"
     due = step % settings.orthogonality_interval == 0 and not constrained
     orthogonality = settings.orthogonality * settings.orthogonality_interval if due else 0.0
-    with own_precision(network.device):
-        activations = network.forward(images)
-        error = find_loss(settings.loss).error(activations[-1], labels, n_classes)
-        gradients = propagate(
-            network,
-            activations,
-            error,
-            rule,
-            settings.gamma,
-            orthogonality,
-            settings.penalty,
-            orthogonal=constrained,
-        )
-        for weight, bias, gradient in zip(network.weights, network.biases, gradients, strict=True):
-            weight.grad, bias.grad = gradient.weight, gradient.bias
+    activations = network.forward(images)
+    error = find_loss(settings.loss).error(activations[-1], labels, n_classes)
+    gradients = propagate(
+        network,
+        activations,
+        error,
+        rule,
+        settings.gamma,
+        orthogonality,
+        settings.penalty,
+        orthogonal=constrained,
+    )
+    for weight, bias, gradient in zip(network.weights, network.biases, gradients, strict=True):
+        weight.grad, bias.grad = gradient.weight, gradient.bias
+    with all_threads():
         optimizer.step()
-        if constrained:
-            for weight in filter(is_square, network.weights):
-                orthogonalize(weight)
+    if constrained:
+        for weight in filter(is_square, network.weights):
+            orthogonalize(weight)
     return activations[-1], error
 
 
@@ -354,6 +354,7 @@ def _checked(
     )
 
 
+@undisturbed
 def _check_orthogonal(network: InvertibleNetwork) -> None:
     for layer, weight in enumerate(network.weights, start=1):
         if is_square(weight):

@@ -154,6 +154,11 @@ class Training(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: a GPU where there is one"
     )
+    numerics: Literal["portable", "fast"] = Field(
+        default="portable",
+        description="portable: the same bits on every x86-64 processor and any number of threads;"
+        " fast: PyTorch's own, the same bits on one kind of processor alone",
+    )
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads; null: PyTorch's own choice"
     )

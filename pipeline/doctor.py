@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import GaitError
 
-PYTHON = (3, 11)
+PYTHONS = ((3, 11), (3, 12), (3, 13))
 # Models, DVC's cache and MLflow's artifacts of the largest profile fit well within it.
 ROOM_BYTES = 5 * 10**9
 
@@ -40,6 +40,7 @@ def examine() -> list[Finding]:
 def _checks() -> Iterator[tuple[str, Callable[[], Finding]]]:
     yield "Python", _python
     yield "torch", _torch
+    yield "numerics", _numerics
     yield "DVC", _dvc
     yield "params.yaml", _params
     yield "data", _data
@@ -60,8 +61,9 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
 
 def _python() -> Finding:
     here = platform.python_version()
-    if sys.version_info[:2] != PYTHON:
-        return Finding("Python", here, "make .venv with Python 3.11, for which versions are locked")
+    if sys.version_info[:2] not in PYTHONS:
+        allowed = ", ".join(f"{major}.{minor}" for major, minor in PYTHONS)
+        return Finding("Python", here, f"make .venv with one of {allowed}, which are tested")
     return Finding("Python", f"{here} in {sys.prefix}")
 
 
@@ -82,6 +84,20 @@ def _torch() -> Finding:
                 "update the NVIDIA driver, or set training.device to cpu in params.yaml",
             )
     return Finding("torch", f"{torch.__version__} on {', '.join(devices)}")
+
+
+def _numerics() -> Finding:
+    """Whether this machine gives the bits that every other one gives."""
+    from gaitprop import numerics
+
+    numerics.use("portable")
+    where = f"{numerics.processor()}, PyTorch {version('torch')}"
+    why_not = numerics.why_not_portable()
+    if why_not is not None:
+        # Nothing is wrong: what is trained here is reproducible on machines of this kind.
+        return Finding("numerics", f"of this kind of machine alone, {where}: {why_not}")
+    libraries = "oneDNN for large products, MKL COMPATIBLE for the rest, PyTorch's AVX2 kernels"
+    return Finding("numerics", f"portable on {where}: {libraries}")
 
 
 def _dvc() -> Finding:

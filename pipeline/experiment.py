@@ -6,13 +6,12 @@ figures, whichever of them trains.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 
-from gaitprop import InvertibleNetwork
+from gaitprop import ArgumentError, InvertibleNetwork, numerics
 from gaitprop.training import TrainingData, TrainingSettings
 from pipeline import data
 from pipeline.config import Params
@@ -100,7 +99,8 @@ def device_name(device: torch.device) -> str:
 def described(params: Params, key: ModelKey, images: data.ImageData) -> dict[str, Any]:
     """All that decides the model's figures, for its config.json: parameters, data, own code.
 
-    ``plugin``, the rule's own package, is there only if the rule is not built in.
+    ``plugin``, the rule's own package, is there only if the rule is not built in; the number of
+    threads only if it may decide a bit.
     """
     plugin = plugin_of(params.rule_of(key.model))
     return {
@@ -112,7 +112,7 @@ def described(params: Params, key: ModelKey, images: data.ImageData) -> dict[str
         "settings": params.settings_of(key.model).model_dump(),
         "architecture": params.architectures[key.architecture].model_dump(),
         "architecture_name": key.architecture,
-        "training": params.training.model_dump(),
+        "training": _training(params),
         "data": {**params.data.model_dump(), "sha256": images.checksum},
     }
 
@@ -128,15 +128,21 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def threads(wanted: int | None) -> Iterator[None]:
-    """So many CPU threads within the block; None leaves PyTorch's own choice."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(wanted or before)
+def choose_numerics(params: Params) -> None:
+    """Has this process compute as params.yaml says, from here on.
+
+    Raises:
+        GaitError: it has computed otherwise already.
+    """
     try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        numerics.use(params.training.numerics, params.training.threads)
+    except ArgumentError as error:
+        raise GaitError(f"params.yaml, training.numerics: {error}") from None
+
+
+def _training(params: Params) -> dict[str, Any]:
+    portable = params.training.numerics == "portable"
+    return params.training.model_dump(exclude={"threads"} if portable else None)
 
 
 def _untrained(

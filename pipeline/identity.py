@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 import gaitprop
+from gaitprop import numerics
 from pipeline.experiment import device_name, flat
 from pipeline.own_code import plugin_of
 
@@ -34,7 +34,7 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
 
     Args:
         config: from ``pipeline.experiment.described``.
-        device: where it is trained, with as many threads as PyTorch has now.
+        device: where it is trained, by ``gaitprop.numerics`` as chosen now.
     """
     apart = ("data.sha256", "plugin.distribution", "plugin.sha256")
     settings = {name: value for name, value in flat(config).items() if name not in apart}
@@ -45,15 +45,18 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
         "code": training_code_checksum(config["rule"]),
         "torch": version("torch"),
         "numpy": version("numpy"),
-        "cpu": cpu(),
         "device": device_name(device),
-        "threads": str(torch.get_num_threads()),
+        **(machine() if device.type != "cpu" or numerics.why_not_portable() else {}),
     }
 
 
-def cpu() -> str:
-    """The kind of processor, and the vector instructions that PyTorch uses on it."""
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+def machine() -> dict[str, str]:
+    """What else computes here: it decides bits wherever numerics are not portable."""
+    return {
+        "numerics": numerics.mode(),
+        "cpu": numerics.processor(),
+        "threads": str(numerics.threads()),
+    }
 
 
 def training_code_checksum(rule: str) -> str:

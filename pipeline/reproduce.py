@@ -19,7 +19,7 @@ from pipeline.config import Params
 from pipeline.differences import Difference
 from pipeline.errors import GaitError
 from pipeline.experiment import choose_device, described, device_name
-from pipeline.identity import CODE_TAG, cpu, training_code_checksum
+from pipeline.identity import CODE_TAG, machine, training_code_checksum
 from pipeline.model_runs import LEVEL_TAG
 from pipeline.profiles import PROFILES
 from pipeline.project import ModelKey, data_file, source
@@ -28,7 +28,7 @@ from pipeline.stages import download
 from pipeline.stages.evaluate import SEEDS, evaluate_model
 
 # What else may be said of a result; these tell where and with what it was made.
-_FACTS = ("platform", "device", "threads", "cpu", "host", own_code.CHECKSUM_TAG)
+_FACTS = ("platform", "device", "numerics", "threads", "cpu", "host", own_code.CHECKSUM_TAG)
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,7 @@ def _here(document: Mapping[str, Any]) -> dict[str, str]:
     training = document["training"]
     device = device_name(choose_device(training["device"]))
     tags = {**tracking.provenance_tags(source(), "", device), **own_code.tags_of(document["rule"])}
-    facts = _facts(tags)
-    threads = training["threads"]
-    return {**facts, "cpu": cpu(), **({"threads": str(threads)} if threads else {})}
+    here = {**machine(), "numerics": training.get("numerics", "fast")}
+    if threads := training.get("threads"):
+        here["threads"] = str(threads)
+    return {**_facts(tags), **here}

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from gaitprop import numerics
 from gaitprop.comparison import SLOPE
 from gaitprop.verification import GAMMA, TOLERANCES, Comparison, Verification, verify
 from pipeline.errors import GaitError
@@ -36,6 +37,7 @@ def measure(device: str) -> dict[str, Any]:
         GaitError: there is no such device.
     """
     check_device(device)
+    numerics.use("portable")
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("measuring"),

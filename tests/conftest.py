@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from gaitprop import numerics
 from pipeline import tracking
 from tests.pipeline.preloaded import Preloaded, preloaded
 from tests.pipeline.project_copy import small_params
 from tests.pipeline.report_project import add_evidence, train
 from tests.pipeline.trained import files
+
+# Before anything computes in this process: MKL looks at it once.
+numerics.use("portable")
 
 # On a busy machine a store that works may be slow: nobody gives it up before its time.
 os.environ.setdefault("GAIT_MLFLOW_PATIENCE_S", "180")

@@ -16,7 +16,7 @@ from pipeline import checkpoint, data, delivery, history, provenance, summary, t
 from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
 from pipeline.errors import GaitError
-from pipeline.experiment import choose_device
+from pipeline.experiment import choose_device, choose_numerics
 from pipeline.files import write_whole
 from pipeline.project import ModelKey, data_file, model_keys, results_folder
 from pipeline.unfinished import STATES
@@ -108,6 +108,7 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
     ``result`` identifies the model's files, and is the tag of the MLflow runs that made them.
     """
     images = data.load(data_file(key.profile, key.dataset))
+    choose_numerics(params)
     device = choose_device(params.training.device)
     network = checkpoint.load_network(key.folder / checkpoint.NETWORK, device)
     test_images, test_labels = data.test_set(images)

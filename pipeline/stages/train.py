@@ -13,17 +13,22 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gaitprop import ArgumentError, DivergenceError, SingularLayerError
 from pipeline import data, delivery, own_code, unfinished
 from pipeline.checkpoint import result_checksum
 from pipeline.config import Params
 from pipeline.delivery import Delivery
 from pipeline.errors import GaitError, os_sentence
-from pipeline.experiment import Experiment, described, device_name, flat, prepare, threads
+from pipeline.experiment import (
+    Experiment,
+    choose_numerics,
+    described,
+    device_name,
+    flat,
+    prepare,
+)
 from pipeline.files import check_writable, whole_folder
-from pipeline.identity import CODE_TAG, cpu, identity, training_code_checksum
+from pipeline.identity import CODE_TAG, identity, machine, training_code_checksum
 from pipeline.interruption import Interrupted, interruptible
 from pipeline.keeper import Keeper
 from pipeline.model_runs import abandon
@@ -43,11 +48,11 @@ def run(params: Params, key: ModelKey) -> Path:
         Interrupted: a signal asked for it; the state is kept.
     """
     images = data.load(data_file(params.profile, key.dataset))
-    with threads(params.training.threads):
-        experiment = prepare(params, key, images)
-        check_writable(key.folder.parent)
-        with unfinished.held(key) as place, interruptible():
-            _train(key, described(params, key, images), experiment, place)
+    choose_numerics(params)
+    experiment = prepare(params, key, images)
+    check_writable(key.folder.parent)
+    with unfinished.held(key) as place, interruptible():
+        _train(key, described(params, key, images), experiment, place)
     return key.folder
 
 
@@ -102,8 +107,7 @@ def _new(key: ModelKey, config: dict[str, Any], experiment: Experiment) -> Train
         "gait.dataset": key.dataset,
         "gait.architecture": key.architecture,
         "gait.model": key.model,
-        "threads": str(torch.get_num_threads()),
-        "cpu": cpu(),
+        **machine(),
         CODE_TAG: training_code_checksum(config["rule"]),
         **own_code.tags_of(config["rule"]),
         **provenance_tags(source(), config["data"]["sha256"], device_name(network.device)),

@@ -29,6 +29,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 # Of a trial these follow from `sweep.resources`.
 FROM_RESOURCES = ("training.threads", "training.device")
+# A process computes in one way, and decides no figure by it.
+NOT_SWEPT = (*FROM_RESOURCES, "training.numerics")
 # A draw that was made before is drawn again, at most so many times in a row.
 REPEATED_DRAWS = 1000
 
@@ -212,7 +214,7 @@ def _known_names(sections: dict[str, type[BaseModel]]) -> list[str]:
                 names += _known_names({f"{section}.{field}": kind})
             else:
                 names.append(f"{section}.{field}")
-    return [name for name in names if name not in FROM_RESOURCES]
+    return [name for name in names if name not in NOT_SWEPT]
 
 
 def _unknown(name: str) -> str | None:
@@ -221,6 +223,8 @@ def _unknown(name: str) -> str | None:
         return None
     if name in FROM_RESOURCES:
         return f"{name} of a trial follows from sweep.resources; allowed: set it there"
+    if name in NOT_SWEPT:
+        return f"{name} is the same for every trial; allowed: set it in training"
     return f"unknown name {name!r}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
 
 

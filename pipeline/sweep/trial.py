@@ -18,7 +18,8 @@ from pipeline import history, training_state
 from pipeline.config import Params
 from pipeline.data import ImageData
 from pipeline.errors import os_sentence
-from pipeline.experiment import Experiment, device_name, prepare, threads
+from pipeline.experiment import Experiment, choose_numerics, device_name, prepare
+from pipeline.identity import machine
 from pipeline.own_code import Plugin, check
 from pipeline.sweep import space
 from pipeline.sweep.records import FAILED, FINISHED, Epoch, Record
@@ -96,15 +97,15 @@ def attempt(
         return
     params = space.experiment(task.params, configuration)
     state = task.states / f"{trial}.pt" if task.states is not None else None
-    with threads(params.training.threads):
-        made = prepare(params, space.key(params, configuration.rule), task.images)
-        reports.facts["device"] = device_name(made.network.device)
-        try:
-            _train(made, state, task.state_s, reports)
-        except (DivergenceError, SingularLayerError) as error:
-            reports.end(FAILED, str(error))
-        else:
-            reports.end(FINISHED, None)
+    choose_numerics(params)
+    made = prepare(params, space.key(params, configuration.rule), task.images)
+    reports.facts |= {"device": device_name(made.network.device), **machine()}
+    try:
+        _train(made, state, task.state_s, reports)
+    except (DivergenceError, SingularLayerError) as error:
+        reports.end(FAILED, str(error))
+    else:
+        reports.end(FINISHED, None)
 
 
 class _Reports:
@@ -170,7 +171,7 @@ def _train(made: Experiment, state: Path | None, state_s: float, reports: _Repor
         reports.add(epochs[-1], last)
 
 
-def _restored(state: Path, made: Experiment, optimizer: torch.optim.Adam) -> Restored | None:
+def _restored(state: Path, made: Experiment, optimizer: torch.optim.Optimizer) -> Restored | None:
     try:
         return training_state.load(state, made.network, optimizer)
     except DamagedStateError as error:

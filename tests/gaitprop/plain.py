@@ -137,7 +137,7 @@ def by_targets(network: InvertibleNetwork, batch: Batch, rule: str, gamma: float
     for (layer, weight, bias), y, below in reversed(
         list(zip(layers, units[1:], units[:-1], strict=True))
     ):
-        derivative = torch.where(y > 0, 1.0, slope).to(y)
+        derivative = torch.ones_like(y).where(y > 0, slope)
         local = derivative * (y - target) / divisor
         found.append(_update(layer, weight, bias, below, local))
         if len(found) < network.depth:

@@ -6,13 +6,18 @@ import doctest
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import gaitprop.gradients
+import gaitprop.network
 
 
-def test_examples() -> None:
-    result = doctest.testmod(gaitprop.gradients)
-    assert result.attempted >= 8
+@pytest.mark.parametrize(("module", "examples"), [(gaitprop.gradients, 11), (gaitprop.network, 3)])
+def test_examples(module: ModuleType, examples: int) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted >= examples
     assert not result.failed
 
 

@@ -1,0 +1,153 @@
+"""Portable numerics: the product's definition, the number of threads, what is promised and when."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from gaitprop import numerics
+from gaitprop.errors import ArgumentError
+from gaitprop.numerics import CHAIN, chained, is_chained
+
+SHAPES = [
+    (60, 784, 784),
+    (784, 60, 784),
+    (30, 401, 256),
+    (8, 400, 500),
+    (129, 257, 33),
+    (17, 1201, 31),
+]
+
+
+def fused(product: Tensor, term: Tensor) -> Tensor:
+    """Rounds product + term once, to float32: the product is exact in float64, the sum may not be.
+
+    A float64 sum that is not exact is made odd in its last bit (rounding to odd), after which the
+    second rounding, to 29 bits fewer, is as if there had been no first.
+    """
+    total = product + term
+    error_of_term = term - (total - product)
+    error_of_product = product - (total - (total - product))
+    error = error_of_term + error_of_product
+    bits = total.view(torch.int64)
+    even = (bits & 1) == 0
+    towards_zero = (error != 0) & ((error > 0) != (total > 0))
+    # Truncate towards zero, then set the last bit: round to odd.
+    truncated = torch.where(towards_zero, bits - 1, bits)
+    odd = torch.where((error != 0) & (even | towards_zero), truncated | 1, bits)
+    return odd.view(torch.float64).float()
+
+
+def by_definition(left: Tensor, right: Tensor) -> Tensor:
+    terms = left.shape[1]
+    pieces = -(-terms // CHAIN)
+    step = -(-terms // pieces)
+    total = None
+    for start in range(0, terms, step):
+        chain = torch.zeros(left.shape[0], right.shape[1])
+        for term in range(start, min(start + step, terms)):
+            product = left[:, term : term + 1].double() * right[term].double()
+            chain = fused(product, chain.double())
+        total = chain if total is None else total + chain
+    assert total is not None
+    return total
+
+
+def drawn(rows: int, terms: int, columns: int) -> tuple[Tensor, Tensor]:
+    source = torch.Generator().manual_seed(rows * terms + columns)
+    return torch.randn(rows, terms, generator=source), torch.randn(terms, columns, generator=source)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_element_is_a_chain_of_fused_multiply_adds(shape):
+    left, right = drawn(*shape)
+    assert is_chained(left, right)
+    assert torch.equal(chained(left, right), by_definition(left, right))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layout_and_threads_change_no_bit(shape, monkeypatch):
+    left, right = drawn(*shape)
+    expected = chained(left, right)
+    wide = torch.cat([right, right], dim=1)[:, : right.shape[1]]
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setattr(numerics, "_threads", threads)
+        assert torch.equal(chained(left, right), expected)
+        assert torch.equal(chained(left.mT.contiguous().mT, right), expected)
+        assert torch.equal(chained(left, right.mT.contiguous().mT), expected)
+        assert torch.equal(chained(left, wide), expected)
+    assert torch.get_num_threads() == 1
+
+
+def test_the_oracle_rounds_once():
+    # 1 + 2⁻²⁴ + 2⁻⁶⁰: two roundings give 1, one gives the next number.
+    half, little = torch.tensor([[1 + 2.0**-24], [2.0**-60]], dtype=torch.float64)
+    assert fused(half, little) > 1
+    assert fused(half, -little) == 1
+    assert fused(-half, -little) < -1
+    assert fused(-half, little) == -1
+
+
+def test_small_double_and_thin_products_are_not_chained():
+    left, right = drawn(60, 784, 784)
+    assert not is_chained(left.double(), right.double())
+    assert not is_chained(left[:4], right)
+    assert not is_chained(left[:, :64], right[:64, :64])
+
+
+def test_this_machine_is_in_the_promise():
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("portable numerics are promised for x86-64 alone")
+    assert numerics.mode() == "portable"
+    assert numerics.why_not_portable() is None
+
+
+def python(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    return done.stdout.strip()
+
+
+def test_who_asks_too_late_is_told():
+    too_late = (
+        "import torch; a = torch.rand(64, 64); a @ a\n"
+        "from gaitprop import numerics; numerics.use('portable')\n"
+        "print(numerics.why_not_portable())"
+    )
+    assert "MKL was used before" in python(too_late)
+
+
+def test_initial_weights_do_not_depend_on_threads_without_portable_numerics_either():
+    drawn = (
+        "import torch, hashlib; torch.set_num_threads({}); from gaitprop import InvertibleNetwork\n"
+        "network = InvertibleNetwork([300] * 3, dtype=torch.float64)\n"
+        "bits = torch.cat(network.weights).numpy().tobytes()\n"
+        "print(hashlib.sha256(bits).hexdigest(), torch.get_num_threads())"
+    )
+    one, two = (python(drawn.format(threads)).split() for threads in (1, 2))
+    assert one[0] == two[0]
+    assert two[1] == "2"
+
+
+def test_a_portable_process_does_not_become_fast():
+    with pytest.raises(ArgumentError, match="a process of its own"):
+        numerics.use("fast")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(("exact",), "portable, fast"), (("fast", 0), "at least 1")]
+)
+def test_wrong_arguments_get_a_sentence(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        numerics.use(*arguments)
