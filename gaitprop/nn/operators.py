@@ -33,7 +33,7 @@ def _outputs(rows: Tensor, weight: Tensor, bias: Tensor | None, slope: float) ->
         (…, rows, n).
     """
     added = weight.new_zeros(weight.shape[:-1]) if bias is None else bias
-    with own_precision(rows.device):
+    with own_precision():
         hidden = affine(_one(rows), _one(weight), _one(added, 1))
         return Activation(slope).value(hidden).reshape(rows.shape)
 
@@ -72,7 +72,7 @@ def _errors(
     activation = Activation(slope)
     error, outputs, rows, weight = map(_one, (error.contiguous(), outputs, rows, weight))
     below, of_weight, of_bias = (error.new_empty(0) for _ in range(3))
-    with own_precision(error.device):
+    with own_precision():
         local_error = activation.times_derivative(error, outputs)
         if of_rows:
             seeds = tuple(range(weight.shape[0] if leading else 1))

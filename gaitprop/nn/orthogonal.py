@@ -55,7 +55,7 @@ def orthogonal_(module: nn.Module) -> None:
 
 def _penalty(weight: Tensor, kind: str) -> Tensor:
     # Not by gaitprop.regularizer, whose products autograd cannot pass.
-    with own_precision(weight.device):
+    with own_precision():
         products = weight.mT @ weight
         kept = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
         return (products - (kept if kind == "full" else kept * products)).square().sum()
