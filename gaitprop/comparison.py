@@ -47,14 +47,10 @@ def orthogonal_problem(
 
     The biases (standard deviation 0.5) keep the activations' size from fading with depth.
     """
+    if not isinstance(layers, Architecture):
+        layers = Architecture.of_widths(layers, auxiliary_inputs=True)
     network = InvertibleNetwork(
-        layers,
-        activation,
-        SLOPE,
-        seeds=(seed,),
-        dtype=torch.float64,
-        device=device,
-        auxiliary_inputs=True,
+        layers, activation, SLOPE, seeds=(seed,), dtype=torch.float64, device=device
     )
     source = generator(seed, "verification")
     for bias in network.biases:

@@ -3,10 +3,11 @@
 After every step of the optimizer the weights go back to the nearest orthogonal matrix, the polar
 factor of W, by Newton and Schulz's iteration (Higham, *Functions of Matrices*, ch. 8):
 
-    W ← W − ½ W E,  E = WᵀW − I,  which leaves E ← −¾ E² + ¼ E³ … of second order.
+    W ← W − ½ W E,  E = WᵀW − I,  which leaves E ← −¾ E² + ¼ E³.
 
-It needs products alone, and converges for singular values below √3, which a step leaves far behind
-only where the learning rate is too large for anything. A rectangular first layer is left as it is:
+It needs products alone: after a usual step two iterations of a Gram matrix and a product. It
+converges for singular values below √3, which a step exceeds only where the learning rate is too
+large for anything. A rectangular first layer is left as it is:
 it is never inverted, so GAIT-prop is backpropagation whatever its matrix.
 """
 
@@ -55,8 +56,9 @@ def orthogonalize(weight: Tensor) -> Tensor:
             size = float(excess.norm())
             # The update reads the matrix while it writes it, so it reads a copy.
             add_matmul(matrix, matrix.clone(), excess, -0.5)
-            # This step has left a defect of ¾ size² at most: below what products round.
-            if not size * size > torch.finfo(weight.dtype).eps:
+            # This step has left a defect of ¾ size² at most. What a product of rows of length 1
+            # rounds is of the size of the unit roundoff, and the matrix of them n times as large.
+            if not size * size > n * torch.finfo(weight.dtype).eps:
                 break
     return weight
 

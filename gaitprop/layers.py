@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 from gaitprop.errors import ArgumentError
 from gaitprop.reading import Reading, first_units
@@ -104,6 +105,32 @@ class Architecture:
                     " inputs back"
                 )
         return cls(checked[:1], tuple(map(Dense, checked[1:])), auxiliary_inputs)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Architecture:
+        """What ``as_plain`` was of, also after a way through JSON.
+
+        Raises:
+            ArgumentError: it is of no architecture.
+        """
+        try:
+            layers = tuple(
+                Convolution(**layer) if "channels" in layer else Dense(**layer)
+                for layer in plain["layers"]
+            )
+            return cls(tuple(plain["input_shape"]), layers, plain["auxiliary_inputs"])
+        except (KeyError, TypeError) as error:
+            raise ArgumentError(
+                f"received {plain!r}; allowed: what as_plain gives of an architecture ({error})"
+            ) from None
+
+    def as_plain(self) -> dict[str, Any]:
+        """Lists, dictionaries, numbers: for files, and for ``from_plain``."""
+        return {
+            "input_shape": list(self.input_shape),
+            "layers": [asdict(layer) for layer in self.layers],
+            "auxiliary_inputs": self.auxiliary_inputs,
+        }
 
     @cached_property
     def readings(self) -> tuple[Reading, ...]:

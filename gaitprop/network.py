@@ -84,11 +84,14 @@ class InvertibleNetwork:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.architecture = (
-            layers
-            if isinstance(layers, Architecture)
-            else Architecture.of_widths(layers, auxiliary_inputs)
-        )
+        if not isinstance(layers, Architecture):
+            layers = Architecture.of_widths(layers, auxiliary_inputs)
+        elif auxiliary_inputs:
+            raise ArgumentError(
+                "auxiliary_inputs is given beside an Architecture; allowed: beside widths, or in"
+                " the Architecture"
+            )
+        self.architecture = layers
         self.activation: Activation = make_activation(activation, negative_slope)
         self.seeds: tuple[int, ...] = tuple(int(seed) for seed in seeds)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):

@@ -48,7 +48,7 @@ class Reading:
                 " least 1"
             )
         available, *sides = self.shape
-        if not 1 <= self.channels <= available:
+        if not isinstance(self.channels, int) or not 1 <= self.channels <= available:
             raise ArgumentError(
                 f"channels is {self.channels}; allowed: 1 to {available}, what the layer below has"
             )
@@ -59,7 +59,7 @@ class Reading:
             "stride": (self.stride, 1, largest),
         }
         for name, (value, least, most) in limits.items():
-            if not least <= value <= most:
+            if not isinstance(value, int) or not least <= value <= most:
                 raise ArgumentError(
                     f"{name} is {value} on {sides[0]} x {sides[1]} with kernel_size"
                     f" {self.kernel_size} and padding {self.padding}; allowed: {least} to {most}"

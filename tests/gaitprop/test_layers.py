@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -195,6 +198,28 @@ def test_layers_are_told() -> None:
         assert words in told
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values())
+def test_an_architecture_goes_through_json(architecture: Architecture) -> None:
+    text = json.dumps(architecture.as_plain())
+    assert Architecture.from_plain(json.loads(text)) == architecture
+    asked = replace(Architecture.of_widths((9, 5)), auxiliary_inputs=True)
+    assert Architecture.from_plain(asked.as_plain()) == asked
+
+
+@pytest.mark.parametrize(
+    "plain_",
+    [
+        {},
+        {"input_shape": [4], "layers": [{"height": 3}], "auxiliary_inputs": False},
+        {"input_shape": [4], "layers": 3, "auxiliary_inputs": False},
+        {"input_shape": [4], "layers": [{"width": 0}], "auxiliary_inputs": False},
+    ],
+)
+def test_what_is_of_no_architecture_is_refused(plain_: dict) -> None:
+    with pytest.raises(ArgumentError, match="allowed"):
+        Architecture.from_plain(plain_)
+
+
 def _build(shape: tuple[int, ...], *layers: Layer, **more: bool) -> Architecture:
     return Architecture(shape, layers, **more)
 
@@ -221,6 +246,10 @@ REFUSED = {
     "auxiliary": (
         lambda: _build((4,), Dense(5), auxiliary_inputs=True),
         ["layer 1, Dense(width=5)", "4 units", "1 to 4"],
+    ),
+    "auxiliary beside": (
+        lambda: InvertibleNetwork(RECTANGLES["narrow"], auxiliary_inputs=True),
+        ["auxiliary_inputs is given beside an Architecture", "beside widths"],
     ),
     "given too few": (
         lambda: InvertibleNetwork.from_parameters(

@@ -103,6 +103,8 @@ def test_outputs_are_laid_out_as_pytorchs_convolution_lays_them(
         (((3, 0, 5), 1), ["(3, 0, 5)", "at least 1"]),
         (((3, 5, 5), 4), ["channels is 4", "1 to 3"]),
         (((3, 5, 5), 0), ["channels is 0", "1 to 3"]),
+        (((3, 5, 5), 1.5), ["channels is 1.5", "1 to 3"]),
+        (((3, 5, 4), 3, 2.0), ["kernel_size is 2.0", "1 to 4"]),
         (((3, 5, 4), 3, 5), ["kernel_size is 5", "5 x 4", "1 to 4"]),
         (((3, 5, 4), 3, 0), ["kernel_size is 0", "1 to 4"]),
         (((3, 5, 4), 3, 3, 0), ["stride is 0", "1 to 4"]),
