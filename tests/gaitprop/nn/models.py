@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.functional import cross_entropy
 
 from gaitprop import Convolution, InvertibleNetwork
 from gaitprop.layers import Layer
@@ -84,3 +87,14 @@ def gradients(model: nn.Module, loss: Tensor) -> list[Tensor]:
     found = [parameter.grad for parameter in model.parameters()]
     assert all(each is not None for each in found)
     return found
+
+
+def loss_of(model: nn.Module) -> Tensor:
+    images, labels = small_batch()
+    return cross_entropy(model(images), labels)
+
+
+def assert_close(received: Any, expected: Any, tolerance: float = 1e-5) -> None:
+    """Relative to each tensor's norm."""
+    for ours, theirs in zip(received, expected, strict=True):
+        assert (ours - theirs).detach().norm() <= tolerance * theirs.norm()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, jacrev
 
 from gaitprop import Architecture, Dense, SingularLayerError, layer_gradients
 from gaitprop.nn import InvertibleConv2d, InvertibleLinear
@@ -115,6 +116,25 @@ def test_linear_activation_and_no_bias() -> None:
     torch.testing.assert_close(inputs.grad, torch.linalg.solve(layer.weight, error.T).T)
 
 
+def test_a_second_derivative_is_refused() -> None:
+    sentence = "gaitprop.nn was asked for a second derivative; allowed: the first alone"
+    layer, inputs = InvertibleLinear(3, 3), torch.randn(2, 3)
+    for loss in (layer(inputs).sum(), layer(inputs).square().sum()):
+        first = torch.autograd.grad(loss, list(layer.parameters()), create_graph=True)
+        for each in first:
+            with pytest.raises(RuntimeError, match=sentence):
+                each.sum().backward(retain_graph=True)
+
+    def of(weight: Tensor) -> Tensor:
+        return functional_call(layer, {"weight": weight, "bias": layer.bias}, inputs).square().sum()
+
+    weight = layer.weight.detach()
+    with pytest.raises(RuntimeError, match=sentence):
+        grad(lambda each: grad(of)(each).sum())(weight)
+    with pytest.raises(RuntimeError, match=sentence):
+        jacrev(jacrev(of))(weight)
+
+
 def test_a_function_is_a_rule() -> None:
     def doubled(layer, error, scale):
         return 2 * layer.local_error
@@ -130,3 +150,18 @@ def test_a_function_is_a_rule() -> None:
     layer(inputs).backward(error)
     assert torch.equal(inputs.grad, error)
     assert "rule=passed_on" in repr(layer)
+
+
+def test_functions_of_one_name_are_rules_of_their_own() -> None:
+    """As in a notebook, whose cell is run again after a change."""
+    layers = []
+    for factor in (2, 3):
+
+        def times(layer, error, scale, factor=factor):
+            return factor * error
+
+        layers.append(InvertibleLinear(3, 3, rule=times))
+    inputs, error = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
+    for layer, factor in zip(layers, (2, 3), strict=True):
+        (below,) = torch.autograd.grad(layer(inputs), inputs, error)
+        assert torch.equal(below, factor * error)

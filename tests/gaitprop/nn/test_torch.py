@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import pickle
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad, stack_module_state, vmap
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from gaitprop.nn import InvertibleLinear
-from tests.gaitprop.nn.models import gradients, small_batch, small_model
+from tests.gaitprop.nn.models import assert_close, gradients, loss_of, small_batch, small_model
 
 RULES = ("bp", "gait", "itp", "tp")
 
@@ -27,17 +25,6 @@ OPTIMIZERS = [
     and issubclass(each, torch.optim.Optimizer)
     and each not in (torch.optim.Optimizer, torch.optim.SparseAdam)
 ]
-
-
-def assert_close(received: Any, expected: Any, tolerance: float = 1e-5) -> None:
-    """Relative to each tensor's norm."""
-    for ours, theirs in zip(received, expected, strict=True):
-        assert (ours - theirs).detach().norm() <= tolerance * theirs.norm()
-
-
-def loss_of(model: nn.Module) -> Tensor:
-    images, labels = small_batch()
-    return cross_entropy(model(images), labels)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: each.__name__)
@@ -84,25 +71,6 @@ def test_a_model_learns_from_a_data_loader(rule: str) -> None:
             cross_entropy(model(some), answers).backward()
             optimizer.step()
     assert float((model(images).argmax(1) == labels).double().mean()) > 0.9
-
-
-def test_a_second_derivative_is_refused() -> None:
-    sentence = "gaitprop.nn was asked for a second derivative; allowed: the first alone"
-    layer, inputs = InvertibleLinear(3, 3), torch.randn(2, 3)
-    for loss in (layer(inputs).sum(), layer(inputs).square().sum()):
-        first = torch.autograd.grad(loss, list(layer.parameters()), create_graph=True)
-        for each in first:
-            with pytest.raises(RuntimeError, match=sentence):
-                each.sum().backward(retain_graph=True)
-
-    def of(weight: Tensor) -> Tensor:
-        return functional_call(layer, {"weight": weight, "bias": layer.bias}, inputs).square().sum()
-
-    weight = layer.weight.detach()
-    with pytest.raises(RuntimeError, match=sentence):
-        grad(lambda each: grad(of)(each).sum())(weight)
-    with pytest.raises(RuntimeError, match=sentence):
-        torch.func.jacrev(torch.func.jacrev(of))(weight)
 
 
 def test_backward_twice_needs_retain_graph() -> None:
@@ -195,46 +163,6 @@ def test_export_and_back() -> None:
     exported = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
     assert torch.equal(exported.module()(images), model(images))
     assert torch.equal(exported.module()(images[:3]), model(images[:3]))
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_stacked_seeds_by_vmap(rule: str) -> None:
-    models = [small_model(rule, seed) for seed in range(3)]
-    parameters, buffers = stack_module_state(models)
-    images, labels = small_batch()
-    base = copy.deepcopy(models[0]).to("meta")
-
-    def loss(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
-        return cross_entropy(functional_call(base, (parameters, buffers), (images,)), labels)
-
-    found = vmap(grad(loss), in_dims=(0, None))(parameters, images)
-    own = vmap(grad(loss))(parameters, torch.stack([images, 2 * images, 3 * images]))
-    for seed, model in enumerate(models):
-        of_seed = [found[name][seed] for name, _ in model.named_parameters()]
-        assert_close(of_seed, gradients(model, loss_of(model)))
-        of_seed = [own[name][seed] for name, _ in model.named_parameters()]
-        expected = gradients(model, cross_entropy(model((seed + 1) * images), labels))
-        assert_close(of_seed, expected)
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_gradients_of_single_samples_by_vmap(rule: str) -> None:
-    """Also of several seeds: a vmap in a vmap, which has two leading dimensions."""
-    models = [small_model(rule, seed) for seed in range(2)]
-    images, labels = small_batch()
-    parameters, _ = stack_module_state(models)
-
-    def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        return cross_entropy(functional_call(models[0], parameters, (image[None],)), label[None])
-
-    each = vmap(vmap(grad(loss), in_dims=(None, 0, 0)), in_dims=(0, None, None))
-    found = each(parameters, images, labels)
-    for seed, model in enumerate(models):
-        for sample in (0, 5):
-            part = slice(sample, sample + 1)
-            expected = gradients(model, cross_entropy(model(images[part]), labels[part]))
-            received = [found[name][seed, sample] for name, _ in model.named_parameters()]
-            assert_close(received, expected)
 
 
 def test_a_trained_optimizer_and_model_go_on_after_pickle() -> None:
