@@ -19,7 +19,7 @@ def main(arguments=None):
     parser.add_argument("--data", default="data", help="where MNIST is, or is downloaded to")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=60)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     options = parser.parse_args(arguments)
 
     torch.manual_seed(0)

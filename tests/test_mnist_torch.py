@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     enlarged = np.pad(enlarged, ((0, 0), (2, 2), (2, 2)))
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for name, part in (("train", slice(360, None)), ("t10k", slice(360))):
+    for name, part in (("train", slice(200, 800)), ("t10k", slice(200))):
         write(raw / f"{name}-images-idx3-ubyte", enlarged[part])
         write(raw / f"{name}-labels-idx1-ubyte", labels[part])
     return folder
@@ -48,7 +48,7 @@ def test_it_trains(plain: bool, folder: Path, capsys: pytest.CaptureFixture[str]
     script = CHANGED.sub(before, SCRIPT) if plain else SCRIPT
     space = {"__name__": "example"}
     exec(compile(script, "mnist_torch.py", "exec"), space)
-    space["main"](["--data", str(folder), "--epochs", "2", "--learning-rate", "5e-4"])
+    space["main"](["--data", str(folder), "--epochs", "3", "--learning-rate", "1e-3"])
     said = capsys.readouterr().out
-    assert said.count("of the test set") == 2
-    assert float(re.findall(r": (\S+)%", said)[-1]) > 80
+    assert said.count("of the test set") == 3
+    assert float(re.findall(r": (\S+)%", said)[-1]) > 60

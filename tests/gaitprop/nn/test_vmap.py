@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
+from gaitprop.nn import invertible_linear
 from tests.gaitprop.nn.models import assert_close, gradients, loss_of, small_batch, small_model
 
 RULES = ("bp", "gait", "itp", "tp")
@@ -53,3 +54,14 @@ def test_gradients_of_single_samples_by_vmap(rule: str) -> None:
             expected = gradients(model, cross_entropy(model(images[part]), labels[part]))
             received = [found[name][seed, sample] for name, _ in model.named_parameters()]
             assert_close(received, expected)
+
+
+def test_seeds_along_any_dimension() -> None:
+    weights, inputs, error = torch.randn(4, 4, 3), torch.randn(5, 3, 4), torch.randn(5, 4)
+
+    def below(weight: Tensor, inputs: Tensor) -> Tensor:
+        return grad(lambda rows: (invertible_linear(rows, weight) * error).sum())(inputs)
+
+    found = vmap(below, in_dims=(2, 1), out_dims=1)(weights, inputs)
+    each = [below(weights[..., seed].contiguous(), inputs[:, seed]) for seed in range(3)]
+    assert_close(found, torch.stack(each, 1), 1e-4)
