@@ -1,4 +1,4 @@
-"""The layer in torch's graph: forward as usual, backward by a learning rule."""
+"""What torch's graph has of a layer: forward as usual, backward by a learning rule; a penalty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NoReturn, cast
 import torch
 from torch import Tensor
 
-from gaitprop.nn.operators import layer_errors, layer_outputs
+from gaitprop.nn.operators import layer_errors, layer_outputs, weight_penalty
 
 
 class InvertibleLayer(torch.autograd.Function):
@@ -52,6 +52,31 @@ class InvertibleLayer(torch.autograd.Function):
             found = [_final(each, outputs) for each in found]
         needed = zip(found, (of_rows, of_weight, of_bias), strict=True)
         return *(each if need else None for each, need in needed), *[None for _ in others]
+
+
+class WeightPenalty(torch.autograd.Function):
+    """The orthogonality penalty of a weight, (n, n), and the gradient that it has anyway."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+        """See ``gaitprop.nn.operators``; the penalty alone can be differentiated."""
+        return cast(tuple[Tensor, Tensor], weight_penalty(weight, kind))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keeps the gradient, and the weight that it depends on."""
+        _, gradient = output
+        ctx.mark_non_differentiable(gradient)
+        ctx.save_for_backward(gradient, inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor, None]:
+        """The gradient, times that of the penalty."""
+        gradient, weight = ctx.saved_tensors
+        found = errors[0] * gradient
+        return _final(found, weight) if torch.is_grad_enabled() else found, None
 
 
 def _final(value: Tensor, outputs: Tensor) -> Tensor:

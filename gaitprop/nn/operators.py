@@ -1,4 +1,4 @@
-"""The engine's arithmetic as two operators of torch, which no transformation has to enter.
+"""The engine's arithmetic as operators of torch, which no transformation has to enter.
 
 An operator is opaque to ``torch.compile`` and ``torch.export``, which could not follow a check of a
 matrix's pivots, and under ``torch.func.vmap`` it gets all seeds at once: the engine has them as a
@@ -8,6 +8,7 @@ leading dimension anyway. Rows are samples, or positions of samples, (…, rows,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from gaitprop.activations import Activation
 from gaitprop.linalg import affine, matmul
 from gaitprop.nn.rule import rule_of
+from gaitprop.regularizer import penalised
 from gaitprop.rules.layer import LayerView
 from gaitprop.surroundings import own_precision
 
@@ -88,13 +90,33 @@ def _errors(
     return below, of_weight, of_bias
 
 
-for name, function in (("layer_outputs", _outputs), ("layer_errors", _errors)):
+def _penalty(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """The orthogonality penalty of a weight and its gradient, (…) and (…, n, n).
+
+    Args:
+        weight: W, (…, n, n).
+        kind: one of ``gaitprop.regularizer.PENALTIES``.
+    """
+    with own_precision():
+        matrix = _one(weight)
+        unwanted = penalised(matrix, kind)
+        value = unwanted.square().sum((-2, -1)).reshape(weight.shape[:-2])
+        return value, 4.0 * matmul(matrix, unwanted).reshape(weight.shape)
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "layer_outputs": _outputs,
+    "layer_errors": _errors,
+    "weight_penalty": _penalty,
+}
+for name, function in _OPERATORS.items():
     schema = torch.library.infer_schema(function, mutates_args=())
     torch.library.define(f"gaitprop::{name}", schema)
     torch.library.impl(f"gaitprop::{name}", "CompositeExplicitAutograd", function)
 
 layer_outputs = torch.ops.gaitprop.layer_outputs.default
 layer_errors = torch.ops.gaitprop.layer_errors.default
+weight_penalty = torch.ops.gaitprop.weight_penalty.default
 
 
 @torch.library.register_fake("gaitprop::layer_outputs")  # type: ignore[untyped-decorator]
@@ -111,6 +133,16 @@ def _(error: Tensor, outputs: Tensor, rows: Tensor, weight: Tensor, *others: Any
         weight.shape[:-1] if of_parameters else (0,),
     )
     return tuple(map(error.new_empty, shapes))
+
+
+@torch.library.register_fake("gaitprop::weight_penalty")  # type: ignore[untyped-decorator]
+def _(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    return weight.new_empty(weight.shape[:-2]), weight.new_empty(weight.shape)
+
+
+@torch.library.register_vmap("gaitprop::weight_penalty")  # type: ignore[untyped-decorator]
+def _(info: Any, in_dims: Any, weight: Tensor, kind: str) -> Any:
+    return weight_penalty(*_leading(info, in_dims, weight), kind), (0, 0)
 
 
 @torch.library.register_vmap("gaitprop::layer_outputs")  # type: ignore[untyped-decorator]

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from gaitprop.constraints import ORTHOGONAL, orthogonalize
 from gaitprop.errors import ArgumentError
+from gaitprop.nn.function import WeightPenalty
 from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
 from gaitprop.regularizer import check_penalty, orthogonality_defect
-from gaitprop.surroundings import own_precision
 
 
 def orthogonality_penalty(module: nn.Module, kind: str = "off_diagonal") -> Tensor:
@@ -28,7 +28,11 @@ def orthogonality_penalty(module: nn.Module, kind: str = "off_diagonal") -> Tens
         ArgumentError: the kind is unknown, or there is no invertible layer.
     """
     check_penalty(kind)
-    return torch.stack([_penalty(weight, kind) for weight in _weights(module)]).sum()
+    penalties = [
+        WeightPenalty.apply(weight, kind)[0]  # type: ignore[no-untyped-call]
+        for weight in _weights(module)
+    ]
+    return torch.stack(penalties).sum()
 
 
 @torch.no_grad()
@@ -51,14 +55,6 @@ def orthogonal_(module: nn.Module) -> None:
                 " too far from any orthogonal matrix; allowed: full rank, and below 1.73"
             )
         weight.copy_(nearest)
-
-
-def _penalty(weight: Tensor, kind: str) -> Tensor:
-    # Not by gaitprop.regularizer, whose products autograd cannot pass.
-    with own_precision():
-        products = weight.mT @ weight
-        kept = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
-        return (products - (kept if kind == "full" else kept * products)).square().sum()
 
 
 def _weights(module: nn.Module) -> list[nn.Parameter]:

@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 
 import gaitprop.gradients
-import gaitprop.nn
 import gaitprop.network
+import gaitprop.nn
 
 
 @pytest.mark.parametrize(("module", "examples"), [(gaitprop.gradients, 11), (gaitprop.network, 3)])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy
 
 from gaitprop import ArgumentError, regularizer
 from gaitprop.nn import InvertibleLinear, orthogonal_, orthogonality_penalty
+from gaitprop.nn.function import WeightPenalty
 from tests.gaitprop.nn.models import gradients, small_batch, small_model
 
 
@@ -30,6 +32,32 @@ def test_the_penalty_is_the_engines(kind: str, autocast: bool) -> None:
         expected = regularizer.penalty_gradient(weight, 0.3, kind)
         torch.testing.assert_close(module.weight.grad, expected)
     assert model[2].weight.grad is None
+
+
+def test_a_second_derivative_of_the_penalty_is_refused() -> None:
+    layer = InvertibleLinear(3, 3)
+    (first,) = torch.autograd.grad(orthogonality_penalty(layer), layer.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="a second derivative"):
+        first.sum().backward()
+
+
+# Dynamo makes an instance of every autograd.Function, of which autograd warns (torch 2.13.0).
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_the_penalty_of_stacked_seeds_and_compiled() -> None:
+    torch.compiler.reset()
+    models = [InvertibleLinear(4, 4) for _ in range(3)]
+    with torch.no_grad():
+        for each in models:
+            each.weight += torch.randn(4, 4)
+    found = vmap(grad(lambda w: WeightPenalty.apply(w, "off_diagonal")[0]), in_dims=2)(
+        torch.stack([each.weight.detach() for each in models], 2)
+    )
+    penalty = torch.compile(orthogonality_penalty, fullgraph=True, backend="aot_eager")
+    for each, gradient in zip(models, found, strict=True):
+        (compiled,) = torch.autograd.grad(penalty(each), each.weight)
+        expected = regularizer.penalty_gradient(each.weight.detach(), 1.0)
+        torch.testing.assert_close(gradient, expected)
+        torch.testing.assert_close(compiled, expected)
 
 
 def test_weights_stay_orthogonal_and_gait_prop_stays_backpropagation() -> None:
