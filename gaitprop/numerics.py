@@ -10,7 +10,8 @@ instructions and on the number of threads, since MKL chooses its kernels by all 
   order. oneDNN computes just that, with AVX2 and with AVX-512 and on any number of threads (longer
   chains it would cut by the processor's caches).
 - Other products, and everything of LAPACK, are MKL's in its mode ``COMPATIBLE``, on one thread.
-- PyTorch's own kernels are those for AVX2, on one thread.
+- PyTorch's own kernels are those for AVX2, on one thread. (Its ``sqrt`` of a tensor is MKL's, which
+  is not the same everywhere: norms are taken by ``norm``.)
 
 The libraries look at their settings when a process first uses them, so ``use("portable")`` comes
 first; a few sums with known results tell whether it came in time.

@@ -55,7 +55,7 @@ def orthogonality_defect(weight: Tensor) -> Tensor:
         weight = weight.mT
     product = gram(weight) if is_square(weight) else matmul(weight.mT, weight)
     product.diagonal(dim1=-2, dim2=-1).sub_(1.0)
-    defect: Tensor = product.square().sum((-2, -1)).sqrt() / weight.shape[-1] ** 0.5
+    defect: Tensor = product.flatten(-2).norm(dim=-1) / weight.shape[-1] ** 0.5
     return defect
 
 
