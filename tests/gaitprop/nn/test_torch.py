@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -181,3 +183,16 @@ def test_a_trained_optimizer_and_model_go_on_after_pickle() -> None:
         steps.step()
     pairs = zip(model.parameters(), other.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_it_needs_torch_alone() -> None:
+    """A step in a process that has no NumPy."""
+    program = """
+import sys
+sys.modules["numpy"] = None
+import torch
+from gaitprop.nn import InvertibleConv2d, InvertibleLinear, orthogonality_penalty
+model = torch.nn.Sequential(InvertibleConv2d(1, 2), torch.nn.Flatten(), InvertibleLinear(36, 8))
+(model(torch.randn(3, 1, 4, 4)).sum() + orthogonality_penalty(model)).backward()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
