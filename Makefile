@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-cluster test-kills test-reliability fuzz mutants lint audit lock image \
+.PHONY: help setup repro test test-cluster test-portable test-kills test-reliability fuzz mutants lint audit lock image \
 	docs screenshots bench bench-scale bench-sweep
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make repro   train, evaluate, plot and report the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
 	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
+	@echo "make test-portable  train on processors that qemu plays: every bit must be the same"
 	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"
 	@echo "make test-reliability   make runs again; fill disks, take servers away"
 	@echo "make fuzz    wrong params and wrong words by the thousand: one sentence, exit code 2"
@@ -61,6 +62,11 @@ test: $(READY)
 test-cluster: $(READY)
 	python -m pytest tests/cluster
 
+# Four processors of two makes, by qemu-user: some fifty times as slow as this one.
+test-portable: $(READY)
+	GAIT_TEST_PORTABLE=all GAIT_TEST_QEMU=required OMP_NUM_THREADS=1 python -m pytest tests/portable \
+		--numprocesses 2
+
 # Half a hundred kills, seeded: GAIT_KILLS_SEED=7 make test-kills draws other moments.
 test-kills: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest -s tests/reliability/test_kills.py
@@ -71,7 +77,7 @@ test-reliability: $(READY)
 
 # Each of the tests draws so many cases: 2,400 in all.
 fuzz: $(READY)
-	GAIT_FUZZ_CASES=600 OMP_NUM_THREADS=1 python -m pytest tests/pipeline/test_fuzz.py
+	GAIT_FUZZ_CASES=600 OMP_NUM_THREADS=1 python -m pytest tests/pipeline/cli/test_fuzz.py
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 python -m tests.mutations

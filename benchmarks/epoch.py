@@ -58,11 +58,13 @@ def main() -> None:
 def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, list[float]]:
     """Seconds of each epoch, by part."""
     # Here, since only this part needs more than torch and numpy.
-    from pipeline import delivery, history, training_state
-    from pipeline.keeper import Keeper
-    from pipeline.tracking import open_experiment
-    from pipeline.training_loop import Point
-    from pipeline.training_record import FINISHED, Epoch, Training, ended
+    from pipeline.tracking import delivery
+    from pipeline.tracking.state_keeping import Keeper
+    from pipeline.tracking.store import open_experiment
+    from pipeline.training import history, training_state
+    from pipeline.training.epochs import FINISHED, Epoch
+    from pipeline.training.training_loop import Point
+    from pipeline.training.training_record import Training, ended
 
     network = InvertibleNetwork([shape.width] * (shape.layers + 1))
     settings = TrainingSettings(

@@ -26,8 +26,9 @@ from benchmarks.contestants import Shape
 from benchmarks.epoch import measure
 from benchmarks.memory import peak_bytes
 from benchmarks.steps import machine
-from pipeline import config, data
-from pipeline.sweep import results
+from pipeline.data import image_tensors
+from pipeline.params import params_file
+from pipeline.sweep import sweep_results
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "digits.yaml"
 IMAGES = (10_000, 100_000, 1_000_000)
@@ -70,7 +71,9 @@ def images() -> list[dict[str, Any]]:
         found.append(
             _measured(
                 count,
-                lambda: data.training_and_validation(data.load(path), 1 / 12, seed=0),
+                lambda: image_tensors.training_and_validation(
+                    image_tensors.load(path), 1 / 12, seed=0
+                ),
             )
         )
     path.unlink()
@@ -89,7 +92,7 @@ def epochs() -> list[dict[str, Any]]:
 
 def trials() -> list[dict[str, Any]]:
     """Tables, summary and figures of so many trials of four rules."""
-    params = config.load(PROFILE)
+    params = params_file.load(PROFILE)
     rules = params.sweep.rules
     found = []
     for count in TRIALS:
@@ -104,7 +107,7 @@ def trials() -> list[dict[str, Any]]:
         def write(
             changed: Any = changed, table: pandas.DataFrame = table, names: list[str] = names
         ) -> None:
-            results.write(changed, Path("sweep"), table, names, {})
+            sweep_results.write(changed, Path("sweep"), table, names, {})
 
         found.append(_measured(count, write))
     return found

@@ -152,20 +152,20 @@ def training_seconds(project: Path) -> float:
     sys.path.insert(0, str(REPOSITORY))
     with chdir(project):
         from gaitprop.training import make_optimizer, train
-        from pipeline import config, data
-        from pipeline.experiment import prepare, threads
-        from pipeline.project import data_file
-        from pipeline.sweep import space
+        from pipeline.data import image_tensors
+        from pipeline.params import params_file, search_space
+        from pipeline.project.paths import data_file
+        from pipeline.training.experiment import prepare, threads
 
-        params = config.load()
-        images = data.load(data_file(params.profile, params.sweep.dataset))
-        tried = space.configurations(params)[0]
-        experiment = space.experiment(params, tried)
+        params = params_file.load()
+        images = image_tensors.load(data_file(params.profile, params.sweep.dataset))
+        tried = search_space.configurations(params)[0]
+        experiment = search_space.experiment(params, tried)
         seconds = []
         with threads(1):
             for _ in range(20):
                 began = time.perf_counter()
-                made = prepare(experiment, space.key(experiment, tried.rule), images)
+                made = prepare(experiment, search_space.key(experiment, tried.rule), images)
                 optimizer = make_optimizer(made.network, made.settings)
                 for _ in train(made.network, optimizer, made.data, made.settings, 0):
                     pass

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gaitprop import numerics
-from pipeline import tracking
+from pipeline.tracking import store
 from tests.pipeline.preloaded import Preloaded, preloaded
 from tests.pipeline.project_copy import small_params
 from tests.pipeline.report_project import add_evidence, train
@@ -39,7 +39,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory, helper: Preloaded) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.make_store(folder / tracking.DATABASE)
+        store.make_store(folder / store.DATABASE)
     return folder
 
 

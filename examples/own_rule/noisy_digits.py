@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from pipeline.image_sets import ImageSet
+from pipeline.data import ImageSet
 
 NOISE = 4  # standard deviation; pixels are 0 to 16
 

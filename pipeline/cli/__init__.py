@@ -6,9 +6,9 @@ import sys
 
 import typer
 
-from pipeline.cli import project, records, stages, sweep
-from pipeline.errors import GaitError, os_sentence
-from pipeline.interruption import Interrupted
+from pipeline.cli import project_commands, record_commands, stage_commands, sweep_commands
+from pipeline.project.errors import GaitError, os_sentence
+from pipeline.project.interruption import Interrupted
 
 # Imports that take seconds (torch, MLflow, matplotlib) wait until a command needs them.
 
@@ -26,14 +26,25 @@ app = typer.Typer(
 # Whatever `dvc repro` knows is passed on to it.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-app.command(context_settings=PASSED_ON)(stages.repro)
+app.command(context_settings=PASSED_ON)(stage_commands.repro)
 for command in (
-    *(stages.download, stages.train, stages.evaluate, stages.plot, stages.report),
-    *(project.profile, project.verify, project.doctor, project.ui),
-    *(records.register, records.reproduce, records.provenance),
+    *(
+        stage_commands.download,
+        stage_commands.train,
+        stage_commands.evaluate,
+        stage_commands.plot,
+        stage_commands.report,
+    ),
+    *(
+        project_commands.profile,
+        project_commands.verify,
+        project_commands.doctor,
+        project_commands.ui,
+    ),
+    *(record_commands.register, record_commands.reproduce, record_commands.provenance),
 ):
     app.command()(command)
-app.add_typer(sweep.app, name="sweep")
+app.add_typer(sweep_commands.app, name="sweep")
 
 INTERRUPTED = 130
 

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.config import REFERENCE, Params
+from pipeline.data.image_sets import image_set
 from pipeline.figures.curves import Array
 from pipeline.figures.panels import case_title, make_panels
 from pipeline.figures.style import look_of, model_label, style
-from pipeline.image_sets import image_set
+from pipeline.params.schema import REFERENCE, Params
 
 NEAR_REFERENCE = 5.0
 """Percentage points: models that close to BP share the enlarged axis of ``final_accuracy``."""

@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.figures.accuracy_scale import error_percent, error_range, label_accuracies
 from pipeline.figures.panels import make_panels
 from pipeline.figures.style import look_among, style
-from pipeline.labels import rule_name, spread_text
-from pipeline.sweep.ranking import FINISHED, METRIC, best_trial
+from pipeline.params.labels import rule_name, spread_text
+from pipeline.results.trial_ranking import FINISHED, METRIC, best_trial
 
 
 def best_accuracies(
@@ -24,7 +24,8 @@ def best_accuracies(
     Trials that failed or were stopped count, and never are the best.
 
     Args:
-        trials: as ``pipeline.sweep.ranking`` describes it, but in the order in which they ended.
+        trials: as ``pipeline.results.trial_ranking`` describes it, but in the order in which they
+            ended.
         rules: a line each, in this order.
         title: above the panel.
         known: rules among which each has its look, as in other figures; ``rules`` if none.

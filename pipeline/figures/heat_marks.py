@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from pipeline.figures.accuracy_scale import error_percent
 from pipeline.figures.swept_axes import SweptAxis
-from pipeline.sweep.ranking import FAILED, METRIC, STOPPED, best_trial, ranked
+from pipeline.results.trial_ranking import FAILED, METRIC, STOPPED, best_trial, ranked
 
 _SMALL = 6.5
 """Points: type of what stands beneath a number."""

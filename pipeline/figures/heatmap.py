@@ -18,8 +18,8 @@ from pipeline.figures.heat_marks import draw_cells, draw_dots
 from pipeline.figures.panels import make_panels
 from pipeline.figures.style import style
 from pipeline.figures.swept_axes import choose_axes
-from pipeline.labels import rule_name, setting_name, spread_text
-from pipeline.sweep.ranking import FAILED, METRIC, STOPPED, best_trial
+from pipeline.params.labels import rule_name, setting_name, spread_text
+from pipeline.results.trial_ranking import FAILED, METRIC, STOPPED, best_trial
 
 CELL_HEIGHT, DOTS_HEIGHT = 0.36, 1.9
 """Inches: a number with its spread beneath it; a panel of dots."""
@@ -38,7 +38,8 @@ def heat_map(
     was drawn from a distribution, every trial is a dot.
 
     Args:
-        trials: as ``pipeline.sweep.ranking`` describes it; of equally good ones the first is best.
+        trials: as ``pipeline.results.trial_ranking`` describes it; of equally good ones the first
+            is best.
         rules: a panel each, in this order.
         space: what was swept, by dotted name: the list of values, or a distribution.
         title: above all panels.

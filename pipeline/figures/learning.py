@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.config import Params
+from pipeline.data.image_sets import image_set
 from pipeline.figures.curves import (
     QUANTITIES,
     Curve,
@@ -28,8 +28,8 @@ from pipeline.figures.panels import (
     make_panels,
 )
 from pipeline.figures.style import look_of, model_label, style
-from pipeline.image_sets import image_set
-from pipeline.project import ModelKey
+from pipeline.params.schema import Params
+from pipeline.project.paths import ModelKey
 
 
 def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFrame]) -> Figure:

@@ -14,9 +14,9 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from pipeline.data.image_sets import image_set
 from pipeline.figures.curves import MOST_BANDS, Curve
 from pipeline.figures.style import WIDTH, Look, StyledFigure
-from pipeline.image_sets import image_set
 
 MOST_MARKED = 15
 """With more points than this, the markers of layers' lines would touch."""

@@ -10,8 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from pipeline.config import REFERENCE, Params
-from pipeline.labels import model_name
+from pipeline.params.labels import model_name
+from pipeline.params.schema import REFERENCE, Params
 
 WIDTH = 7.1
 """Inches: the text width of most journals' pages."""

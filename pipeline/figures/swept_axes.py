@@ -10,8 +10,8 @@ from typing import Any
 import pandas
 from matplotlib.axes import Axes
 
-from pipeline.labels import setting_name, value_text
-from pipeline.sweep.ranking import hashable, swept_settings
+from pipeline.params.labels import setting_name, value_text
+from pipeline.results.trial_ranking import hashable, swept_settings
 
 _LOG_RATIO = 20.0
 """An axis of numbers further apart than this is logarithmic."""

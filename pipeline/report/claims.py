@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.config import REFERENCE, Params
-from pipeline.equivalence import ALPHA, MARGIN, POWER
+from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import VERIFY, Evidence
 from pipeline.report.findings import Finding, equivalent, identical, inferior
-from pipeline.summary import CONFIDENCE
+from pipeline.results.equivalence import ALPHA, MARGIN, POWER
+from pipeline.results.summary_tables import CONFIDENCE
 
 IDENTICAL, EQUIVALENT, INFERIOR = (
     "updates_are_identical",

@@ -8,18 +8,18 @@ from typing import Any
 
 import pandas
 
-from pipeline import summary
-from pipeline.config import Params
+from pipeline.data.image_sets import image_set
 from pipeline.figures import model_label
 from pipeline.figures.curves import count_layers
 from pipeline.figures.style import look_of
-from pipeline.image_sets import image_set
-from pipeline.labels import model_name, rule_name, setting_name, spread_text, value_text
-from pipeline.project import ModelKey
+from pipeline.params.labels import model_name, rule_name, setting_name, spread_text, value_text
+from pipeline.params.schema import Params
+from pipeline.project.paths import ModelKey
 from pipeline.report import charts
 from pipeline.report.evidence import Evidence, Sweep
 from pipeline.report.findings import size, theorem_verdict
-from pipeline.sweep.ranking import best_trial, swept_settings
+from pipeline.results import summary_tables
+from pipeline.results.trial_ranking import best_trial, swept_settings
 
 MOST_LAYERS = 10
 """Of more, not all are named in a key."""
@@ -48,7 +48,7 @@ def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[st
         "orthogonality": charts.orthogonality(params, name, histories),
         "rows": [
             _row(params, row, seeds[seeds.model == row["model"]])
-            for row in summary.summarize(params, seeds).to_dict("records")
+            for row in summary_tables.summarize(params, seeds).to_dict("records")
         ],
         "title": f"{image_set(dataset).title}, {architecture}",
     }

@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas
 
-from pipeline import checkpoint, history
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.project import ModelKey, model_keys, results_folder
-from pipeline.provenance import of_model, sha256
-from pipeline.sweep.ranking import FIGURES
+from pipeline.params.model_keys import model_keys
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey, results_folder
+from pipeline.results.provenance import of_model, sha256
+from pipeline.results.trial_ranking import FIGURES
+from pipeline.training import history, model_files
 
 VERIFICATION = Path("results", "verify", "verify.json")
 VERIFY = f"gait verify --json > {VERIFICATION}"
@@ -27,7 +28,7 @@ class Sweep:
 
     Attributes:
         folder: results/<profile>/sweep/<name>.
-        trials: as ``pipeline.sweep.ranking`` describes it.
+        trials: as ``pipeline.results.trial_ranking`` describes it.
         runs: MLflow's id of each trial's run, as far as they are known.
     """
 
@@ -69,7 +70,7 @@ def gather(params: Params) -> Evidence:
     for key in keys:
         if not key.folder.is_dir():
             raise GaitError(f"there is no trained model in {key.folder}: run `gait repro`")
-        checkpoint.check(key.folder)
+        model_files.check(key.folder)
     models = {key: of_model(key) for key in keys}
     table = results_folder(params.profile) / "seeds.csv"
     folders = sorted((results_folder(params.profile) / "sweep").glob("*/trials.csv"))
@@ -79,7 +80,7 @@ def gather(params: Params) -> Evidence:
     return Evidence(
         params=params,
         seeds=_seeds(table, models),
-        histories={key: history.read(key.folder / checkpoint.HISTORY) for key in keys},
+        histories={key: history.read(key.folder / model_files.HISTORY) for key in keys},
         models=models,
         verification=_verification(),
         sweeps=sweeps,

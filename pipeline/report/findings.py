@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas
 
-from pipeline.config import REFERENCE, Params
-from pipeline.equivalence import MARGIN, paired_test, power, seeds_needed, untestable
-from pipeline.image_sets import image_set
-from pipeline.labels import model_name
+from pipeline.data.image_sets import image_set
+from pipeline.params.labels import model_name
+from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import Evidence
-from pipeline.summary import confidence_interval
+from pipeline.results.equivalence import MARGIN, paired_test, power, seeds_needed, untestable
+from pipeline.results.summary_tables import confidence_interval
 
 SUPPORTED, NOT_SUPPORTED = "supported", "not supported"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested here"

@@ -12,13 +12,13 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.equivalence import MARGIN, MOST_SEEDS, POWER
-from pipeline.image_sets import image_set
+from pipeline.data.image_sets import image_set
 from pipeline.report import charts
 from pipeline.report.charts import Chart
 from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, Claim
 from pipeline.report.content import case_content, depth_rows, lost, model_look, sweep_content
 from pipeline.report.evidence import Evidence
+from pipeline.results.equivalence import MARGIN, MOST_SEEDS, POWER
 
 TEMPLATES = Path(__file__).parent / "templates"
 MLFLOW = "http://127.0.0.1:5000"

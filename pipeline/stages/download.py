@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import data
-from pipeline.config import Params
-from pipeline.project import archive_mirror, archive_root, data_file
+from pipeline.params.schema import Params
+from pipeline.training.image_download import download_images
 
 
 def run(params: Params, dataset: str, progress: bool) -> Path:
@@ -15,12 +14,4 @@ def run(params: Params, dataset: str, progress: bool) -> Path:
     Raises:
         GaitError: the set is unknown, or an archive can neither be read nor fetched.
     """
-    destination = data_file(params.profile, dataset)
-    data.prepare(
-        dataset,
-        destination,
-        root=archive_root(params),
-        mirror=archive_mirror(params),
-        progress=progress,
-    )
-    return destination
+    return download_images(params, dataset, progress)

@@ -8,16 +8,26 @@ from pathlib import Path
 import pandas
 from matplotlib.figure import Figure
 
-from pipeline import checkpoint, figures, history, provenance
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.files import whole_folder
-from pipeline.image_sets import image_set
-from pipeline.project import ModelKey, model_keys, results_folder
+from pipeline import figures
+from pipeline.data.image_sets import image_set
+from pipeline.params.model_keys import model_keys
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.files import whole_folder
+from pipeline.project.paths import ModelKey, results_folder
+from pipeline.results import provenance
+from pipeline.training import history, model_files
 
 PLOTS = "plots"
 # What decides the figures.
-CODE = ("data.py", "figures", "history.py", "image_sets.py", "labels.py", "stages/plot.py")
+CODE = (
+    "data/image_tensors.py",
+    "figures",
+    "training/history.py",
+    "data/image_sets.py",
+    "params/labels.py",
+    "stages/plot.py",
+)
 
 
 def run(params: Params) -> list[Path]:
@@ -30,7 +40,7 @@ def run(params: Params) -> list[Path]:
     keys = model_keys(params)
     for key in keys:
         if key.folder.is_dir():
-            checkpoint.check(key.folder)
+            model_files.check(key.folder)
     histories = {key: _history(key) for key in keys}
     seeds = _seeds(params, keys)
     drawn = draw(params, histories, seeds)
@@ -68,7 +78,7 @@ def draw(
 
 
 def _history(key: ModelKey) -> pandas.DataFrame:
-    path = key.folder / checkpoint.HISTORY
+    path = key.folder / model_files.HISTORY
     if not path.is_file():
         raise GaitError(
             f"{path} is missing: run `gait train {key.dataset} {key.architecture} {key.model}`,"

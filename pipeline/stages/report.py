@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline import provenance
-from pipeline.config import Params
-from pipeline.files import write_whole
-from pipeline.project import model_keys, results_folder
+from pipeline.params.model_keys import model_keys
+from pipeline.params.schema import Params
+from pipeline.project.files import write_whole
+from pipeline.project.paths import results_folder
+from pipeline.results import provenance
 
 PAGE, CLAIMS = "report.html", "claims.json"
 PROVENANCE = f"report.{provenance.FILE}"
 # What decides the report, beside what it is made from.
 CODE = (
-    "data.py",
-    "equivalence.py",
+    "data/image_tensors.py",
+    "results/equivalence.py",
     "figures",
-    "history.py",
-    "image_sets.py",
-    "labels.py",
+    "training/history.py",
+    "data/image_sets.py",
+    "params/labels.py",
     "report",
     *(
         f"report/templates/{name}"
@@ -34,7 +35,7 @@ CODE = (
         )
     ),
     "stages/report.py",
-    "summary.py",
+    "results/summary_tables.py",
 )
 
 

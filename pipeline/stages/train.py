@@ -14,12 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from gaitprop import ArgumentError, DivergenceError, SingularLayerError
-from pipeline import data, delivery, own_code, unfinished
-from pipeline.checkpoint import result_checksum
-from pipeline.config import Params
-from pipeline.delivery import Delivery
-from pipeline.errors import GaitError, os_sentence
-from pipeline.experiment import (
+from pipeline.data import image_tensors
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError, os_sentence
+from pipeline.project.files import check_writable, whole_folder
+from pipeline.project.interruption import Interrupted, interruptible
+from pipeline.project.paths import ModelKey, data_file
+from pipeline.project.source import source
+from pipeline.tracking import delivery
+from pipeline.tracking.delivery import Delivery
+from pipeline.tracking.model_runs import abandon
+from pipeline.tracking.state_keeping import Keeper
+from pipeline.tracking.store import KEY_TAG, open_experiment, provenance_tags
+from pipeline.training import plugin_source, unfinished
+from pipeline.training.epochs import FAILED, FINISHED
+from pipeline.training.experiment import (
     Experiment,
     choose_numerics,
     described,
@@ -27,15 +36,10 @@ from pipeline.experiment import (
     flat,
     prepare,
 )
-from pipeline.files import check_writable, whole_folder
-from pipeline.identity import CODE_TAG, identity, machine, training_code_checksum
-from pipeline.interruption import Interrupted, interruptible
-from pipeline.keeper import Keeper
-from pipeline.model_runs import abandon
-from pipeline.project import ModelKey, data_file, source
-from pipeline.tracking import KEY_TAG, open_experiment, provenance_tags
-from pipeline.training_loop import Point, epochs, write_model
-from pipeline.training_record import FAILED, FINISHED, Training, ended
+from pipeline.training.identity import CODE_TAG, identity, machine, training_code_checksum
+from pipeline.training.model_files import result_checksum
+from pipeline.training.training_loop import Point, epochs, write_model
+from pipeline.training.training_record import Training, ended
 
 
 def run(params: Params, key: ModelKey) -> Path:
@@ -47,7 +51,7 @@ def run(params: Params, key: ModelKey) -> Path:
             model's folder is then as it was before.
         Interrupted: a signal asked for it; the state is kept.
     """
-    images = data.load(data_file(params.profile, key.dataset))
+    images = image_tensors.load(data_file(params.profile, key.dataset))
     choose_numerics(params)
     experiment = prepare(params, key, images)
     check_writable(key.folder.parent)
@@ -109,7 +113,7 @@ def _new(key: ModelKey, config: dict[str, Any], experiment: Experiment) -> Train
         "gait.model": key.model,
         **machine(),
         CODE_TAG: training_code_checksum(config["rule"]),
-        **own_code.tags_of(config["rule"]),
+        **plugin_source.tags_of(config["rule"]),
         **provenance_tags(source(), config["data"]["sha256"], device_name(network.device)),
     }
     return Training(

@@ -13,12 +13,12 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from ruamel.yaml.comments import CommentedSeq
 
-from pipeline import config
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.labels import rule_name, setting_name, value_text
-from pipeline.project import results_folder
-from pipeline.suggest import did_you_mean
+from pipeline.params import params_file
+from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.paths import results_folder
 from pipeline.sweep import winners, yaml_text
 from pipeline.sweep.winners import MeanAndSpread, Winner, Winners
 
@@ -82,7 +82,7 @@ def table(found: Winners) -> Table:
     return shown
 
 
-def apply(folder: Path, rule: str | None = None, path: Path = config.PARAMS_FILE) -> list[str]:
+def apply(folder: Path, rule: str | None = None, path: Path = params_file.PARAMS_FILE) -> list[str]:
     """Writes winners into params.yaml, which keeps its comments and all else that it says.
 
     A rule's own settings go to its section of ``rules``. Architecture, training and data are
@@ -102,7 +102,7 @@ def apply(folder: Path, rule: str | None = None, path: Path = config.PARAMS_FILE
     """
     found = winners.read(folder)
     values = _values(found, rule)
-    before = config.load(path).model_dump()
+    before = params_file.load(path).model_dump()
     document = yaml_text.round_trip().load(path.read_text(encoding="utf-8"))
     changes = []
     for place, value in values.items():
@@ -126,7 +126,7 @@ def notes(found: Winners, params: Params, rule: str | None = None) -> list[str]:
     whole = params.model_dump()
     for name, value in found.fixed.items():
         for place in dict.fromkeys(_place(found, each, name) for each in taken):
-            kept = _get(whole, place, config.PARAMS_FILE)
+            kept = _get(whole, place, params_file.PARAMS_FILE)
             if kept != value:
                 said.append(
                     f"{'.'.join(place)} stays {_text(kept)}; the sweep's trials had {_text(value)}"
@@ -228,7 +228,7 @@ def _replace(path: Path, text: str, expected: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         try:
-            written = config.load(temporary)
+            written = params_file.load(temporary)
         except GaitError as error:
             reason = str(error).replace(str(temporary), f"{path} with the winners")
             raise GaitError(f"nothing was applied: {reason}") from None

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.sweep import records
-from pipeline.sweep.records import STOPPED, Epoch, Record
-from pipeline.sweep.space import Configuration
+from pipeline.params.search_space import Configuration
+from pipeline.sweep import trial_records
+from pipeline.sweep.trial_records import Record
+from pipeline.training.epochs import STOPPED, Epoch
 
 
 @dataclass
@@ -97,7 +98,7 @@ class Collector:
         if running is None:
             return
         new = [Epoch(**each) for each in result["epochs"]]
-        running.epochs = records.merged(running.epochs, new)
+        running.epochs = trial_records.merged(running.epochs, new)
         running.facts |= result["facts"]
         if result["outcome"] is not None:
             self._end(ray_trial, result["outcome"], result["failure"])
@@ -127,7 +128,7 @@ class Collector:
         if running.trial in self.ended:
             return
         record = running.record(status, failure)
-        records.write(self._folder, record)
+        trial_records.write(self._folder, record)
         if self._states is not None:
             (self._states / f"{record.trial}.pt").unlink(missing_ok=True)
         self.ended[record.trial] = record

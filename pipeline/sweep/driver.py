@@ -8,24 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import data
-from pipeline.config import Params
-from pipeline.data import ImageData
-from pipeline.errors import GaitError
-from pipeline.own_code import plugin_of
-from pipeline.project import data_file, results_folder, source, store_folder
-from pipeline.stages import download
-from pipeline.sweep import cluster, ranking, records, space
-from pipeline.sweep import folder as folders
+from pipeline.data import image_tensors
+from pipeline.data.image_tensors import ImageData
+from pipeline.params import search_space
+from pipeline.params.schema import Params
+from pipeline.params.search_space import Configuration
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import data_file, results_folder, store_folder
+from pipeline.project.source import source
+from pipeline.results import trial_ranking
+from pipeline.sweep import ray_cluster, trial_records
+from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.collect import Collector
-from pipeline.sweep.folder import Folder
-from pipeline.sweep.live import Display
-from pipeline.sweep.records import Record
-from pipeline.sweep.space import Configuration
-from pipeline.sweep.table import table
-from pipeline.sweep.tracking import SweepRuns
+from pipeline.sweep.live_table import Display
+from pipeline.sweep.sweep_folder import Folder
+from pipeline.sweep.sweep_runs import SweepRuns
 from pipeline.sweep.trial import Task
-from pipeline.tracking import provenance_tags, tracking_uri, without_password
+from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import Record
+from pipeline.sweep.trial_table import table
+from pipeline.tracking.store import provenance_tags, tracking_uri, without_password
+from pipeline.training.image_download import download_images
+from pipeline.training.plugin_source import plugin_of
 
 # A store that is away is waited for so long when all trials have ended, and when interrupted.
 PATIENCE_S, SHORT_PATIENCE_S = 30.0, 10.0
@@ -47,7 +51,7 @@ class Options:
 
 def plan(params: Params) -> list[Configuration]:
     """The configurations of a grid or of random search; none for optuna, whose come one by one."""
-    return [] if params.sweep.search == "optuna" else space.configurations(params)
+    return [] if params.sweep.search == "optuna" else search_space.configurations(params)
 
 
 def run(params: Params, options: Options) -> int:
@@ -66,7 +70,7 @@ def run(params: Params, options: Options) -> int:
     with folder.held():
         definition = folders.definition(params, images)
         state = folders.NEW if options.restart else folder.state(definition)
-        ended = {} if state == folders.NEW else records.read(folder.records)
+        ended = {} if state == folders.NEW else trial_records.read(folder.records)
         # Results that have gone are written again, from the records of the trials.
         if state == folders.FINISHED and _results(params).exists():
             print(
@@ -99,7 +103,7 @@ class _Sweep:
     ) -> None:
         self._params, self._options, self._images = params, options, images
         self._folder = folder
-        self._by_trial = {space.trial_id(params, c, images): c for c in configurations}
+        self._by_trial = {trial_id(params, c, images): c for c in configurations}
         self._count = len(configurations) or params.sweep.trials * len(params.sweep.rules)
 
     def run(self, definition: Mapping[str, Any], ended: dict[str, Record]) -> int:
@@ -107,10 +111,10 @@ class _Sweep:
         if not left and (self._by_trial or len(ended) >= self._count):
             return self._track(definition, ended, run_trials=False)
         address, wanted = self._options.address, self._params.sweep.resources
-        if address is None and (lacking := cluster.lacking(wanted, cluster.this_machine())):
+        if address is None and (lacking := ray_cluster.lacking(wanted, ray_cluster.this_machine())):
             raise GaitError(lacking)
-        with cluster.connected(address, self._images.train_images.nbytes):
-            if lacking := cluster.lacking(wanted, cluster.living_nodes()):
+        with ray_cluster.connected(address, self._images.train_images.nbytes):
+            if lacking := ray_cluster.lacking(wanted, ray_cluster.living_nodes()):
                 if address is None:
                     raise GaitError(lacking)
                 print(f"gait: {lacking}; waiting for one", flush=True)
@@ -152,13 +156,13 @@ class _Sweep:
         from ray.exceptions import RayError
         from ray.tune import TuneError
 
-        from pipeline.sweep import tuning
+        from pipeline.sweep import ray_loop
 
         for _ in range(ROUNDS):
             collector.dropped = 0
             try:
                 task, left = self._task(states, collector), self._left(collector)
-                number = tuning.fit(self._params, task, left, collector)
+                number = ray_loop.fit(self._params, task, left, collector)
             except (RayError, TuneError, ConnectionError) as error:
                 first = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 return f"the Ray cluster was lost ({first})", INCOMPLETE
@@ -184,7 +188,7 @@ class _Sweep:
         return [each for trial, each in self._by_trial.items() if trial not in done]
 
     def _end(self, collector: Collector, runs: SweepRuns) -> int:
-        from pipeline.sweep import results
+        from pipeline.sweep import sweep_results
 
         missing = {trial: DROPPED for trial in self._by_trial if trial not in collector.ended}
         missing |= collector.lost
@@ -192,9 +196,11 @@ class _Sweep:
         figures, destination = {}, None
         if collector.ended:
             frame, destination = table(self._params, collector.ended), _results(self._params)
-            results.write(self._params, destination, frame, list(collector.ended), runs.ids())
-            best = ranking.best_trial(frame)
-            figures = {f"best_{ranking.METRIC}": float(best[ranking.METRIC])} if best else {}
+            sweep_results.write(self._params, destination, frame, list(collector.ended), runs.ids())
+            best = trial_ranking.best_trial(frame)
+            figures = (
+                {f"best_{trial_ranking.METRIC}": float(best[trial_ranking.METRIC])} if best else {}
+            )
             print(f"{len(collector.ended)} trials have ended: see {destination / 'summary.md'}")
         status = "FAILED" if missing else "FINISHED"
         delivered = runs.end(status, figures, destination) and delivered
@@ -236,8 +242,8 @@ def _results(params: Params) -> Path:
 def _images(params: Params) -> ImageData:
     path = data_file(params.profile, params.sweep.dataset)
     if not path.exists():
-        download.run(params, params.sweep.dataset, progress=False)
-    return data.load(path)
+        download_images(params, params.sweep.dataset, progress=False)
+    return image_tensors.load(path)
 
 
 def _tags(images: ImageData) -> dict[str, str]:

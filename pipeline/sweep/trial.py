@@ -14,17 +14,19 @@ import torch
 
 from gaitprop import DivergenceError, SingularLayerError
 from gaitprop.training import make_optimizer, train
-from pipeline import history, training_state
-from pipeline.config import Params
-from pipeline.data import ImageData
-from pipeline.errors import os_sentence
-from pipeline.experiment import Experiment, choose_numerics, device_name, prepare
-from pipeline.identity import machine
-from pipeline.own_code import Plugin, check
-from pipeline.sweep import space
-from pipeline.sweep.records import FAILED, FINISHED, Epoch, Record
-from pipeline.sweep.space import Configuration
-from pipeline.training_state import DamagedStateError, Restored
+from pipeline.data.image_tensors import ImageData
+from pipeline.params import search_space
+from pipeline.params.schema import Params
+from pipeline.params.search_space import Configuration
+from pipeline.project.errors import os_sentence
+from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import Record
+from pipeline.training import history, training_state
+from pipeline.training.epochs import FAILED, FINISHED, Epoch
+from pipeline.training.experiment import Experiment, choose_numerics, device_name, prepare
+from pipeline.training.identity import machine
+from pipeline.training.plugin_source import Plugin, check
+from pipeline.training.training_state import DamagedStateError, Restored
 
 METRIC = "validation_accuracy"
 # What search and early stopping are told of a trial that failed: no accuracy is below it.
@@ -87,7 +89,7 @@ def attempt(
         send: takes a report.
     """
     check(configuration.rule, task.plugins.get(configuration.rule))
-    trial = space.trial_id(task.params, configuration, task.images)
+    trial = trial_id(task.params, configuration, task.images)
     reports = _Reports(task.report_s, dict(facts), send)
     if trial in task.ended:
         record = task.ended[trial]
@@ -95,10 +97,10 @@ def attempt(
             reports.add(epoch, last=epoch is record.epochs[-1])
         reports.end(record.status, record.failure)
         return
-    params = space.experiment(task.params, configuration)
+    params = search_space.experiment(task.params, configuration)
     state = task.states / f"{trial}.pt" if task.states is not None else None
     choose_numerics(params)
-    made = prepare(params, space.key(params, configuration.rule), task.images)
+    made = prepare(params, search_space.key(params, configuration.rule), task.images)
     reports.facts |= {"device": device_name(made.network.device), **machine()}
     try:
         _train(made, state, task.state_s, reports)

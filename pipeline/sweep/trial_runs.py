@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import Params
-from pipeline.data import ImageData
-from pipeline.experiment import described, flat
-from pipeline.run_descriptions import chart_name
-from pipeline.sweep import space
-from pipeline.sweep.records import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Epoch, Record
-from pipeline.tracking import METRICS_A_REQUEST
+from pipeline.data.image_tensors import ImageData
+from pipeline.params import search_space
+from pipeline.params.schema import Params
+from pipeline.sweep.trial_records import Record
+from pipeline.tracking.run_descriptions import chart_name
+from pipeline.tracking.store import METRICS_A_REQUEST
+from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Epoch
+from pipeline.training.experiment import described, flat
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -138,8 +139,8 @@ class TrialRuns:
     def _describe(self, run: _Run, record: Record) -> None:
         from mlflow.entities import Param
 
-        params = space.experiment(self._params, record.configuration)
-        key = space.key(params, record.rule)
+        params = search_space.experiment(self._params, record.configuration)
+        key = search_space.key(params, record.rule)
         facts = flat(described(params, key, self._images))
         self._client.log_batch(run.run_id, params=[Param(k, str(v)) for k, v in facts.items()])
         run.described = True

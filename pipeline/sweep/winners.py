@@ -12,11 +12,11 @@ from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.config import Params
-from pipeline.errors import GaitError
-from pipeline.section import Section
+from pipeline.params.schema import Params
+from pipeline.params.section import Section
+from pipeline.project.errors import GaitError
+from pipeline.results.trial_ranking import best_trial, plain, swept_settings
 from pipeline.sweep import yaml_text
-from pipeline.sweep.ranking import best_trial, plain, swept_settings
 
 FILE = "best.yaml"
 

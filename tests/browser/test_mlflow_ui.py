@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.pipeline.project_copy import REPOSITORY
-from tests.pipeline.test_tracking import free_port, serving
+from tests.pipeline.tracking.test_store import free_port, serving
 
 PICTURES = os.environ.get("GAIT_SCREENSHOTS")
 RUN = re.compile(r"^GAIT-prop, digits square, λ 0\.1$")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from docker.utils import exclude_paths
 
-from pipeline.project import Source, source
+from pipeline.project.source import Source, source
 
 REPOSITORY = Path(__file__).parents[2]
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()

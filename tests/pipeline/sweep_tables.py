@@ -12,8 +12,8 @@ from typing import Any
 import numpy
 import pandas
 
-from pipeline import config
-from pipeline.config import Params
+from pipeline.params import params_file
+from pipeline.params.schema import Params
 from pipeline.sweep import yaml_text
 
 REPOSITORY = Path(__file__).parents[2]
@@ -102,4 +102,4 @@ def make_params(folder: Path, **sweep: Any) -> Params:
     """Params as ``config.load`` reads them."""
     path = folder / "params.yaml"
     path.write_text(params_text(**sweep))
-    return config.load(path)
+    return params_file.load(path)

@@ -29,7 +29,8 @@ SHAPES: dict[str, tuple[tuple[int, ...], int, int, int]] = {
 }
 # (shape, precision, rules); a processor in software takes fifty times as long.
 PARTS = {
-    "short": [("64", "float32", RULES), ("tower", "float32", ("bp", "gait"))],
+    "shortest": [("64", "float32", ("gait",))],
+    "short": [("64", "float32", ("bp", "itp", "tp")), ("tower", "float32", ("bp", "gait"))],
     "double": [("64", "float64", ("bp", "gait")), ("256", "float64", ("gait",))],
     "middling": [("256", "float32", RULES), ("tower-256", "float32", ("gait",))],
     "wide": [("784", "float32", ("gait",))],

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from tests.pipeline.project_copy import copy_project, dvc, gait, run
-from tests.pipeline.test_tracking import free_port, serving
+from tests.pipeline.tracking.test_store import free_port, serving
 from tests.pipeline.trained import check_nothing_left, files, runs
 
 STAGE = "train@digits-digits-square-gait"
@@ -34,7 +34,8 @@ def test_two_clones_share_a_server(tmp_path: Path) -> None:
 
         # Everybody makes the same experiments at the same time.
         opens = (
-            "from pipeline.tracking import open_experiment as o; [o(f'e{k}') for k in range(20)]"
+            "from pipeline.tracking.store import open_experiment as o;"
+            " [o(f'e{k}') for k in range(20)]"
         )
 
         def race(clone: Path) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tracking import DATABASE
+from pipeline.tracking.store import DATABASE
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import copy_project, dvc, gait
 from tests.pipeline.trained import (

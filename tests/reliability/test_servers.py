@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.preloaded import Preloaded, Process
-from tests.pipeline.test_tracking import free_port, serving
+from tests.pipeline.tracking.test_store import free_port, serving
 from tests.pipeline.trained import STATE, check_nothing_left, check_one_history, files, runs
 from tests.reliability.line import Line
 

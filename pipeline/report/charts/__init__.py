@@ -5,11 +5,11 @@ are inline and rounded to what can be read. Nothing is named by Altair, whose na
 from the start of the process.
 """
 
-from pipeline.report.charts.claims import FORMS, PRECISIONS, differences, error_against_depth
-from pipeline.report.charts.layers import alignment, orthogonality
-from pipeline.report.charts.look import Chart, dash_lengths, layer_colours
-from pipeline.report.charts.sweep import heat_maps
-from pipeline.report.charts.training import final_errors, learning
+from pipeline.report.charts.chart_look import Chart, dash_lengths, layer_colours
+from pipeline.report.charts.claim_charts import FORMS, PRECISIONS, differences, error_against_depth
+from pipeline.report.charts.layer_charts import alignment, orthogonality
+from pipeline.report.charts.sweep_charts import heat_maps
+from pipeline.report.charts.training_charts import final_errors, learning
 
 __all__ = [
     "FORMS",

@@ -1,0 +1,1 @@
+"""GAIT-prop equals backpropagation: measured, bounded, and published evaluation beside it."""

@@ -1,0 +1,1 @@
+"""What is recorded, checked: traced back to its origins, and made again."""

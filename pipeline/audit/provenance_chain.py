@@ -1,0 +1,138 @@
+"""From a file of results back to what made it: hashes beside it, git's history, MLflow's runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pipeline.project.errors import GaitError
+from pipeline.results import provenance
+from pipeline.tracking import store
+
+_TAGS = ("git.commit", "git.clean", "host", "platform", "cpu", "device", "threads")
+
+
+def of_file(path: Path) -> dict[str, Any]:
+    """The chain: how the file was made, its commit, and the runs of the models behind it.
+
+    Returns:
+        ``file``, ``sha256``, ``as_made`` (whether it is what was made), ``commit`` (that last
+        changed it here; null if git does not know it), ``made`` (provenance.json without the other
+        files) and ``runs`` (by model; null where this store knows none).
+
+    Raises:
+        GaitError: there is no such file, or no provenance.json that names it.
+    """
+    if not path.is_file():
+        raise GaitError(f"there is no file {path}; name one such as results/digits/summary.csv")
+    made = _made(path)
+    if made is None:
+        raise GaitError(
+            f"{path.parent / provenance.FILE} does not tell how {path.name} was made; it is written"
+            " by `gait evaluate`, `gait plot`, `gait report` and `gait sweep`, for the files that"
+            " they make"
+        )
+    checksum = provenance.sha256(path.read_bytes())
+    recorded = made.pop("files")[path.name]
+    return {
+        "file": str(path),
+        "sha256": checksum,
+        "as_made": checksum == recorded,
+        "commit": _commit(path),
+        "made": made,
+        "runs": _runs(made),
+    }
+
+
+def as_lines(chain: dict[str, Any]) -> list[str]:
+    """The chain for people."""
+    made = chain["made"]
+    state = "as it was made" if chain["as_made"] else "CHANGED since it was made"
+    lines = [
+        f"{chain['file']}: {state}",
+        f"  sha256   {chain['sha256']}",
+        f"  command  {made['command']}",
+        f"  profile  {made['profile']}",
+        f"  params   {made['params']}",
+        f"  code     {made['code']}",
+        f"  commit   {chain['commit'] or 'git does not know this file as it stands'}",
+    ]
+    lines += [
+        f"  read     {name}\n           {sha}" for name, sha in made.get("inputs", {}).items()
+    ]
+    for name, model in made["models"].items():
+        lines += [
+            f"  made from {name}",
+            f"    result {model['result']}",
+            f"    data   {model['data']}",
+        ]
+        if plugin := model.get("plugin"):
+            lines.append(f"    rule   of {plugin['distribution']}, {plugin['sha256']}")
+        run = chain["runs"][name]
+        if run is None:
+            lines.append("    no run in this MLflow store has this result")
+            continue
+        lines.append(f"    run    {run['run_id']}")
+        lines += [f"    {tag}: {value}" for tag, value in run["tags"].items()]
+    return lines
+
+
+def _made(path: Path) -> dict[str, Any] | None:
+    """What names the file, of provenance.json beside it and report.provenance.json."""
+    for beside in sorted(path.parent.glob(f"*{provenance.FILE}")):
+        if path.name in (made := _read(beside))["files"]:
+            return made
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GaitError(f"{path} cannot be read ({error}); `gait repro` makes it again") from None
+    known = isinstance(content, dict) and {"files", "models", "command", "params"} <= set(content)
+    if not known:
+        raise GaitError(f"{path} is none of `gait`'s; `gait repro` makes it again")
+    return dict(content)
+
+
+def _runs(made: dict[str, Any]) -> dict[str, Any]:
+    client, experiment_id = store.open_experiment(made["profile"])
+    with store.explained():
+        found = {
+            name: store.find_runs(client, experiment_id, model["result"])
+            for name, model in made["models"].items()
+        }
+    return {
+        name: {
+            "run_id": runs[0].info.run_id,
+            "tags": {
+                tag: value
+                for tag, value in sorted(runs[0].data.tags.items())
+                if tag in _TAGS or tag.startswith("version.")
+            },
+        }
+        if runs
+        else None
+        for name, runs in found.items()
+    }
+
+
+def _commit(path: Path) -> str | None:
+    """The last commit that changed the file, if the file is as that commit left it."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", *arguments, "--", path.name]
+        try:
+            done = subprocess.run(
+                command, cwd=path.parent, capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    if git("status", "--porcelain") != "":
+        return None
+    return git("log", "-1", "--format=%H") or None

@@ -1,0 +1,236 @@
+"""`gait reproduce`: a recorded training, or a published table, made again and compared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from pipeline.audit import differences
+from pipeline.audit.differences import Difference
+from pipeline.audit.retraining import key_of, remade
+from pipeline.data import image_tensors
+from pipeline.params import params_file
+from pipeline.params.profiles import PROFILES
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey, data_file
+from pipeline.project.source import source
+from pipeline.results.evaluation import SEEDS, evaluate_model
+from pipeline.tracking import store
+from pipeline.tracking.model_runs import LEVEL_TAG
+from pipeline.training import model_files, plugin_source
+from pipeline.training.experiment import choose_device, described, device_name
+from pipeline.training.identity import CODE_TAG, machine, training_code_checksum
+from pipeline.training.image_download import download_images
+from pipeline.training.model_files import result_checksum
+
+# What else may be said of a result; these tell where and with what it was made.
+_FACTS = ("platform", "device", "numerics", "threads", "cpu", "host", plugin_source.CHECKSUM_TAG)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of making one result again.
+
+    Attributes:
+        name: the model.
+        differences: empty if every bit is the same.
+        facts: recorded and present, of versions and machines that differ.
+        recorded: whether any facts are recorded.
+    """
+
+    name: str
+    differences: list[Difference]
+    facts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    recorded: bool = True
+
+
+def of_run(run_id: str) -> Outcome:
+    """Trains again what an MLflow run recorded.
+
+    Raises:
+        GaitError: there is no such run, it is not of a trained model, or what it was made from is
+            not at hand.
+    """
+    run = _find(run_id)
+    tags = run.data.tags
+    with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
+        recorded = _artifacts(run.info.run_id, Path(name))
+        document = json.loads((recorded / model_files.CONFIG).read_text(encoding="utf-8"))
+        _check_rule(document, tags)
+        with remade(document, _commit(document["rule"], tags), tags.get("threads")) as project:
+            again = project / key_of(document).folder
+            same = result_checksum(again) == result_checksum(recorded)
+            found = [] if same else differences.of_models(recorded, again)
+    return Outcome(
+        str(key_of(document)), found, differences.of_facts(_facts(tags), _here(document))
+    )
+
+
+def of_table(folder: Path, seed: int | None) -> list[Outcome]:
+    """Trains models of a published table again, with the working tree's code and parameters.
+
+    Args:
+        folder: results/<profile>.
+        seed: draws one of its models; None: all of them.
+
+    Raises:
+        GaitError: it is no such folder, or its models cannot be trained.
+    """
+    params, chosen = _chosen(folder, seed)
+    return [_of_rows(params, result, rows) for result, rows in chosen]
+
+
+def plan_of_run(run_id: str) -> str:
+    """What ``of_run`` would train, and with whose code; raises as it does."""
+    run = _find(run_id)
+    with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
+        recorded = _artifacts(run.info.run_id, Path(name))
+        document = json.loads((recorded / model_files.CONFIG).read_text(encoding="utf-8"))
+    _check_rule(document, run.data.tags)
+    commit = _commit(document["rule"], run.data.tags)
+    code = "this tree's code" if commit is None else f"the code of commit {commit}"
+    return f"{key_of(document)}: would be trained with {code}"
+
+
+def plan_of_table(folder: Path, seed: int | None) -> list[str]:
+    """What ``of_table`` would train; raises as it does."""
+    params, chosen = _chosen(folder, seed)
+    keys = [_key(params, rows) for _, rows in chosen]
+    return [f"{key}: would be trained with this tree's code and parameters" for key in keys]
+
+
+def _chosen(folder: Path, seed: int | None) -> tuple[Params, list[tuple[str, pandas.DataFrame]]]:
+    path = folder / SEEDS
+    if not path.is_file():
+        raise GaitError(f"{path} is missing: name a folder such as results/digits")
+    # The other parser of pandas rounds otherwise in the last bit.
+    table = pandas.read_csv(path, float_precision="round_trip")
+    params = _params(folder.name)
+    models = [
+        (str(result), rows.reset_index(drop=True))
+        for result, rows in table.groupby("result", sort=False)
+    ]
+    return params, models if seed is None else [random.Random(seed).choice(models)]
+
+
+def _key(params: Params, rows: pandas.DataFrame) -> ModelKey:
+    first = rows.iloc[0]
+    return ModelKey(params.profile, first.dataset, first.architecture, first.model)
+
+
+def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
+    key = _key(params, rows)
+    if not data_file(key.profile, key.dataset).exists():
+        download_images(params, key.dataset, progress=False)
+    images = image_tensors.load(data_file(key.profile, key.dataset))
+    tags = _tags_of(params.profile, result)
+    with remade(described(params, key, images), None, None) as project:
+        if result_checksum(project / key.folder) == result:
+            return Outcome(str(key), [])
+        with contextlib.chdir(project):
+            again = evaluate_model(params, key)
+    found = differences.of_tables(rows, again, ["seed"])
+    if not found:
+        # The table is the same; what it was made from is not.
+        found = [Difference("the model's files", "", float("nan"), float("nan"))]
+    facts = differences.of_facts(_facts(tags), _here(described(params, key, images)))
+    return Outcome(str(key), found, facts, recorded=bool(tags))
+
+
+def _find(run_id: str) -> Any:
+    client, _ = store.open_experiment("Default")
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        raise GaitError(
+            f"there is no MLflow run {run_id!r} ({store.sentence(error)}); `gait ui` shows those"
+            " that there are"
+        ) from None
+    level = run.data.tags.get(LEVEL_TAG)
+    if level == "seed":
+        return _find(run.data.tags["mlflow.parentRunId"])
+    if level != "model":
+        raise GaitError(
+            f"the run {run_id} is of a {level or 'stranger'}; allowed: runs of models, which `gait"
+            " train` records"
+        )
+    if run.info.status != "FINISHED":
+        raise GaitError(f"the run {run_id} is {run.info.status}; allowed: runs that are FINISHED")
+    return run
+
+
+def _artifacts(run_id: str, folder: Path) -> Path:
+    client, _ = store.open_experiment("Default")
+    for name in (model_files.CONFIG, model_files.HISTORY, model_files.NETWORK):
+        with store.explained():
+            client.download_artifacts(run_id, name, str(folder))
+        if not (folder / name).is_file():
+            raise GaitError(f"the run {run_id} has no {name}: nothing can be compared with it")
+    return folder
+
+
+def _check_rule(document: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    """Refuses to train by another package's rule than the recorded one."""
+    plugin = document.get("plugin")
+    version = tags.get(f"version.{plugin['distribution']}") if plugin is not None else None
+    plugin_source.check(document["rule"], plugin, version)
+
+
+def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
+    """Whose code is to train: None for the working tree's, where it is the recorded code."""
+    if tags.get(CODE_TAG) == training_code_checksum(rule):
+        return None
+    commit, clean = tags.get("git.commit", "none"), tags.get("git.clean") == "true"
+    if clean and commit == source().commit and source().clean:
+        return None
+    if not clean or commit == "none":
+        raise GaitError(
+            f"the run was trained by code that is not this tree's and that git does not know"
+            f" (commit {commit}, {'clean' if clean else 'with changes'}): it cannot be remade"
+        )
+    return commit
+
+
+def _params(profile: str) -> Params:
+    """params.yaml if it is of that profile, else the profile's own file."""
+    if params_file.PARAMS_FILE.is_file():
+        params = params_file.load()
+        if params.profile == profile:
+            return params
+    return params_file.load(PROFILES / f"{profile}.yaml")
+
+
+def _tags_of(profile: str, result: str) -> dict[str, str]:
+    """Of the MLflow run that made a result, if this store knows one."""
+    client, experiment_id = store.open_experiment(profile)
+    with store.explained():
+        runs = store.find_runs(client, experiment_id, result)
+    return dict(runs[0].data.tags) if runs else {}
+
+
+def _facts(tags: Mapping[str, str]) -> dict[str, str]:
+    return {n: v for n, v in tags.items() if n in _FACTS or n.startswith("version.")}
+
+
+def _here(document: Mapping[str, Any]) -> dict[str, str]:
+    training = document["training"]
+    device = device_name(choose_device(training["device"]))
+    tags = {
+        **store.provenance_tags(source(), "", device),
+        **plugin_source.tags_of(document["rule"]),
+    }
+    here = {**machine(), "numerics": training.get("numerics", "fast")}
+    if threads := training.get("threads"):
+        here["threads"] = str(threads)
+    return {**_facts(tags), **here}

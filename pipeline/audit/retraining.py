@@ -1,0 +1,152 @@
+"""Training a recorded model again: in a process and a folder of its own, with the recorded code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+import gaitprop
+import pipeline
+from pipeline.data import image_tensors
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey, data_file
+
+# So many of the last lines of a training that failed are shown.
+_SAID = 3
+
+
+def key_of(config: Mapping[str, Any]) -> ModelKey:
+    """The model that a config.json describes.
+
+    Raises:
+        GaitError: it describes none.
+    """
+    try:
+        return ModelKey(
+            config["profile"], config["dataset"], config["architecture_name"], config["model"]
+        )
+    except KeyError as error:
+        raise GaitError(f"the recorded config lacks {error}: it is none of a model") from None
+
+
+def params_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A params.yaml under which the train stage trains what a config.json describes."""
+    settings, rule = config["settings"], config["rule"]
+    split = {name: value for name, value in config["data"].items() if name != "sha256"}
+    return {
+        "profile": config["profile"],
+        "run": {
+            "datasets": [config["dataset"]],
+            "architectures": [config["architecture_name"]],
+            "rules": [rule],
+        },
+        "data": split,
+        "architectures": {config["architecture_name"]: config["architecture"]},
+        "reference": settings,
+        "rules": {rule: settings},
+        "training": config["training"],
+        "sweep": {"space": {"rule.learning_rate": [settings["learning_rate"]]}},
+    }
+
+
+@contextmanager
+def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -> Iterator[Path]:
+    """Trains again; yields the folder of a small project that holds the model.
+
+    Args:
+        config: the model's config.json.
+        commit: whose code trains; None: the code that runs here.
+        threads: PyTorch's, where the config leaves it the choice.
+
+    Raises:
+        GaitError: the data is not the recorded one, git does not know the commit, or training
+            failed.
+    """
+    key = key_of(config)
+    with tempfile.TemporaryDirectory(prefix="gait-reproduce-") as name:
+        folder = Path(name) / "project"
+        with _code(folder, commit):
+            with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+                YAML(typ="safe").dump(_plain(params_of(config)), file)
+            _bring_data(folder, key, config["data"]["sha256"])
+            own = {"OMP_NUM_THREADS": threads} if threads is not None else {}
+            _gait(folder, "train", key.dataset, key.architecture, key.model, **own)
+            yield folder
+
+
+@contextmanager
+def _code(folder: Path, commit: str | None) -> Iterator[None]:
+    if commit is None:
+        folder.mkdir()
+        for part in (gaitprop, pipeline):
+            here = Path(str(part.__file__)).parent
+            (folder / here.name).symlink_to(here)
+        yield
+        return
+    done = _git("worktree", "add", "--detach", str(folder), commit)
+    if done.returncode:
+        raise GaitError(
+            f"git cannot check out the recorded commit {commit}"
+            f" ({done.stderr.strip().splitlines()[-1]}): fetch the history that has it"
+        )
+    try:
+        yield
+    finally:
+        _git("worktree", "remove", "--force", str(folder))
+
+
+def _bring_data(folder: Path, key: ModelKey, checksum: str) -> None:
+    """The recorded images: the working tree's file, or made anew from the archives."""
+    here, there = data_file(key.profile, key.dataset), folder / data_file(key.profile, key.dataset)
+    there.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(GaitError):
+        if image_tensors.load(here).checksum == checksum:
+            shutil.copyfile(here, there)
+            return
+    _gait(folder, "download", key.dataset)
+    found = image_tensors.load(there).checksum
+    if found != checksum:
+        raise GaitError(
+            f"the images of {key.dataset} are not those of the run: recorded SHA-256 {checksum},"
+            f" here {found}"
+        )
+
+
+def _gait(folder: Path, *arguments: str, **own: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | own
+    environment["GAIT_DATA_ROOT"] = str(
+        Path(os.environ.get("GAIT_DATA_ROOT", "data/archives")).resolve()
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = " / ".join(done.stdout.strip().splitlines()[-_SAID:])
+        raise GaitError(f"`gait {' '.join(arguments)}` failed with the recorded settings: {said}")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+
+
+def _plain(value: Any) -> Any:
+    """Without what is None: params.yaml leaves it out."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items() if each is not None}
+    return value

@@ -1,0 +1,205 @@
+"""`gait doctor`: whether this machine and folder have what is needed, and what to do if not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.project.errors import GaitError
+
+PYTHONS = ((3, 11), (3, 12), (3, 13))
+# Models, DVC's cache and MLflow's artifacts of the largest profile fit well within it.
+ROOM_BYTES = 5 * 10**9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, what was found, and what to do about it; nothing if all is well."""
+
+    name: str
+    found: str
+    advice: str | None = None
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing needs to be done."""
+        return self.advice is None
+
+
+def examine() -> list[Finding]:
+    """Looks at everything; one check that breaks does not keep the others from being made."""
+    return [_guarded(name, check) for name, check in _checks()]
+
+
+def _checks() -> Iterator[tuple[str, Callable[[], Finding]]]:
+    yield "Python", _python
+    yield "torch", _torch
+    yield "numerics", _numerics
+    yield "DVC", _dvc
+    yield "params.yaml", _params
+    yield "data", _data
+    yield "packages", _packages
+    yield "MLflow store", _store
+    yield "Ray", _ray
+    yield "disk", _disk
+
+
+def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except GaitError as error:
+        return Finding(name, str(error), "mend what the sentence says")
+    except (ImportError, PackageNotFoundError) as error:
+        return Finding(name, f"cannot be imported ({error})", "run `make setup`")
+
+
+def _python() -> Finding:
+    here = platform.python_version()
+    if sys.version_info[:2] not in PYTHONS:
+        allowed = ", ".join(f"{major}.{minor}" for major, minor in PYTHONS)
+        return Finding("Python", here, f"make .venv with one of {allowed}, which are tested")
+    return Finding("Python", f"{here} in {sys.prefix}")
+
+
+def _torch() -> Finding:
+    import torch
+
+    devices = [
+        f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"
+    ]
+    devices += [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())]
+    for each in range(torch.cuda.device_count()):
+        try:
+            torch.ones(1, device=f"cuda:{each}").item()
+        except RuntimeError as error:
+            return Finding(
+                "torch",
+                f"{torch.__version__}; GPU {each} does not compute ({str(error).splitlines()[0]})",
+                "update the NVIDIA driver, or set training.device to cpu in params.yaml",
+            )
+    return Finding("torch", f"{torch.__version__} on {', '.join(devices)}")
+
+
+def _numerics() -> Finding:
+    """Whether this machine gives the bits that every other one gives."""
+    from gaitprop import numerics
+
+    numerics.use("portable")
+    where = f"{numerics.processor()}, PyTorch {version('torch')}"
+    why_not = numerics.why_not_portable()
+    if why_not is not None:
+        # Nothing is wrong: what is trained here is reproducible on machines of this kind.
+        return Finding("numerics", f"of this kind of machine alone, {where}: {why_not}")
+    libraries = "oneDNN for large products, MKL COMPATIBLE for the rest, PyTorch's AVX2 kernels"
+    return Finding("numerics", f"portable on {where}: {libraries}")
+
+
+def _dvc() -> Finding:
+    installed = version("dvc")
+    if not Path("dvc.yaml").is_file():
+        return Finding("DVC", f"{installed}; no dvc.yaml here", "go to the project's folder")
+    if not Path(".dvc").is_dir():
+        return Finding(
+            "DVC", f"{installed}; no .dvc here", "run `dvc init` (`--no-scm` without git)"
+        )
+    if not Path(".git").exists() and "no_scm" not in _dvc_settings():
+        advice = "run `dvc config --local core.no_scm true` (`make repro` does)"
+        return Finding("DVC", f"{installed}; a folder without git", advice)
+    return Finding("DVC", installed)
+
+
+def _dvc_settings() -> str:
+    files = (Path(".dvc", name) for name in ("config", "config.local"))
+    return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+
+
+def _params() -> Finding:
+    from pipeline.params import params_file, profiles
+
+    params = params_file.load()
+    edited = "" if profiles.current() is not None else ", edited"
+    return Finding(
+        "params.yaml", f"profile {params.profile}{edited}, {len(params.models())} models"
+    )
+
+
+def _packages() -> Finding:
+    """Rules and data sets that other packages offer, and whether they load."""
+    from gaitprop import plugins, rules
+    from gaitprop.errors import ArgumentError
+    from pipeline.data import image_sets
+
+    try:
+        own_rules, own_sets = rules.other_rules(), image_sets.other_sets()
+        for name in own_rules:
+            rules.find_rule(name)
+        for name in own_sets:
+            image_sets.image_set(name)
+    except (ArgumentError, GaitError) as error:
+        return Finding("packages", str(error), "mend that package, or uninstall it")
+    found = [f"rule {name} ({plugins.package(each)})" for name, each in own_rules.items()]
+    found += [f"data set {name} ({plugins.package(each)})" for name, each in own_sets.items()]
+    return Finding("packages", ", ".join(found) or "no rule or data set of others")
+
+
+def _data() -> Finding:
+    from pipeline.data import image_sets, image_tensors
+    from pipeline.params import params_file
+    from pipeline.project.paths import data_file
+    from pipeline.training.image_download import archive_root
+
+    try:
+        params = params_file.load()
+    except GaitError:
+        # Said once, of params.yaml.
+        return Finding("data", "not known without params.yaml", "mend params.yaml first")
+    ready, missing = [], []
+    for name in params.run.datasets:
+        path = data_file(params.profile, name)
+        if path.exists():
+            image_tensors.load(path)
+            ready.append(name)
+        elif image_sets.image_set(name).source is None:
+            ready.append(f"{name} (comes with its package)")
+        else:
+            missing.append(name)
+    if missing:
+        return Finding(
+            "data",
+            f"{', '.join(missing)}: not yet prepared",
+            f"run `gait download`; archives in {archive_root(params)} are used, others fetched",
+        )
+    return Finding("data", ", ".join(ready))
+
+
+def _store() -> Finding:
+    from pipeline.tracking.store import open_experiment, tracking_uri, without_password
+
+    uri = tracking_uri()
+    local = uri.removeprefix("sqlite:///")
+    if local != uri and not Path(local).exists():
+        return Finding("MLflow store", f"{uri}, which the first run makes")
+    open_experiment("Default")
+    return Finding("MLflow store", without_password(uri))
+
+
+def _ray() -> Finding:
+    import ray
+
+    return Finding("Ray", f"{ray.__version__}, {os.cpu_count()} CPUs here for `gait sweep`")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free
+    found = f"{free / 1e9:.1f} GB free"
+    if not os.access(".", os.W_OK):
+        return Finding("disk", "this folder cannot be written", "choose another, or its owner")
+    if free < ROOM_BYTES:
+        return Finding("disk", found, f"make room: {ROOM_BYTES / 1e9:.0f} GB are enough")
+    return Finding("disk", found)

@@ -1,0 +1,171 @@
+"""Commands on this folder and this machine: profiles, the theorem, doctor, MLflow's pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli import completion
+from pipeline.cli.output import JSON
+from pipeline.project.environment import become
+from pipeline.project.errors import GaitError
+
+
+def profile(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="The profile to put into params.yaml.",
+            show_default=False,
+            autocompletion=completion.profiles,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite a params.yaml that has been edited.")
+    ] = False,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Put a profile into params.yaml; without a name, list the profiles.
+
+    Examples:
+
+        gait profile
+
+        gait profile mnist && gait repro
+
+        gait profile --json | jq -r '.profiles[]'
+    """
+    from pipeline.params import profiles
+
+    if name is not None:
+        profiles.use(name, force)
+    current = profiles.current()
+    if as_json:
+        print(json.dumps({"current": current, "profiles": profiles.names()}, indent=2))
+        return
+    if name is not None:
+        print(f"params.yaml is now the profile {name}; `gait repro` runs it")
+        return
+    for known in profiles.names():
+        print(f"{'*' if known == current else ' '} {known}")
+    if current is None:
+        print("params.yaml is none of them as it stands")
+
+
+def verify(
+    as_json: Annotated[bool, JSON] = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Also draw error against depth here (.svg or .png).", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+) -> None:
+    """Show on this machine that GAIT-prop is backpropagation where weights are orthogonal.
+
+    Compares every rule to autograd at 1 to 64 hidden layers, in float64 and float32, as computed
+    here and as published; counts the units that γ pushes across the kink; and lets the weights
+    leave orthogonality. Needs no data and no params.yaml. Exit code 1 if the theorem fails.
+
+    Examples:
+
+        gait verify
+
+        gait verify --json | jq .holds
+
+        gait verify --figure error_against_depth.svg
+    """
+    from rich.console import Console
+
+    from pipeline.verify import printed_tables
+    from pipeline.verify import theorem_check as verification
+
+    if figure is not None:
+        verification.check_figure(figure)
+    document = verification.measure(device)
+    if figure is not None:
+        verification.write_figure(document, figure)
+    if as_json:
+        print(verification.as_json(document))
+    else:
+        printed_tables.show(document, Console())
+    if not document["holds"]:
+        raise typer.Exit(1)
+
+
+def doctor(
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Check what the project needs here: Python, torch, DVC, MLflow, Ray, data, disk.
+
+    Says what to do about each thing that is not as it should be. Exit code 1 if there is any.
+
+    Examples:
+
+        gait doctor
+
+        gait doctor --json | jq '.[] | select(.advice)'
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.cli import doctor as checks
+
+    findings = checks.examine()
+    if as_json:
+        print(json.dumps([asdict(each) for each in findings], indent=2))
+    else:
+        table = Table("", "", "found", "what to do", box=None)
+        for each in findings:
+            table.add_row("ok" if each.well else "!!", each.name, each.found, each.advice or "")
+        Console().print(table)
+    if not all(each.well for each in findings):
+        raise typer.Exit(1)
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open MLflow's pages on this machine (127.0.0.1 alone) until Ctrl-C.
+
+    Example:
+
+        gait ui --port 5001
+    """
+    from pipeline.tracking import store
+
+    uri = store.tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {uri} in a browser")
+    with socket.socket() as probe:
+        # As servers do: a port that another has just left is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise GaitError(
+                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); give another one with"
+                " --port"
+            ) from None
+    address = f"http://127.0.0.1:{port}"
+    print(f"MLflow: {address} (Ctrl-C ends it)")
+    client, default = store.open_experiment("Default")
+    for experiment in client.search_experiments(order_by=["last_update_time DESC"]):
+        if experiment.experiment_id != default:
+            # From its front page MLflow leads to what it has for language models.
+            page = f"{address}/#/experiments/{experiment.experiment_id}/runs"
+            print(f"  {experiment.name}: {page}?workflowType=machine_learning")
+    sys.stdout.flush()
+    # What else its server would start, three processes for jobs on language models, serves nothing.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--default-artifact-root", store.artifact_folder().as_uri()]
+    become(command)

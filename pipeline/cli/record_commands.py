@@ -1,0 +1,196 @@
+"""`gait register`, `gait reproduce` and `gait provenance`: what has been recorded."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli import completion
+from pipeline.cli.output import JSON, to_standard_error
+from pipeline.project.errors import GaitError
+
+if TYPE_CHECKING:
+    from pipeline.audit.reproduce import Outcome
+
+DIFFERENT = 1
+
+
+def register(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A model of run.rules, or `reference`; the best if none is named.",
+            show_default=False,
+            autocompletion=completion.models,
+        ),
+    ] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Register evaluated models in MLflow's registry, to be loaded and served by name.
+
+    The best is that of the highest validation accuracy, mean over the seeds; it gets the alias
+    `best`, a model that is named its own name. A data set and an architecture have a registered
+    model each, PROFILE-DATASET-ARCHITECTURE. What has a version already gets no second one.
+
+    Examples:
+
+        gait register
+
+        gait register gait
+
+        gait register --json | jq -r '.[].uri'
+    """
+    from pipeline.params import params_file
+    from pipeline.tracking import registry
+
+    made = registry.register(params_file.load(), model)
+    if as_json:
+        print(json.dumps(made, indent=2))
+        return
+    for each in made:
+        print(f"{each['uri']} is version {each['version']}: {each['model']}, run {each['run']}")
+
+
+def reproduce(
+    run: Annotated[
+        str | None, typer.Argument(help="Id of an MLflow run.", show_default=False)
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="A folder of published results, in place of a run.", show_default=False),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="With --check: all models, not one drawn at random.")
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="With --check: draws the same model again.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, and train nothing.")
+    ] = False,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Train a recorded model again and compare: every weight and every figure, bit by bit.
+
+    A run's config, data and code are those it recorded: the working tree if its code is the same,
+    else the recorded commit, checked out aside. A published table is remade with the working
+    tree's code and parameters. Nothing of this folder changes. Exit code 1 if anything differs.
+
+    Examples:
+
+        gait reproduce 8a1f0c2d9e7b4f6a8c3d5e1f0a2b4c6d
+
+        gait reproduce --check results/digits
+
+        gait reproduce --check results/digits --all --dry-run
+
+        gait reproduce --check results/digits --seed 1 --json | jq '.[].identical'
+    """
+    from pipeline.audit import reproduce as made_again
+
+    if (run is None) == (check is None):
+        raise GaitError("give either the id of a run or --check FOLDER, and not both")
+    if check is None and (everything or seed is not None):
+        raise GaitError(f"--{'all' if everything else 'seed'} goes with --check FOLDER")
+    if everything and seed is not None:
+        raise GaitError("give either --all or --seed, and not both")
+    if dry_run and as_json:
+        raise GaitError("received --dry-run and --json; allowed: one of them")
+    if check is not None and seed is None and not everything:
+        seed = random.SystemRandom().randrange(10**6)
+        print(f"one model, drawn with --seed {seed}", file=sys.stderr if as_json else sys.stdout)
+    if dry_run:
+        if run is not None:
+            print(made_again.plan_of_run(run))
+        elif check is not None:
+            print("\n".join(made_again.plan_of_table(check, seed)))
+        return
+    with to_standard_error(as_json):
+        if run is not None:
+            outcomes = [made_again.of_run(run)]
+        else:
+            assert check is not None
+            outcomes = made_again.of_table(check, seed)
+    if as_json:
+        print(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
+    else:
+        for outcome in outcomes:
+            _show(outcome)
+    if any(outcome.differences for outcome in outcomes):
+        raise typer.Exit(DIFFERENT)
+
+
+def provenance(
+    file: Annotated[Path, typer.Argument(help="A table, plot or report of results/.")],
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Tell how a table, plot or report came to be: params, code, data, commit and MLflow runs.
+
+    Hashes are read from provenance.json or report.provenance.json beside the file; the commit from
+    git; the runs are those of this MLflow store that made the very models that the file shows. Exit
+    code 1 if the file is not what was made.
+
+    Examples:
+
+        gait provenance results/digits/summary.csv
+
+        gait provenance results/digits/plots/final_accuracy.svg --json
+    """
+    from pipeline.audit import provenance_chain
+
+    chain = provenance_chain.of_file(file)
+    print(json.dumps(chain, indent=2) if as_json else "\n".join(provenance_chain.as_lines(chain)))
+    if not chain["as_made"]:
+        raise typer.Exit(DIFFERENT)
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    differences = [
+        {
+            "what": each.what,
+            "where": each.where,
+            "absolute": None if math.isnan(each.absolute) else each.absolute,
+            "relative": None if math.isnan(each.relative) else each.relative,
+        }
+        for each in outcome.differences
+    ]
+    return {
+        "model": outcome.name,
+        "identical": not differences,
+        "differences": differences,
+        "facts": {name: list(values) for name, values in outcome.facts.items()},
+    }
+
+
+def _show(outcome: Outcome) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not outcome.differences:
+        print(f"{outcome.name}: identical, history and weights, to the last bit")
+        return
+    print(f"{outcome.name}: different")
+    table = Table("quantity", "first at", "largest difference", "relative")
+    for each in outcome.differences:
+        numbers = (each.absolute, each.relative)
+        table.add_row(
+            each.what, each.where, *("–" if math.isnan(n) else f"{n:.3g}" for n in numbers)
+        )
+    console = Console()
+    console.print(table)
+    if outcome.facts:
+        facts = Table("may explain it", "recorded", "here")
+        for name, (recorded, here) in outcome.facts.items():
+            facts.add_row(name, recorded, here)
+        console.print(facts)
+    elif outcome.recorded:
+        print("No recorded version or fact of the machine differs from what is here.")
+    else:
+        print("No MLflow run of this result is known here: its versions and machine are not.")

@@ -1,0 +1,205 @@
+"""The stages of dvc.yaml, a command each, and `gait repro`, which runs them all."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline.cli import completion
+from pipeline.cli.output import JSON, to_standard_error
+from pipeline.project.environment import prepare_environment
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
+
+
+def download(
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image sets; those of params.yaml if none is named.",
+            show_default=False,
+            autocompletion=completion.datasets,
+        ),
+    ] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Fetch image archives, verify them and keep them as tensors.
+
+    Archives that are already in the data root (GAIT_DATA_ROOT, or archives.root in params.yaml)
+    are verified and not fetched again; broken ones are fetched anew.
+
+    Examples:
+
+        gait download
+
+        gait download mnist fashion
+
+        GAIT_DATA_ROOT=/data/torchvision gait download mnist
+
+        gait download --json | jq -r '.digits'
+    """
+    from pipeline.data import image_sets
+    from pipeline.params import params_file
+    from pipeline.stages import download as stage
+
+    params = params_file.load()
+    chosen = datasets or params.run.datasets
+    for name in chosen:
+        image_sets.image_set(name)
+    paths = {}
+    for name in chosen:
+        paths[name] = stage.run(params, name, progress=sys.stderr.isatty())
+        if not as_json:
+            print(f"{name}: verified, in {paths[name]}")
+    if as_json:
+        print(json.dumps({name: str(path) for name, path in paths.items()}, indent=2))
+
+
+def train(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="An image set of run.datasets.", autocompletion=completion.own_datasets
+        ),
+    ],
+    architecture: Annotated[
+        str,
+        typer.Argument(help="One of run.architectures.", autocompletion=completion.architectures),
+    ],
+    model: Annotated[
+        str,
+        typer.Argument(help="One of run.rules, or `reference`.", autocompletion=completion.models),
+    ],
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Train one model, all its seeds side by side, and record it in MLflow.
+
+    Writes models/PROFILE/DATASET/ARCHITECTURE/MODEL. Nothing is written if training diverges.
+    A training that was interrupted, by Ctrl-C, SIGTERM or a crash, goes on where it was.
+
+    Examples:
+
+        gait train digits square gait
+
+        gait train digits square reference
+
+        gait train digits square gait --json | jq -r .result
+    """
+    from pipeline.params import params_file
+    from pipeline.project.paths import ModelKey
+    from pipeline.stages import train as stage
+    from pipeline.training.model_files import result_checksum
+
+    params = params_file.load()
+    for what, received, allowed in (
+        ("data set", dataset, params.run.datasets),
+        ("architecture", architecture, params.run.architectures),
+        ("model", model, params.models()),
+    ):
+        _refuse_unknown(what, received, allowed)
+    with to_standard_error(as_json):
+        folder = stage.run(params, ModelKey(params.profile, dataset, architecture, model))
+    if as_json:
+        # Runs in MLflow have the checksum as their tag gait.result.
+        made = {"folder": str(folder), "result": result_checksum(folder)}
+        print(json.dumps(made, indent=2))
+
+
+def evaluate() -> None:
+    """Evaluate every trained model on the test set and write the tables.
+
+    Writes results/PROFILE/summary.json, .csv and .md, seeds.csv and curves.csv, and adds the test
+    figures to the models' MLflow runs.
+
+    Example:
+
+        gait evaluate
+    """
+    from pipeline.params import params_file
+    from pipeline.stages import evaluate as stage
+
+    for path in stage.run(params_file.load()):
+        print(path)
+
+
+def plot() -> None:
+    """Draw learning curves, alignment with BP, orthogonality and final accuracies.
+
+    Writes results/PROFILE/plots/*.svg.
+
+    Example:
+
+        gait plot
+    """
+    from pipeline.params import params_file
+    from pipeline.stages import plot as stage
+
+    for path in stage.run(params_file.load()):
+        print(path)
+
+
+def report() -> None:
+    """Judge the paper's claims by the results: one page, and the same for programs.
+
+    Writes results/PROFILE/report.html and claims.json. What `gait verify --json` and `gait sweep`
+    left below results/ is shown where it is there. The page needs no network.
+
+    Examples:
+
+        gait report
+
+        jq '.claims[].findings[] | [.about, .verdict]' results/digits/claims.json
+    """
+    from pipeline.params import params_file
+    from pipeline.stages import report as stage
+
+    for path in stage.run(params_file.load()):
+        print(path)
+
+
+def repro(
+    context: typer.Context,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the stages that would run, and run none.")
+    ] = False,
+) -> None:
+    """Run every stage whose code, data or parameters have changed (`dvc repro`).
+
+    Further arguments go to `dvc repro`.
+
+    Examples:
+
+        gait repro
+
+        gait repro --force
+
+        gait repro --dry-run
+    """
+    from pipeline.cli import dvc_repro
+    from pipeline.params import params_file
+    from pipeline.stages import evaluate as stage
+    from pipeline.training import plugin_source
+
+    params = params_file.load()
+    plugin_source.link(params)
+    prepare_environment()
+    arguments = [*context.args, *(["--dry"] if dry_run else [])]
+    dry = "--dry" in arguments
+    if not dry:
+        stage.deliver_what_can_be(params)
+    code = dvc_repro.run(arguments)
+    if code:
+        sys.exit(code)
+    if not dry:
+        stage.complete_runs(params)
+
+
+def _refuse_unknown(what: str, received: str, allowed: list[str]) -> None:
+    if received not in allowed:
+        hint = did_you_mean(received, allowed)
+        raise GaitError(
+            f"unknown {what} {received!r}{hint}; allowed by params.yaml: {', '.join(allowed)}"
+        )

@@ -1,0 +1,131 @@
+"""``gait sweep``: thin, like every command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli import completion
+from pipeline.cli.output import JSON
+from pipeline.project.errors import GaitError
+
+if TYPE_CHECKING:
+    from pipeline.params.search_space import Configuration
+
+app = typer.Typer(rich_markup_mode="markdown")
+
+
+@app.callback(invoke_without_command=True)
+def sweep(
+    context: typer.Context,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="An existing Ray cluster: `auto` (the one of this machine, or RAY_ADDRESS),"
+            " HOST:PORT or ray://HOST:PORT. Without it this machine's own cores and GPUs.",
+            show_default=False,
+        ),
+    ] = None,
+    storage: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A folder that all nodes of a cluster share. The sweep keeps its records there,"
+            " and a trial whose node is lost goes on from its last state, not from its start.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a sweep that was interrupted.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Drop what there is of the sweep, and begin anew.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the configurations, and run none.")
+    ] = False,
+) -> None:
+    """Try many configurations of an experiment, here or on a Ray cluster, and keep the best.
+
+    The section `sweep` of params.yaml says which: a grid, or draws from distributions (random or
+    optuna), of any settings by their dotted names, for each rule. A trial trains all its seeds;
+    the best has the highest mean validation accuracy. Every trial is a run in MLflow. Results go
+    to results/PROFILE/sweep/NAME. Ctrl-C, a crash or a lost machine costs no finished trial.
+
+    Examples:
+
+        gait sweep --dry-run
+
+        gait sweep
+
+        gait sweep --resume
+
+        gait sweep best --apply && gait repro
+
+        MLFLOW_TRACKING_URI=http://HOST:5000 gait sweep --address auto --storage /mnt/shared
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if resume and restart:
+        raise GaitError("received --resume and --restart; allowed: one of them")
+    from pipeline.params import params_file
+    from pipeline.sweep import driver
+
+    params = params_file.load()
+    if dry_run:
+        _list(driver.plan(params), params.sweep.trials * len(params.sweep.rules))
+        return
+    options = driver.Options(address, storage, resume, restart)
+    raise typer.Exit(driver.run(params, options))
+
+
+@app.command()
+def best(
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", help="Write the winners into params.yaml, keeping its comments."),
+    ] = False,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="With --apply: this rule's alone.",
+            show_default=False,
+            autocompletion=completion.rules,
+        ),
+    ] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Show each rule's best trial of the finished sweep, or write them into params.yaml.
+
+    `gait repro` then trains and tests what has changed.
+
+    Examples:
+
+        gait sweep best
+
+        gait sweep best --apply && gait repro
+
+        gait sweep best --apply --rule gait
+
+        gait sweep best --json | jq .rules.gait.values
+    """
+    from pipeline.params import params_file
+    from pipeline.sweep import best as winners
+
+    winners.run(params_file.load(), apply, rule, as_json)
+
+
+def _list(configurations: list[Configuration], suggested: int) -> None:
+    for each in configurations:
+        print(each)
+    if configurations:
+        rules = Counter(each.rule for each in configurations)
+        parts = ", ".join(f"{count} of {rule}" for rule, count in rules.items())
+        print(f"{len(configurations)} trials: {parts}")
+    else:
+        print(f"{suggested} trials, suggested one by one by Optuna from what came before")

@@ -1,0 +1,135 @@
+"""Which image sets there are, and what is known of one before it is read.
+
+A package of one's own adds one by an entry point of the group ``gait.datasets``; see
+docs/extend.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import torch
+
+from gaitprop import plugins
+from gaitprop.errors import ArgumentError
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
+
+GROUP = "gait.datasets"
+TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
+# Images and labels are kept as bytes.
+_LARGEST = 255
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """What is known of an image set before it is read.
+
+    Attributes:
+        name: as params.yaml has it.
+        title: for readers.
+        inputs: numbers in an image.
+        classes: labels are whole numbers of 0 to classes − 1.
+        source: class in `torchvision.datasets`, by name so that torchvision is imported only when
+            used.
+        read: of a set of one's own: returns training images, their labels, test images, their
+            labels; tensors or arrays of whole numbers, images (N, …) of 0 to maximum.
+        maximum: an image's largest possible number; what networks see is divided by it.
+    """
+
+    name: str
+    title: str
+    inputs: int
+    classes: int
+    source: str | None = None
+    read: Callable[[], Sequence[Any]] | None = None
+    maximum: int = _LARGEST
+
+
+IMAGE_SETS: dict[str, ImageSet] = {
+    "digits": ImageSet("digits", "Digits", 64, 10, maximum=16),
+    "mnist": ImageSet("mnist", "MNIST", 784, 10, "MNIST"),
+    "fashion": ImageSet("fashion", "Fashion-MNIST", 784, 10, "FashionMNIST"),
+    "kmnist": ImageSet("kmnist", "Kuzushiji-MNIST", 784, 10, "KMNIST"),
+}
+
+
+def image_set(name: str) -> ImageSet:
+    """The image set called `name`.
+
+    Raises:
+        GaitError: there is none, or the package that offers it cannot be used.
+    """
+    if name in IMAGE_SETS:
+        return IMAGE_SETS[name]
+    try:
+        entry = other_sets().get(name)
+        if entry is not None:
+            return _usable(entry, plugins.load(entry))
+        names = set_names()
+    except ArgumentError as error:
+        raise GaitError(str(error)) from error
+    hint = did_you_mean(name, names)
+    raise GaitError(f"Unknown image set '{name}'{hint}: choose one of {', '.join(names)}.")
+
+
+def set_names() -> list[str]:
+    """Of all image sets that there are, the built-in ones first.
+
+    Raises:
+        ArgumentError: a package offers one under a name that it may not have.
+    """
+    return [*IMAGE_SETS, *other_sets()]
+
+
+def other_sets() -> Mapping[str, EntryPoint]:
+    """The image sets of installed packages, none of which is imported; see ``set_names``."""
+    return plugins.offered(GROUP, tuple(IMAGE_SETS))
+
+
+def read_own(chosen: ImageSet) -> dict[str, torch.Tensor]:
+    """What ``chosen.read`` returns, as uint8: images (N, inputs), labels (N,).
+
+    Raises:
+        GaitError: it fails, or returns what cannot be kept so.
+    """
+    assert chosen.read is not None
+    try:
+        parts = chosen.read()
+        if len(parts) != len(TENSORS):
+            raise ValueError(f"{len(parts)} values in place of {', '.join(TENSORS)}")
+        return {name: _as_bytes(name, part) for name, part in zip(TENSORS, parts, strict=True)}
+    except Exception as error:
+        raise GaitError(
+            f"The image set '{chosen.name}' cannot be read: {plugins.reason(error)}."
+        ) from error
+
+
+def _as_bytes(name: str, part: Any) -> torch.Tensor:
+    values = torch.as_tensor(part)
+    whole = values.to(torch.uint8)
+    if not torch.equal(whole.to(values.dtype), values):
+        raise ValueError(f"{name} are not all whole numbers of 0 to {_LARGEST}")
+    return whole.flatten(1) if name.endswith("images") else whole
+
+
+def _usable(entry: EntryPoint, found: Any) -> ImageSet:
+    """Raises ArgumentError unless it says all that must be known."""
+    told = plugins.told(entry)
+    if not isinstance(found, ImageSet) or found.read is None:
+        raise ArgumentError(f"{told} is {found!r}; allowed: an ImageSet with a function `read`")
+    if found.name != entry.name:
+        raise ArgumentError(f"{told} calls itself {found.name!r}; allowed: one name for both")
+    for quantity, least, most in (
+        ("inputs", 1, None),
+        ("classes", 2, _LARGEST + 1),
+        ("maximum", 1, _LARGEST),
+    ):
+        value = getattr(found, quantity)
+        if not isinstance(value, int) or value < least or (most is not None and value > most):
+            until = f"to {most}" if most is not None else "or more"
+            raise ArgumentError(f"{told} has {quantity} {value!r}; allowed: {least} {until}")
+    return found

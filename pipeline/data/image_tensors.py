@@ -1,0 +1,301 @@
+"""Image sets as tensors: archives are fetched, verified and read once, then kept as one file."""
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import importlib
+import io
+import json
+import os
+import shutil
+import socket
+import tempfile
+import urllib.error
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from pipeline.data.image_sets import TENSORS, ImageSet, image_set, read_own
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_whole
+
+DIGITS_SPLIT_SEED = 20
+"""Fixes which fifth of scikit-learn's digits, which come without a test set, is the test set."""
+DIGITS_TEST_FRACTION = 0.2
+NETWORK_TIMEOUT_S = 60.0
+"""Seconds without one byte after which a mirror counts as dead; torchvision would wait for ever."""
+
+# What goes wrong on the way to the disk; every other OSError of a download is the network's.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A prepared image set: uint8 images (N, inputs) of 0..maximum, uint8 labels (N,) < classes."""
+
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    classes: int
+    maximum: int
+    checksum: str
+    """SHA-256 of the file, in hexadecimal."""
+
+
+class Split(NamedTuple):
+    """uint8 images (N, inputs) and int64 labels (N,), to train on and to validate on."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    val_images: torch.Tensor
+    val_labels: torch.Tensor
+
+
+def prepare(
+    name: str, destination: Path, root: Path, mirror: str | None = None, progress: bool = False
+) -> str:
+    """Write image set `name` to the .safetensors file `destination`; return the file's SHA-256.
+
+    Archives lie in `<root>/<torchvision class>/raw`. Good ones are only read, so that the root may
+    be read-only; missing and broken ones are fetched from `mirror`, the http(s) address of a
+    folder, or else from torchvision's mirrors. The same archives always give the same bytes.
+    Raises GaitError if the name or mirror is wrong, an archive or file cannot be got or written, or
+    a set of one's own holds what it should not.
+    """
+    chosen = image_set(name)
+    if mirror is not None:
+        mirror = _checked_mirror(mirror)
+    facts: dict[str, object] = {"image_set": name, "classes": chosen.classes}
+    if chosen.read is not None:
+        tensors = read_own(chosen)
+        facts |= {"maximum": chosen.maximum}
+    elif chosen.source is None:
+        tensors = _read_digits()
+        facts |= {"maximum": chosen.maximum, "archives": {}, "test_split_seed": DIGITS_SPLIT_SEED}
+    else:
+        source = getattr(importlib.import_module("torchvision.datasets"), chosen.source)
+        raw = root / chosen.source / "raw"
+        _complete(chosen, source, raw, mirror, progress)
+        with _explained(f"unpack {chosen.title} from {raw}", "check that TMPDIR has 200 MB free"):
+            tensors = _read_archives(source, raw, progress)
+        facts |= {"maximum": chosen.maximum, "archives": dict(source.resources)}
+    try:
+        _check(
+            ImageData(**tensors, classes=chosen.classes, maximum=chosen.maximum, checksum=""),
+            chosen.inputs,
+        )
+    except ValueError as error:
+        raise GaitError(f"The image set '{name}' cannot be used: {error}.") from error
+    # One key, because safetensors writes several in an order that changes from run to run.
+    content = safetensors.torch.save(tensors, {"gait": json.dumps(facts, sort_keys=True)})
+    with _explained(f"write {destination}", "choose a file in a folder with room to write in"):
+        write_whole(destination, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load(path: Path) -> ImageData:
+    """Read what `prepare` wrote; GaitError if it is missing or not such a file."""
+    if not os.path.isfile(path):
+        raise GaitError(f"There is no image set at {path}: run `gait download`.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["gait"])
+            tensors = {key: file.get_tensor(key) for key in TENSORS}
+        with path.open("rb") as stream:
+            checksum = hashlib.file_digest(stream, "sha256").hexdigest()
+        data = ImageData(
+            **tensors,
+            classes=int(facts["classes"]),
+            maximum=int(facts["maximum"]),
+            checksum=checksum,
+        )
+        _check(data, image_set(facts["image_set"]).inputs)
+        return data
+    # KeyError and TypeError: a .safetensors file that something else wrote.
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise GaitError(
+            f"{path} is no usable image set ({why}): delete it and run `gait download`."
+        ) from error
+
+
+def training_and_validation(data: ImageData, validation_fraction: float, seed: int) -> Split:
+    """Split the training images at random; the same seed (>= 0) gives every model the same split.
+
+    The first round(validation_fraction * N) of a permutation are for validation, the rest to train
+    on. Raises GaitError if either part would be empty.
+    """
+    count = len(data.train_images)
+    # Asked first because round() of NaN or infinity raises.
+    held_out = round(validation_fraction * count) if 0 < validation_fraction < 1 else 0
+    if not 0 < held_out < count:
+        raise GaitError(
+            f"A validation fraction of {validation_fraction} of {count} training images leaves "
+            "nothing to validate or to train on: choose one between 0 and 1, such as 0.1."
+        )
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    images, labels = data.train_images, data.train_labels
+    val, train = order[:held_out], order[held_out:]
+    return Split(
+        images=images[train],
+        labels=labels[train].long(),
+        val_images=images[val],
+        val_labels=labels[val].long(),
+    )
+
+
+def test_set(data: ImageData) -> tuple[torch.Tensor, torch.Tensor]:
+    """The test images, uint8 (N, inputs), and their labels, int64 (N,)."""
+    return data.test_images, data.test_labels.long()
+
+
+def _check(data: ImageData, inputs: int) -> None:
+    """Raise ValueError unless the tensors are what ImageData promises."""
+    for part in ("train", "test"):
+        images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+        if images.dtype != torch.uint8 or labels.dtype != torch.uint8:
+            raise ValueError(f"{part} tensors are not uint8")
+        if not len(labels) or images.shape != (len(labels), inputs) or labels.ndim != 1:
+            raise ValueError(f"{part} tensors have shapes {images.shape} and {labels.shape}")
+        if int(labels.max()) >= data.classes or int(images.max()) > data.maximum:
+            raise ValueError(f"{part} tensors hold values out of range")
+
+
+def _read_digits() -> dict[str, torch.Tensor]:
+    datasets = importlib.import_module("sklearn.datasets")
+    selection = importlib.import_module("sklearn.model_selection")
+    images, labels = datasets.load_digits(return_X_y=True)
+    parts = selection.train_test_split(
+        images.astype(np.uint8),
+        labels.astype(np.uint8),
+        test_size=DIGITS_TEST_FRACTION,
+        stratify=labels,
+        random_state=DIGITS_SPLIT_SEED,
+    )
+    order = ("train_images", "test_images", "train_labels", "test_labels")
+    return {key: torch.from_numpy(part.copy()) for key, part in zip(order, parts, strict=True)}
+
+
+def _read_archives(source: Any, raw: Path, progress: bool) -> dict[str, torch.Tensor]:
+    """Let torchvision read verified archives, in a copy, because it unpacks beside them."""
+    tensors = {}
+    with tempfile.TemporaryDirectory(prefix="gait-") as folder, _quiet(progress):
+        copy = Path(folder) / source.__name__ / "raw"
+        copy.mkdir(parents=True)
+        for filename, _ in source.resources:
+            shutil.copyfile(raw / filename, copy / filename)
+        for part in ("train", "test"):
+            read = source(folder, train=part == "train", download=True)
+            tensors[f"{part}_images"] = read.data.flatten(1).to(torch.uint8)
+            tensors[f"{part}_labels"] = read.targets.to(torch.uint8)
+    return tensors
+
+
+def _complete(chosen: ImageSet, source: Any, raw: Path, mirror: str | None, progress: bool) -> None:
+    """Make every archive in `raw` a good one; touch nothing if all are."""
+    utils = importlib.import_module("torchvision.datasets.utils")
+    elsewhere = f"set GAIT_DATA_ROOT to a folder that holds {chosen.source}/raw"
+    with _explained(f"read {raw}", f"make it readable, or {elsewhere}"):
+        bad = [(f, md5) for f, md5 in source.resources if not utils.check_integrity(raw / f, md5)]
+    for filename, md5 in bad:
+        archive = raw / filename
+        state = "broken" if os.path.exists(archive) else "missing"
+        advice = f"{elsewhere}, or to one with room to write in"
+        with _explained(f"store the {state} archive {archive}", advice):
+            raw.mkdir(parents=True, exist_ok=True)
+            failures = _fetch(archive, md5, [mirror] if mirror else source.mirrors, progress)
+        if failures:
+            raise GaitError(
+                f"{archive} is {state} and could not be fetched (tried {'; '.join(failures)}): "
+                f"check the network or the mirror, copy the archive to that path, or {elsewhere}."
+            )
+
+
+def _fetch(archive: Path, md5: str, mirrors: list[str], progress: bool) -> list[str]:
+    """Put `archive` in its place and return []; or return, for each mirror, why it failed.
+
+    Only the disk's errors are raised, as OSError.
+    """
+    utils = importlib.import_module("torchvision.datasets.utils")
+    failures = []
+    # A folder of its own: an interrupted download never has an archive's name, nor two the same.
+    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".incomplete-") as folder:
+        fetched = Path(folder) / archive.name
+        for mirror in mirrors:
+            try:
+                with _quiet(progress), _network_timeout(NETWORK_TIMEOUT_S):
+                    utils.download_url(f"{mirror}{archive.name}", folder)
+            except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
+                if getattr(error, "errno", None) in _DISK_ERRORS:
+                    raise
+                failures.append(f"{mirror}{archive.name}: {_reason(error)}")
+            else:
+                if utils.check_integrity(fetched, md5):
+                    with fetched.open("rb") as stream:
+                        os.fsync(stream.fileno())
+                    os.replace(fetched, archive)
+                    return []
+                failures.append(f"{mirror}{archive.name}: served a file whose MD5 is not {md5}")
+            fetched.unlink(missing_ok=True)
+    return failures
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP status {error.code}"
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+
+
+def _checked_mirror(mirror: str) -> str:
+    """The mirror with the closing slash that torchvision's own have; GaitError if no http URL."""
+    try:
+        parts = urllib.parse.urlsplit(mirror)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, an unclosed [
+        valid = False
+    if not valid:
+        raise GaitError(
+            f"The mirror '{mirror}' is no web address: give one that starts with http:// or "
+            "https:// and names the folder that holds the archives."
+        )
+    return mirror.rstrip("/") + "/"
+
+
+@contextlib.contextmanager
+def _explained(action: str, advice: str) -> Iterator[None]:
+    """Turn an OSError into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise GaitError(f"Cannot {action} ({error.strerror or error}): {advice}.") from error
+
+
+@contextlib.contextmanager
+def _network_timeout(seconds: float) -> Iterator[None]:
+    """torchvision takes no timeout, so that only the process's default can set one."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def _quiet(progress: bool) -> Iterator[None]:
+    """Swallow torchvision's prints and progress bars, unless they are wanted."""
+    if progress:
+        yield
+        return
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield

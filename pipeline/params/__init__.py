@@ -1,0 +1,1 @@
+"""What params.yaml may say, and what its models and settings are called."""

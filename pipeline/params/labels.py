@@ -1,0 +1,49 @@
+"""What readers call a model, a setting and its value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.params.schema import REFERENCE, Params
+
+_RULES = {"bp": "BP", "gait": "GAIT-prop", "itp": "ITP", "tp": "TP"}
+_SETTINGS = {
+    "rule.orthogonality": "λ",
+    "rule.gamma": "γ",
+    "training.adam.beta1": "Adam's β₁",
+    "training.adam.beta2": "Adam's β₂",
+    "training.adam.epsilon": "Adam's ε",
+}
+
+
+def model_name(params: Params, model: str) -> str:
+    """The name of the model's rule; the reference says that it is one."""
+    name = rule_name(params.rule_of(model))
+    return f"{name} reference" if model == REFERENCE else name
+
+
+def rule_name(rule: str) -> str:
+    """A learning rule's name; of a rule of one's own the words of its name in params.yaml."""
+    return _RULES.get(rule, rule.replace("_", " "))
+
+
+def setting_name(place: str) -> str:
+    """A swept setting's name, from its dotted one: λ for ``rule.orthogonality``."""
+    return _SETTINGS.get(place, place.rpartition(".")[2].replace("_", " "))
+
+
+def value_text(value: Any) -> str:
+    """A setting's value in a table or a figure: six digits at most, 1e-5 rather than 1e-05."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def spread_text(row: Mapping[str, Any], quantity: str, scale: float, digits: int) -> str:
+    """``<quantity>_mean`` ± ``<quantity>_std`` of a table's row; no spread for a single seed."""
+    mean, deviation = row[f"{quantity}_mean"] * scale, row[f"{quantity}_std"] * scale
+    if math.isnan(deviation):
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"

@@ -1,0 +1,79 @@
+"""What is wrong with a params file, in words and by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pipeline.params.schema import Params
+from pipeline.params.section import Section
+from pipeline.project.nearest_name import did_you_mean
+
+
+def yaml_reason(error: YAMLError) -> str:
+    """What is wrong with the text, and in which line if that is known."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
+    return str(error).splitlines()[0]
+
+
+def line_of(document: CommentedMap, place: tuple[int | str, ...]) -> int:
+    """The line, from 1, of the deepest part of a place that the file has."""
+    node: Any = document
+    line = 0
+    for key in place:
+        if not isinstance(node, CommentedMap | CommentedSeq):
+            break
+        try:
+            line = node.lc.data[key][0]
+            node = node[key]
+        except (KeyError, IndexError, TypeError):
+            break
+    return line + 1
+
+
+def reason(problem: Any) -> str:
+    """What one of pydantic's errors says is wrong with which value."""
+    if problem["type"] == "missing":
+        return "this key is missing"
+    if problem["type"] == "extra_forbidden":
+        hint = did_you_mean(str(problem["loc"][-1]), _known_keys(problem["loc"]))
+        return f"unknown key{hint}; see profiles/ for those that are known"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return str(message)
+    return f"received {problem['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
+    """All problems of a file, in the order of its lines; ``errors`` as pydantic gives them."""
+    problems = [
+        (
+            line_of(document, problem["loc"]),
+            ".".join(map(str, problem["loc"])),
+            problem,
+        )
+        for problem in errors
+    ]
+    lines = [
+        f"  line {line}, {place or 'the file as a whole'}: {reason(problem)}"
+        for line, place, problem in sorted(problems, key=lambda found: found[0])
+    ]
+    count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
+    return f"{path} has {count}:\n" + "\n".join(lines)
+
+
+def _known_keys(place: Sequence[Any]) -> list[str]:
+    """The keys that the section of a place may have; none where it is no section of ours."""
+    kind: Any = Params
+    for key in place[:-1]:
+        if isinstance(kind, type) and issubclass(kind, Section):
+            kind = kind.model_fields[key].annotation if key in kind.model_fields else None
+        else:
+            # A mapping of names to sections: the name does not matter.
+            kind = next(reversed(get_args(kind)), None)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []

@@ -1,0 +1,50 @@
+"""Profiles: whole params files under profiles/, one of which is put in the place of params.yaml."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.params import params_file
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
+
+PROFILES = Path("profiles")
+
+
+def names() -> list[str]:
+    """The profiles at hand."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def current() -> str | None:
+    """The profile that params.yaml is, to the letter; None if it was edited or is absent."""
+    if not params_file.PARAMS_FILE.is_file():
+        return None
+    text = params_file.PARAMS_FILE.read_bytes()
+    return next((name for name in names() if _path(name).read_bytes() == text), None)
+
+
+def use(name: str, force: bool = False) -> None:
+    """Copies the profile to params.yaml.
+
+    Raises:
+        GaitError: there is no such profile, it is not valid, or params.yaml holds edits that
+            would be lost and ``force`` is false.
+    """
+    if name not in names():
+        hint = did_you_mean(name, names())
+        raise GaitError(f"unknown profile {name!r}{hint}; allowed: {', '.join(names())}")
+    params_file.load(_path(name))
+    if params_file.PARAMS_FILE.is_file() and current() is None and not force:
+        raise GaitError(
+            "params.yaml has been edited and is no profile as it stands; save it as"
+            " profiles/<name>.yaml to keep it, or overwrite it with --force"
+        )
+    temporary = params_file.PARAMS_FILE.with_suffix(".tmp")
+    temporary.write_bytes(_path(name).read_bytes())
+    os.replace(temporary, params_file.PARAMS_FILE)
+
+
+def _path(name: str) -> Path:
+    return PROFILES / f"{name}.yaml"

@@ -1,0 +1,249 @@
+"""What params.yaml may say: every field typed, bounded and described; unknown keys are refused."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from gaitprop.rules import RULES, find_rule, rule_names
+from pipeline.data.image_sets import image_set, set_names
+from pipeline.params.section import Name, Section
+from pipeline.params.sweep_section import Sweep
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
+
+REFERENCE = "reference"
+WITHOUT_GAMMA = ("bp", "tp")
+
+
+class Run(Section):
+    """Which models are trained: every combination of these, and BP's reference for each pair."""
+
+    datasets: list[str] = Field(min_length=1, description="image sets, by name")
+    architectures: list[Name] = Field(min_length=1, description="keys of `architectures`")
+    rules: list[str] = Field(min_length=1, description="learning rules; keys of `rules`")
+
+    @model_validator(mode="after")
+    def _known(self) -> Run:
+        _refuse_unknown("datasets", self.datasets, set_names())
+        _refuse_unknown("rules", self.rules, rule_names())
+        for key in ("datasets", "architectures", "rules"):
+            names = getattr(self, key)
+            if len(set(names)) != len(names):
+                raise ValueError(f"{key} are {names}; allowed: each name once")
+        return self
+
+
+class Archives(Section):
+    """Where image archives are kept and fetched from; changes no result, so no stage depends on it.
+
+    The environment variables GAIT_DATA_ROOT and GAIT_DATA_MIRROR override it.
+    """
+
+    root: str = Field(
+        default="data/archives", min_length=1, description="folder as torchvision lays it out"
+    )
+    mirror: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="address to fetch archives from in place of torchvision's own",
+    )
+
+
+class Data(Section):
+    """How the training images are split."""
+
+    validation_fraction: float = Field(
+        gt=0, lt=1, description="share of the training images that is held out every epoch"
+    )
+    split_seed: int = Field(ge=0, description="seed of that split, the same for every model")
+
+
+class Architecture(Section):
+    """A network's shape: square (`hidden_layers`) or tower (`widths`)."""
+
+    hidden_layers: int | None = Field(
+        default=None, ge=0, le=1000, description="square: so many layers below the output layer"
+    )
+    widths: list[Annotated[int, Field(ge=1)]] | None = Field(
+        default=None, min_length=1, description="tower: widths above the input, never growing"
+    )
+    activation: Literal["leaky_relu", "linear"] = Field(
+        default="leaky_relu", description="of every layer, the output's too"
+    )
+    negative_slope: float = Field(
+        default=0.1, gt=0, le=1, description="the leaky ReLU's slope below zero"
+    )
+    initialisation: Literal["orthogonal", "gaussian"] = Field(
+        default="orthogonal", description="of the weights; biases start at 0"
+    )
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Architecture:
+        if (self.hidden_layers is None) == (self.widths is None):
+            raise ValueError("give either hidden_layers (square) or widths (tower), and not both")
+        for below, above in itertools.pairwise(self.widths or []):
+            if above > below:
+                raise ValueError(
+                    f"widths are {self.widths}: {above} follows {below}; allowed: widths that"
+                    " never grow, since a layer's inverse needs all of its inputs back"
+                )
+        return self
+
+    def layer_widths(self, inputs: int) -> list[int]:
+        """The input's width and each layer's."""
+        if self.widths is not None:
+            return [inputs, *self.widths]
+        assert self.hidden_layers is not None
+        return [inputs] * (self.hidden_layers + 2)
+
+
+class RuleSettings(Section):
+    """How one rule's models are trained."""
+
+    learning_rate: float = Field(gt=0, le=10, description="Adam's")
+    orthogonality: float = Field(
+        ge=0, le=1e6, description="λ of the soft orthogonality regularizer"
+    )
+    gamma: float = Field(default=1e-3, ge=0, le=1, description="γ; bp and tp have none; 0: limit")
+
+
+class Adam(Section):
+    """The optimizer's constants; the published code's second decay is 0.99."""
+
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's mean")
+    beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the gradient's square")
+    epsilon: float = Field(default=1e-8, gt=0, le=1, description="added to the denominator")
+
+
+class Training(Section):
+    """What all models share."""
+
+    epochs: int = Field(ge=1, le=100_000, description="passes over the training set")
+    batch_size: int = Field(ge=1, description="samples of one seed in a step")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        min_length=1, description="one network each: initialisation and shuffling"
+    )
+    adam: Adam = Field(default_factory=Adam)
+    orthogonality_interval: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="steps from one application of the regularizer, with so many times λ, to the"
+        " next; above 1 is faster, and not the published rule",
+    )
+    probe_size: int = Field(
+        default=128, ge=1, description="training samples on which alignment with BP is measured"
+    )
+    diagnostics_interval: int = Field(
+        default=1, ge=1, description="epochs between two looks at alignment and layers"
+    )
+    precision: Literal["float32", "float64"] = Field(default="float32", description="of all maths")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: a GPU where there is one"
+    )
+    numerics: Literal["portable", "fast"] = Field(
+        default="portable",
+        description="portable: the same bits on every x86-64 processor and any number of threads;"
+        " fast: PyTorch's own, the same bits on one kind of processor alone",
+    )
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="CPU threads; null: PyTorch's own choice"
+    )
+
+    @model_validator(mode="after")
+    def _different_seeds(self) -> Training:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds are {self.seeds}; allowed: each seed once")
+        return self
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    profile: Name = Field(description="results go to results/<profile>")
+    run: Run
+    archives: Archives = Field(default_factory=Archives)
+    data: Data
+    architectures: dict[Name, Architecture] = Field(min_length=1)
+    reference: RuleSettings = Field(description="BP that the others are compared to")
+    rules: dict[str, RuleSettings] = Field(min_length=1)
+    training: Training
+    sweep: Sweep
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sweep_what_is_trained(cls, document: Any) -> Any:
+        """The sweep takes from `run` what it does not say itself."""
+        if not isinstance(document, dict) or not isinstance(document.get("sweep", {}), dict):
+            return document
+        run = document.get("run")
+        # What `run` lacks is reported there, once.
+        chosen = {
+            "dataset": _names(run, "datasets")[0],
+            "architecture": _names(run, "architectures")[0],
+            "rules": _names(run, "rules"),
+        }
+        return {**document, "sweep": {**chosen, **document.get("sweep", {})}}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Params:
+        _refuse_unknown("rules", self.rules, rule_names())
+        _refuse_unknown("run.architectures", self.run.architectures, self.architectures)
+        _refuse_unknown("run.rules", self.run.rules, self.rules)
+        _refuse_unknown("sweep.dataset", [self.sweep.dataset], set_names())
+        _refuse_unknown("sweep.architecture", [self.sweep.architecture], self.architectures)
+        _refuse_unknown("sweep.rules", self.sweep.rules, self.rules)
+        for rule in {*self.run.rules, *self.sweep.rules}:
+            find_rule(rule)
+        pairs = set(itertools.product(self.run.datasets, self.run.architectures))
+        for dataset, name in sorted(pairs | {(self.sweep.dataset, self.sweep.architecture)}):
+            try:
+                images = image_set(dataset)
+            except GaitError as error:
+                raise ValueError(str(error)) from error
+            widths = self.architectures[name].layer_widths(images.inputs)
+            if widths[1] > widths[0]:
+                raise ValueError(
+                    f"architectures.{name}.widths start with {widths[1]}, but {dataset} has"
+                    f" {widths[0]} inputs; allowed: widths that never grow"
+                )
+            if widths[-1] < images.classes:
+                raise ValueError(
+                    f"architectures.{name} has {widths[-1]} outputs, but {dataset} has"
+                    f" {images.classes} classes; allowed: an output for each class, or more"
+                )
+        return self
+
+    def models(self) -> list[str]:
+        """Names of the models of one data set and architecture: the reference and each rule."""
+        return [REFERENCE, *self.run.rules]
+
+    def rule_of(self, model: str) -> str:
+        """The learning rule that trains a model."""
+        return "bp" if model == REFERENCE else model
+
+    def gamma_of(self, model: str) -> float | None:
+        """A model's γ; None where its rule has none, or is a package's and none is given for it."""
+        rule, settings = self.rule_of(model), self.settings_of(model)
+        given = rule in RULES or "gamma" in settings.model_fields_set
+        return settings.gamma if given and rule not in WITHOUT_GAMMA else None
+
+    def settings_of(self, model: str) -> RuleSettings:
+        """Learning rate, λ and γ of a model."""
+        return self.reference if model == REFERENCE else self.rules[model]
+
+
+def _names(section: Any, key: str) -> list[str]:
+    names = section.get(key) if isinstance(section, dict) else None
+    good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    return names if good and names else ["missing"]
+
+
+def _refuse_unknown(what: str, names: Any, allowed: Any) -> None:
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        named = ", ".join(f"{name!r}{did_you_mean(name, allowed)}" for name in unknown)
+        raise ValueError(f"{what}: unknown {named}; allowed: {', '.join(allowed)}")

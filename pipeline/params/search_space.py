@@ -1,0 +1,235 @@
+"""Configurations: which there are, what experiment each is, and what each is called."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from gaitprop.rules import rule_names
+from pipeline.params.problems import reason
+from pipeline.params.schema import WITHOUT_GAMMA, Architecture, Data, Params, RuleSettings, Training
+from pipeline.params.sweep_section import Dimension, Distribution
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.paths import ModelKey
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "rule": RuleSettings,
+    "architecture": Architecture,
+    "training": Training,
+    "data": Data,
+}
+# Of a trial these follow from `sweep.resources`.
+FROM_RESOURCES = ("training.threads", "training.device")
+# A process computes in one way, and decides no figure by it.
+NOT_SWEPT = (*FROM_RESOURCES, "training.numerics")
+# A draw that was made before is drawn again, at most so many times in a row.
+REPEATED_DRAWS = 1000
+
+
+class Configuration(NamedTuple):
+    """One point of the space: a rule, and a value for each swept name, in the space's order."""
+
+    rule: str
+    values: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.rule}, {', '.join(f'{name} {v}' for name, v in self.values.items())}"
+
+
+def problems(params: Params) -> list[dict[str, Any]]:
+    """What is wrong with the sweep's names and values, as pydantic's errors are written."""
+    sweep = params.sweep
+    found: list[dict[str, Any]] = []
+
+    def add(message: str, *place: str) -> None:
+        problem = {"loc": ("sweep", *place), "type": "value_error", "msg": message}
+        if message not in [each["msg"] for each in found]:
+            found.append(problem)
+
+    for part, names in (("fixed", sweep.fixed), ("space", sweep.space)):
+        for name in names:
+            if unknown := _unknown(name):
+                add(unknown, part, name)
+    known = _with_known_names(params)
+    for rule in sweep.rules:
+        for blamed, message in _refusals(known, rule):
+            part = "space" if blamed in sweep.space else "fixed"
+            add(message, *((part, blamed) if blamed else ()))
+    without = [rule for rule in sweep.rules if rule in WITHOUT_GAMMA]
+    if "rule.gamma" in sweep.space and without:
+        others = [rule for rule in rule_names() if rule not in WITHOUT_GAMMA]
+        allowed = f"allowed: sweep.rules of {', '.join(others)}"
+        add(f"rule.gamma: {', '.join(without)} have no γ; {allowed}", "space", "rule.gamma")
+    if sweep.resources.gpus and params.training.device == "cpu":
+        message = "received gpus for trials whose training.device is cpu; allowed: auto or cuda"
+        add(message, "resources")
+    return found
+
+
+def experiment(params: Params, configuration: Configuration) -> Params:
+    """The params of one trial's experiment.
+
+    Raises:
+        GaitError: the values do not go together.
+    """
+    try:
+        return _applied(params, configuration)
+    except ValidationError as error:
+        raise GaitError(
+            f"params.yaml, sweep: {configuration}: {reason(error.errors()[0])}"
+        ) from None
+
+
+def configuration(params: Params, rule: str, values: dict[str, Any]) -> Configuration:
+    """A configuration with its values as the experiment has them: 10 is 10.0 where it is a float.
+
+    Raises:
+        GaitError: the values do not go together.
+    """
+    whole = experiment(params, Configuration(rule, values)).model_dump()
+    return Configuration(
+        rule, {name: _section(whole, params, rule, name)[_field(name)] for name in values}
+    )
+
+
+def configurations(params: Params) -> list[Configuration]:
+    """Those of a grid or of random search, rule by rule; optuna's are known as they come.
+
+    Raises:
+        GaitError: some values do not go together.
+    """
+    sweep = params.sweep
+    values = list(_grid(params) if sweep.search == "grid" else _drawn(params))
+    return [configuration(params, rule, each) for rule in sweep.rules for each in values]
+
+
+def key(params: Params, rule: str) -> ModelKey:
+    """The model that a trial of this rule trains."""
+    return ModelKey(params.profile, params.sweep.dataset, params.sweep.architecture, rule)
+
+
+def anywhere(dimension: Dimension) -> Any:
+    """Some value of a dimension, always the same."""
+    return _extremes(dimension)[0]
+
+
+def _grid(params: Params) -> Iterator[dict[str, Any]]:
+    space = params.sweep.space
+    for values in itertools.product(*space.values()):
+        yield dict(zip(space, values, strict=True))
+
+
+def _drawn(params: Params) -> Iterator[dict[str, Any]]:
+    """Different draws from the sweep's own seed, the same for every rule."""
+    sweep = params.sweep
+    random = np.random.default_rng(sweep.seed)
+    seen: list[dict[str, Any]] = []
+    for _ in range(sweep.trials):
+        for _ in range(REPEATED_DRAWS):
+            values = {name: _draw(random, each) for name, each in sweep.space.items()}
+            if values not in seen:
+                break
+        else:
+            raise GaitError(
+                f"params.yaml, sweep.trials: received {sweep.trials}; allowed: at most"
+                f" {len(seen)}, the different configurations of this space"
+            )
+        seen.append(values)
+        yield values
+
+
+def _draw(random: np.random.Generator, dimension: Dimension) -> Any:
+    if not isinstance(dimension, Distribution):
+        return dimension[random.integers(len(dimension))]
+    low, high = dimension.ends
+    if dimension.integer is not None:
+        return int(random.integers(int(low), int(high), endpoint=True))
+    if dimension.loguniform is not None:
+        drawn = float(np.exp(random.uniform(np.log(low), np.log(high))))
+        return min(max(drawn, low), high)
+    return float(random.uniform(low, high))
+
+
+def _extremes(dimension: Dimension) -> list[Any]:
+    return list(dimension.ends) if isinstance(dimension, Distribution) else dimension
+
+
+def _applied(params: Params, configuration: Configuration) -> Params:
+    sweep, whole = params.sweep, params.model_dump()
+    whole["training"]["threads"] = sweep.resources.cpus
+    whole["training"]["device"] = "cuda" if sweep.resources.gpus else "cpu"
+    for name, value in {**sweep.fixed, **configuration.values}.items():
+        _section(whole, params, configuration.rule, name)[_field(name)] = value
+    return Params.model_validate(whole)
+
+
+def _section(whole: dict[str, Any], params: Params, rule: str, name: str) -> dict[str, Any]:
+    """The mapping of a dumped params file that holds a dotted name's field."""
+    first, *inner, _ = name.split(".")
+    found: dict[str, Any]
+    if first == "rule":
+        found = whole["rules"][rule]
+    elif first == "architecture":
+        found = whole["architectures"][params.sweep.architecture]
+    else:
+        found = whole[first]
+    for part in inner:
+        found = found[part]
+    return found
+
+
+def _field(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def _known_names(sections: dict[str, type[BaseModel]]) -> list[str]:
+    names = []
+    for section, model in sections.items():
+        for field, facts in model.model_fields.items():
+            kind = facts.annotation
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                names += _known_names({f"{section}.{field}": kind})
+            else:
+                names.append(f"{section}.{field}")
+    return [name for name in names if name not in NOT_SWEPT]
+
+
+def _unknown(name: str) -> str | None:
+    known = _known_names(SECTIONS)
+    if name in known:
+        return None
+    if name in FROM_RESOURCES:
+        return f"{name} of a trial follows from sweep.resources; allowed: set it there"
+    if name in NOT_SWEPT:
+        return f"{name} is the same for every trial; allowed: set it in training"
+    return f"unknown name {name!r}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
+
+
+def _with_known_names(params: Params) -> Params:
+    sweep = params.sweep
+    known = {
+        part: {name: each for name, each in getattr(sweep, part).items() if not _unknown(name)}
+        for part in ("fixed", "space")
+    }
+    return params.model_copy(update={"sweep": sweep.model_copy(update=known)})
+
+
+def _refusals(params: Params, rule: str) -> Iterator[tuple[str | None, str]]:
+    """Names whose values are not allowed, and why; no name where values do not go together."""
+    sweep = params.sweep
+    anywhere_ = {name: anywhere(dimension) for name, dimension in sweep.space.items()}
+    changed = [(name, value) for name, d in sweep.space.items() for value in _extremes(d)]
+    for name, value in [*sweep.fixed.items(), *changed]:
+        values = anywhere_ if name in sweep.fixed else {**anywhere_, name: value}
+        try:
+            _applied(params, Configuration(rule, values))
+        except ValidationError as error:
+            for problem in error.errors():
+                own = _field(name) in problem["loc"]
+                why = reason(problem)
+                yield (name, why) if own else (None, f"{Configuration(rule, values)}: {why}")

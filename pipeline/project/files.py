@@ -1,0 +1,107 @@
+"""Files and folders that are on the disk as a whole, or are what they were before."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.project.errors import GaitError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces the file by one of this content; a kill at any moment leaves the one or the other.
+
+    Raises:
+        OSError: the disk does not take it; the file is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    finally:
+        with contextlib.suppress(OSError):  # else it would hide what went wrong
+            partial.unlink()
+    _sync(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Sorted keys, no times, no machine: equal content gives equal bytes."""
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    write_whole(path, text.encode())
+
+
+@contextlib.contextmanager
+def whole_folder(destination: Path) -> Iterator[Path]:
+    """A temporary folder that takes the destination's place once the block has succeeded.
+
+    After an exception the destination is what it was before; after a kill it is that, or missing,
+    or whole. What a kill left beside it is removed by the next call.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".incomplete-{destination.name}-"
+    for leftover in destination.parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError), _held(leftover):
+            shutil.rmtree(leftover)
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=destination.parent))
+    retired = temporary.with_name(f"{temporary.name}.old")
+    try:
+        with _held(temporary):
+            yield temporary
+            for file in temporary.iterdir():
+                _sync(file)
+            _sync(temporary)
+            temporary.chmod(0o755)
+            # Two renames: what is there is never half of it.
+            with contextlib.suppress(FileNotFoundError):
+                destination.replace(retired)
+            temporary.replace(destination)
+            _sync(destination.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder; GaitError if nothing can be written there.
+
+    For those who would find out after hours of work.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise GaitError(
+            f"nothing can be written in {folder} ({error.strerror}); make room there, or make it"
+            " writable"
+        ) from None
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Shows other processes that the folder is in use; OSError where it is already."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,42 @@
+"""Which commit this is, and whether the sources are as committed: git, asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+# What decides a result, apart from the data: a run is clean if git knows all of it as it stands.
+SOURCES = ("gaitprop", "pipeline", "params.yaml", "dvc.yaml", "requirements.lock")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The commit that the code is from, and whether the sources are as committed."""
+
+    commit: str
+    clean: bool
+
+
+def source() -> Source:
+    """Reads git. Without a history the commit is GAIT_COMMIT, or ``none``, and the tree not clean.
+
+    The container image sets GAIT_COMMIT; whether its files are still that commit's is not known.
+    """
+    head = _git("rev-parse", "HEAD")
+    if head is None:
+        return Source(os.environ.get("GAIT_COMMIT") or "none", clean=False)
+    changes = _git("status", "--porcelain", "--", *SOURCES)
+    return Source(head, clean=changes == "")
+
+
+def _git(*arguments: str) -> str | None:
+    # A source archive inside somebody else's repository must not borrow that one's commit.
+    if not Path(".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

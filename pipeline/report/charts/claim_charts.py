@@ -1,0 +1,191 @@
+"""What the verdicts follow from: error against depth, and differences between models by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair
+
+from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
+from pipeline.report.findings import Finding
+from pipeline.results.equivalence import MARGIN
+
+FORMS = {"stable": ("stable form", "var(--stable)"), "literal": ("as published", "var(--literal)")}
+PRECISIONS = {"float64": [1, 0], "float32": [7, 3]}
+TITLE = "difference (percentage points)"
+
+HIGHEST = 1e6
+"""Where larger differences are drawn, at the frame's edge: they are no gradients any more."""
+
+
+def error_against_depth(verification: Mapping[str, Any]) -> Chart:
+    """GAIT-prop's difference to BP (log axis) against depth, in both forms and precisions."""
+    rows = [
+        {
+            "form": f"{label}, {row['precision']}",
+            "precision": row["precision"],
+            "depth": row["hidden_layers"],
+            "drawn": min(HIGHEST if row[form] is None else row[form], HIGHEST),
+            "difference": "not finite" if row[form] is None else row[form],
+            "network": row["network"],
+            "wide": "784 wide" if row["width"] == 784 else "narrow",
+        }
+        for row in verification["comparisons"]
+        if (row["rule"], row["activation"], row["shape"]) == ("gait", "leaky_relu", "square")
+        for form, (label, _) in FORMS.items()
+    ]
+    series = [
+        (f"{label}, {precision}", colour, dashes)
+        for label, colour in FORMS.values()
+        for precision, dashes in PRECISIONS.items()
+    ]
+    names = [name for name, _, _ in series]
+    depths = sorted({row["depth"] for row in rows})
+    base = altair.Chart(table(rows)).encode(
+        x=altair.X(
+            "depth:Q",
+            title="hidden layers",
+            scale=altair.Scale(type="log", domain=[depths[0] / 1.1, depths[-1] * 1.1], nice=False),
+            axis=altair.Axis(values=[d for d in depths if math.log2(d) % 1 == 0], grid=False),
+        ),
+        y=altair.Y(
+            "drawn:Q",
+            title="difference to BP, relative",
+            scale=altair.Scale(type="log", domain=[1e-16, HIGHEST], nice=False),
+            axis=altair.Axis(
+                values=[10.0**n for n in range(-16, 7, 4)],
+                labelExpr="datum.value == 1 ? '1' : '1e' + round(log(datum.value) / log(10))",
+            ),
+        ),
+        color=altair.Color(
+            "form:N",
+            scale=altair.Scale(domain=names, range=[colour for _, colour, _ in series]),
+            legend=None,
+        ),
+        tooltip=tooltip(
+            form="evaluated", network="hidden layers × width", difference="relative difference"
+        ),
+    )
+    narrow = base.transform_filter("datum.wide == 'narrow'")
+    line = narrow.mark_line(strokeWidth=2, clip=True).encode(
+        strokeDash=altair.StrokeDash(
+            "form:N",
+            scale=altair.Scale(domain=names, range=[dashes for _, _, dashes in series]),
+            legend=None,
+        )
+    )
+    dots = narrow.mark_point(filled=True, size=50, opacity=1)
+    paper = base.transform_filter("datum.wide != 'narrow'").mark_point(
+        shape="diamond", size=140, strokeWidth=2.5, fill="var(--page)"
+    )
+    one = altair.Chart(table([{"one": 1}])).mark_rule(color="var(--text)", strokeDash=[2, 3])
+    return finished(
+        "error-against-depth",
+        "",
+        "Relative difference of GAIT-prop's gradients to backpropagation's, against the number of"
+        " hidden layers, logarithmic axes, a line a form and precision. The table below has the"
+        " numbers.",
+        340,
+        one.encode(y="one:Q"),
+        line,
+        dots,
+        paper,
+    )
+
+
+def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str]) -> Chart:
+    """Differences in test accuracy (percentage points), a line a comparison, a dot a seed.
+
+    Args:
+        name: of the chart.
+        findings: those that have differences.
+        interval: the numbers' names of its bounds, which only findings with a spread have.
+    """
+    points: list[dict[str, Any]] = [
+        {
+            "about": _broken(each),
+            "seed": seed,
+            "difference": 100 * value,
+            "n": len(each.differences),
+        }
+        for each in findings
+        for seed, value in each.differences.items()
+    ]
+    bars: list[dict[str, Any]] = [
+        {
+            "about": _broken(each),
+            "mean": 100 * each.numbers["mean"],
+            "low": 100 * each.numbers.get(interval[0], math.nan),
+            "high": 100 * each.numbers.get(interval[1], math.nan),
+            "n": each.numbers["seeds"],
+        }
+        for each in findings
+    ]
+    drawn = [(points, ["difference"]), (bars, ["low", "high"])]
+    reach = [float(row[name]) for rows, names in drawn for row in rows for name in names]
+    low = min(-160 * MARGIN, *(1.1 * value for value in reach if math.isfinite(value)))
+    high = max(160 * MARGIN, *(1.1 * value for value in reach if math.isfinite(value)))
+    across = altair.X(
+        "difference:Q",
+        title=TITLE,
+        scale=altair.Scale(domain=[low, high], nice=False),
+        axis=altair.Axis(tickCount=6),
+    )
+    down = altair.Y(
+        "about:N",
+        title=None,
+        sort=None,
+        axis=altair.Axis(labelExpr="split(datum.label, '|')", labelLimit=400, ticks=False),
+    )
+    margin = altair.Chart(table([{"from": -100 * MARGIN, "to": 100 * MARGIN, "zero": 0}]))
+    band = margin.mark_rect(color="var(--band)").encode(
+        x=altair.X("from:Q", title=TITLE), x2="to:Q"
+    )
+    zero = margin.mark_rule(color="var(--line)").encode(x=altair.X("zero:Q", title=TITLE))
+    means = altair.Chart(table(bars)).encode(
+        y=down,
+        tooltip=tooltip(mean="mean difference", low="interval from", high="to", n="seeds"),
+    )
+    bar = means.mark_rule(strokeWidth=3, color="var(--text)").encode(
+        x=altair.X("low:Q", title=TITLE), x2="high:Q"
+    )
+    tick = means.mark_tick(thickness=3, size=20, color="var(--text)").encode(
+        x=altair.X("mean:Q", title=TITLE)
+    )
+    dots = (
+        altair.Chart(table(points))
+        .mark_point(filled=True, size=70, opacity=0.85, color="var(--model-gait)")
+        .encode(
+            x=across,
+            y=down,
+            yOffset=altair.YOffset("seed:N", scale=altair.Scale(paddingOuter=1)),
+            tooltip=tooltip(seed="seed", difference="difference (points)"),
+        )
+    )
+    return finished(
+        name,
+        "",
+        "Differences in test accuracy between two models, a dot a seed, with mean and confidence"
+        f" interval; the band is ±{100 * MARGIN:g} percentage point. "
+        + " ".join(_sentence(each) for each in findings),
+        76 * len(findings),
+        band,
+        zero,
+        dots,
+        bar,
+        tick,
+    )
+
+
+def _broken(finding: Finding) -> str:
+    """A comparison's name in short lines."""
+    about = finding.about
+    for between, shorter in ((": ", ":|"), (" against ", "|− "), (" with ", "|")):
+        about = about.replace(between, shorter)
+    return about
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.about}: mean {100 * finding.numbers['mean']:+.2f}."

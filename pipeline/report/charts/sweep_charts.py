@@ -1,0 +1,146 @@
+"""A sweep's accuracies over two of its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair
+import pandas
+
+from pipeline.figures.curves import LEAST_ERROR
+from pipeline.figures.swept_axes import SweptAxis, choose_axes
+from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
+from pipeline.report.evidence import Sweep
+from pipeline.results.trial_ranking import FAILED, METRIC, hashable, ranked, swept_settings
+
+MOST_CATEGORIES = 18
+"""With more values than this a setting was drawn, not listed: every trial is then a dot."""
+
+
+def heat_maps(sweep: Sweep) -> list[Chart]:
+    """Mean validation accuracy over the two settings with the most to say, a chart a rule.
+
+    A cell is the best trial there, over whatever else was swept; colour is the error's logarithm,
+    on one scale for all rules.
+    """
+    trials = sweep.trials
+    across, up, _ = choose_axes(trials, _space(trials))
+    errors = (100 * (1 - trials[METRIC].dropna())).clip(LEAST_ERROR)
+    limits = [float(errors.min()), float(errors.max())] if len(errors) else [1.0, 100.0]
+    return [
+        _heat_map(
+            f"{sweep.folder.name}-{rule}", str(rule), of_rule, sweep.runs, (across, up), limits
+        )
+        for rule, of_rule in trials.groupby("rule", sort=False)
+    ]
+
+
+def _space(trials: pandas.DataFrame) -> dict[str, Any]:
+    """The values of every setting; None of one that has too many to be a list."""
+    values = {name: list(trials[name].unique()) for name in swept_settings(trials)}
+    return {name: v if len(v) <= MOST_CATEGORIES else None for name, v in values.items()}
+
+
+def _heat_map(
+    name: str,
+    rule: str,
+    trials: pandas.DataFrame,
+    runs: Mapping[str, str],
+    axes: tuple[SweptAxis, SweptAxis],
+    limits: list[float],
+) -> Chart:
+    across, up = axes
+    rows = _rows(trials, runs, across, up)
+    cells = across.categories is not None and up.categories is not None
+    base = altair.Chart(table(rows)).encode(
+        x=_position(altair.X, across),
+        y=_position(altair.Y, up),
+        tooltip=tooltip(
+            x=setting_name(across.name),
+            y=setting_name(up.name),
+            accuracy="validation accuracy (%)",
+            spread="± 1 sd",
+            trial="trial",
+            run="MLflow run",
+            failure="failed",
+        ),
+    )
+    colour = altair.Color(
+        "error:Q",
+        scale=altair.Scale(type="log", domain=limits, scheme="viridis", reverse=True),
+        legend=None,
+    )
+    layers: list[Any]
+    if cells:
+        numbers = base.mark_text(fontSize=11).encode(
+            text=altair.Text("shown:N"),
+            color=altair.condition(
+                f"datum.error > 0 && log(datum.error / {limits[0]:.4g}) <"
+                f" 0.55 * log({limits[1]:.4g} / {limits[0]:.4g})",
+                altair.value("#000000"),
+                altair.value("#ffffff"),
+            ),
+        )
+        layers = [base.mark_rect().encode(color=colour), numbers]
+    else:
+        layers = [base.mark_point(filled=True, size=90, opacity=0.9).encode(color=colour)]
+    best = next((row for row in rows if row["best"]), None)
+    title = rule_name(rule) + (f": best {best['accuracy']:.2f} %" if best else ": none finished")
+    where = (
+        f" Best: {best['accuracy']:.2f} % at {setting_name(across.name)} {best['x']}"
+        + (f", {setting_name(up.name)} {best['y']}" if up.name else "")
+        if best
+        else ""
+    )
+    return finished(
+        f"sweep-{name}",
+        title,
+        f"{rule_name(rule)}: validation accuracy over the swept settings.{where}.",
+        32 * up.length if cells else 240,
+        *layers,
+    )
+
+
+def _rows(
+    trials: pandas.DataFrame, runs: Mapping[str, str], across: SweptAxis, up: SweptAxis
+) -> list[dict[str, Any]]:
+    """A row a cell or dot: its best trial, best of all first."""
+    rows: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for trial in ranked(trials).to_dict("records"):
+        x, y = (hashable(trial[axis.name]) if axis.name else "" for axis in (across, up))
+        failed = trial["status"] == FAILED
+        accuracy = 100 * trial[METRIC]
+        rows.setdefault(
+            (x, y),
+            {
+                "x": value_text(x) if across.categories is not None else x,
+                "y": value_text(y) if up.categories is not None else y,
+                "accuracy": accuracy,
+                "error": max(100 - accuracy, LEAST_ERROR) if not failed else float("nan"),
+                "shown": "failed" if failed else f"{accuracy:.1f}",
+                "spread": 100 * trial["validation_accuracy_std"],
+                "trial": trial["trial"],
+                "run": runs.get(trial["trial"], ""),
+                "failure": trial["failure"] if failed else "",
+                "best": not rows and not failed,
+            },
+        )
+    return list(rows.values())
+
+
+def _position(channel: Any, axis: SweptAxis) -> Any:
+    """Categories in their order, or a range of numbers."""
+    field = "x" if channel is altair.X else "y"
+    if axis.categories is not None:
+        order = [value_text(value) for value in axis.categories]
+        if field == "y":
+            order.reverse()
+        return channel(
+            f"{field}:O",
+            title=setting_name(axis.name) or None,
+            sort=order,
+            axis=altair.Axis(labelAngle=0, grid=False, ticks=False, domain=False),
+        )
+    return channel(f"{field}:Q", title=setting_name(axis.name), scale=altair.Scale(zero=False))

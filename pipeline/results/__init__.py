@@ -1,0 +1,1 @@
+"""What trained models give: figures on the test set, tables, comparisons, provenance."""

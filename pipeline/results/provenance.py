@@ -1,0 +1,76 @@
+"""What the files of a results folder were made from: provenance.json, beside them.
+
+Hashes alone, no times and no ids: equal results have equal files. `gait provenance` finds commits
+and MLflow runs by these hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.params.schema import Params
+from pipeline.project.paths import ModelKey
+from pipeline.training.identity import code_checksum
+from pipeline.training.model_files import CONFIG, result_checksum
+
+FILE = "provenance.json"
+_PIPELINE = Path(__file__).parents[1]
+
+
+def describe(
+    command: str,
+    params: Params,
+    keys: Sequence[ModelKey],
+    code: Sequence[str],
+    files: Mapping[str, bytes],
+    sweep: bool = False,
+) -> dict[str, Any]:
+    """The content of provenance.json.
+
+    Args:
+        command: that makes the files.
+        params: as they are made with.
+        keys: the trained models that they are made from.
+        code: files and folders of ``pipeline`` that make them.
+        files: the content of each, by name.
+        sweep: whether the section ``sweep`` of the params has a part in it.
+    """
+    # Where archives are fetched from changes no result.
+    apart = {"archives"} if sweep else {"archives", "sweep"}
+    return {
+        "code": code_checksum(_python_files(code)),
+        "command": command,
+        "files": {name: sha256(content) for name, content in files.items()},
+        "models": {str(key): of_model(key) for key in keys},
+        "params": sha256(params.model_dump_json(exclude=apart).encode()),
+        "profile": params.profile,
+    }
+
+
+def of_model(key: ModelKey) -> dict[str, Any]:
+    """Checksums of a trained model's data and files; the package that its rule is of, if any."""
+    config = json.loads((key.folder / CONFIG).read_text(encoding="utf-8"))
+    plugin = {"plugin": config["plugin"]} if "plugin" in config else {}
+    return {"data": config["data"]["sha256"], "result": result_checksum(key.folder), **plugin}
+
+
+def as_bytes(content: Mapping[str, Any]) -> bytes:
+    """As it is written; the same for the same content."""
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def sha256(content: bytes) -> str:
+    """In hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _python_files(names: Sequence[str]) -> list[Path]:
+    found = []
+    for name in names:
+        path = _PIPELINE / name
+        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return found

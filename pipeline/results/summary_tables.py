@@ -1,0 +1,137 @@
+"""From figures of single seeds to the table that people read: mean, spread, difference to BP."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas
+from scipy import stats
+
+from pipeline.data.image_sets import image_set
+from pipeline.params.labels import model_name, spread_text
+from pipeline.params.schema import REFERENCE, Params
+
+CONFIDENCE = 0.95
+QUANTITIES = (
+    "test_accuracy",
+    "test_loss",
+    "train_accuracy_final",
+    "train_accuracy_peak",
+    "validation_accuracy_final",
+)
+
+
+def summarize(params: Params, seeds: pandas.DataFrame) -> pandas.DataFrame:
+    """One row a model, in the order of ``seeds``.
+
+    For each quantity its mean and sample standard deviation over the seeds (empty for one seed);
+    for the test accuracy also the difference to the reference, paired by seed, with the bounds of
+    its 95 % confidence interval (Student's t over the paired differences).
+    """
+    rows = []
+    for (dataset, architecture), group in seeds.groupby(["dataset", "architecture"], sort=False):
+        reference = _test_accuracy(group, REFERENCE)
+        for model in group.model.unique():
+            settings = params.settings_of(model)
+            row: dict[str, Any] = {
+                "dataset": dataset,
+                "architecture": architecture,
+                "model": model,
+                "rule": params.rule_of(model),
+                "learning_rate": settings.learning_rate,
+                "orthogonality": settings.orthogonality,
+                "gamma": settings.gamma,
+                "seeds": len(reference),
+            }
+            values = group[group.model == model]
+            for quantity in QUANTITIES:
+                row[f"{quantity}_mean"] = values[quantity].mean()
+                row[f"{quantity}_std"] = values[quantity].std(ddof=1)
+            difference = _test_accuracy(group, model) - reference
+            mean, low, high = confidence_interval(difference.tolist())
+            row["difference_to_bp_mean"] = mean
+            row["difference_to_bp_low"], row["difference_to_bp_high"] = low, high
+            rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def confidence_interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean and bounds of the 95 % interval of the mean by Student's t; NaN bounds for one value."""
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    half = stats.sem(values) * stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    return mean, float(mean - half), float(mean + half)
+
+
+def as_metrics(models: pandas.DataFrame) -> dict[str, Any]:
+    """Nested by data set, architecture and model, numbers alone: what `dvc metrics` can show."""
+    tree: dict[str, Any] = {}
+    texts = ("dataset", "architecture", "model", "rule")
+    for row in models.to_dict("records"):
+        numbers = {
+            name: value
+            for name, value in row.items()
+            if name not in texts and not (isinstance(value, float) and math.isnan(value))
+        }
+        tree.setdefault(row["dataset"], {}).setdefault(row["architecture"], {})[row["model"]] = (
+            numbers
+        )
+    return tree
+
+
+def as_markdown(params: Params, models: pandas.DataFrame) -> str:
+    """The table for readers; accuracies in percent, differences in percentage points."""
+    training = params.training
+    count = len(training.seeds)
+    lines = [
+        f"# Results of the profile `{params.profile}`",
+        "",
+        f"{training.epochs} epochs, batches of {training.batch_size}, {training.precision},"
+        f" {count} {'seeds' if count > 1 else 'seed'}. Accuracies in percent: mean ± sample"
+        " standard deviation over the seeds. The test set was used once, after training, with the"
+        " weights of the last epoch. Training accuracy is the mean over an epoch's batches as they"
+        " are trained on. Difference: test accuracy minus that of BP without regularizer, paired by"
+        " seed, in percentage points, with its 95 % confidence interval (Student's t"
+        f", n = {count}).",
+    ]
+    for (dataset, architecture), group in models.groupby(["dataset", "architecture"], sort=False):
+        lines += [
+            "",
+            f"## {image_set(dataset).title}, {architecture}",
+            "",
+            "| model | learning rate | λ | γ | seeds | test accuracy | test loss | difference to BP"
+            " | training accuracy, peak | final |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        ]
+        lines += [_markdown_row(params, row) for row in group.to_dict("records")]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(params: Params, row: dict[str, Any]) -> str:
+    gamma = params.gamma_of(row["model"])
+    cells = [
+        model_name(params, row["model"]),
+        f"{row['learning_rate']:g}",
+        f"{row['orthogonality']:g}",
+        "–" if gamma is None else f"{gamma:g}",
+        str(row["seeds"]),
+        spread_text(row, "test_accuracy", 100, 2),
+        spread_text(row, "test_loss", 1, 4),
+        "–" if row["model"] == REFERENCE else _difference(row),
+        spread_text(row, "train_accuracy_peak", 100, 2),
+        spread_text(row, "train_accuracy_final", 100, 2),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _difference(row: dict[str, Any]) -> str:
+    mean, low, high = (row[f"difference_to_bp_{part}"] * 100 for part in ("mean", "low", "high"))
+    if math.isnan(low):
+        return f"{mean:+.2f}"
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _test_accuracy(group: pandas.DataFrame, model: str) -> pandas.Series:
+    return group[group.model == model].set_index("seed").test_accuracy

@@ -1,0 +1,134 @@
+"""What a user sees of a sweep: a live table on a terminal, a line a finished trial elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params.schema import Params
+from pipeline.params.search_space import Configuration
+from pipeline.sweep.collect import Running
+from pipeline.sweep.trial_records import Record
+from pipeline.training.epochs import FAILED, FINISHED, Epoch
+
+REDRAWS_A_SECOND = 4
+# More trials than this at once are counted, not shown.
+SHOWN = 12
+
+
+class Display:
+    """A listener that shows how the sweep stands."""
+
+    def __init__(self, params: Params, trials: int, ended: Iterable[Record]) -> None:
+        self._names = list(params.sweep.space)
+        self._trials, self._ended = trials, 0
+        self._running: dict[str, Running] = {}
+        self._best: dict[str, Record] = {}
+        self._console = Console(stderr=True)
+        self._terminal = self._console.is_terminal
+        self._progress = Progress(
+            TextColumn(params.sweep.name),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeElapsedColumn(),
+        )
+        self._task = self._progress.add_task("", total=trials)
+        for record in ended:
+            self._count(record)
+        self._live = Live(
+            get_renderable=self._table,
+            console=self._console,
+            refresh_per_second=REDRAWS_A_SECOND,
+            transient=True,
+        )
+
+    def __enter__(self) -> Display:
+        if self._terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._terminal:
+            self._live.stop()
+
+    def tell(self, sentence: str) -> None:
+        """A sentence above the table."""
+        self._console.print(f"gait: {sentence}", highlight=False, markup=False, soft_wrap=True)
+
+    def going(self, running: Running) -> None:
+        """See ``Listener``."""
+        self._running[running.trial] = running
+
+    def ended(self, record: Record) -> None:
+        """See ``Listener``."""
+        self._running.pop(record.trial, None)
+        self._count(record)
+        self._line(record.trial, record.configuration, _outcome(record))
+
+    def lost(self, running: Running, reason: str) -> None:
+        """See ``Listener``."""
+        self._running.pop(running.trial, None)
+        self._line(running.trial, running.configuration, f"lost: {reason}")
+
+    def _count(self, record: Record) -> None:
+        self._ended += 1
+        self._progress.update(self._task, completed=self._ended)
+        best = self._best.get(record.rule)
+        if record.status == FINISHED and (best is None or _accuracy(record) > _accuracy(best)):
+            self._best[record.rule] = record
+
+    def _line(self, trial: str, configuration: Configuration, outcome: str) -> None:
+        if not self._terminal:
+            where = f"{self._ended} of {self._trials}"
+            print(f"{trial} {configuration}: {outcome} ({where})", flush=True)
+
+    def _table(self) -> Group:
+        settings = map(setting_name, self._names)
+        table = Table("", "rule", *settings, "epoch", "validation accuracy", box=None)
+        running = list(self._running.values())
+        for each in running[:SHOWN]:
+            last = each.epochs[-1] if each.epochs else None
+            table.add_row("running", *self._cells(each.configuration), *_figures(last))
+        if len(running) > SHOWN:
+            table.add_row(f"and {len(running) - SHOWN} more")
+        for record in self._best.values():
+            cells = self._cells(record.configuration)
+            table.add_row("best", *cells, *_figures(record.epochs[-1]), style="bold")
+        return Group(table, self._progress)
+
+    def _cells(self, configuration: Configuration) -> list[str]:
+        values = (value_text(configuration.values[name]) for name in self._names)
+        return [rule_name(configuration.rule), *values]
+
+
+def _figures(last: Epoch | None) -> tuple[str, str]:
+    if last is None:
+        return "", ""
+    spread = last.spread("validation_accuracy")
+    more = "" if math.isnan(spread) else f" ± {spread:.2%}"
+    return str(last.epoch), f"{last.mean('validation_accuracy'):.2%}{more}"
+
+
+def _accuracy(record: Record) -> float:
+    return record.epochs[-1].mean("validation_accuracy")
+
+
+def _outcome(record: Record) -> str:
+    if record.status == FAILED or not record.epochs:
+        return f"failed: {record.failure}"
+    epoch, accuracy = _figures(record.epochs[-1])
+    early = "" if record.status == FINISHED else f", stopped early after epoch {epoch}"
+    return f"validation accuracy {accuracy}{early}"

@@ -1,0 +1,129 @@
+"""Ray: an instance of this machine alone, or a cluster that is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.params.sweep_section import Resources
+from pipeline.project.errors import GaitError
+from pipeline.tracking.store import without_password
+
+# Room for the data set of a sweep and what Ray itself keeps there.
+OBJECT_STORE_BYTES = 512 * 1024 * 1024
+CONNECTING_S = 10.0
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray's newer output cannot be silenced.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # The sweep's records hold its trials: Ray's own files of them would be written for nobody.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    # Ray would else change what a worker without a GPU sees; later versions will not.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def connected(address: str | None, images_bytes: int) -> Iterator[None]:
+    """Ray within the block: a local instance without an address, else the cluster there.
+
+    Raises:
+        GaitError: there is no cluster at the address, or it does not let us in.
+    """
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    if address is None:
+        _local_token()
+    else:
+        _check_reachable(address)
+        # Ray would try for a quarter of an hour.
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+    import ray
+
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    try:
+        if address is None:
+            store = OBJECT_STORE_BYTES + 2 * images_bytes
+            ray.init(address="local", object_store_memory=store, include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, runtime_env=_project(), **quiet)
+    except Exception as error:  # Ray raises no less
+        if address is None:
+            raise GaitError(f"Ray cannot be started here: {_first_line(error)}") from None
+        raise _unusable(without_password(address), _first_line(error)) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def this_machine() -> list[dict[str, float]]:
+    """What a local Ray can have at most, known before it is started."""
+    import torch
+
+    return [{"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}]
+
+
+def living_nodes() -> list[dict[str, float]]:
+    """What each node of the connected cluster has."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def lacking(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> str | None:
+    """What no node has for a trial, as a sentence; None if one has it."""
+    if any(n.get("CPU", 0) >= wanted.cpus and n.get("GPU", 0) >= wanted.gpus for n in nodes):
+        return None
+    have = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
+    return (
+        f"params.yaml, sweep.resources: received cpus: {wanted.cpus}, gpus: {wanted.gpus:g}, but no"
+        f" node has as many; allowed: what fits one of the nodes ({have})"
+    )
+
+
+def _check_reachable(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECTING_S).close()
+    except (OSError, OverflowError) as error:
+        raise _unusable(without_password(address), str(error)) from None
+
+
+def _unusable(where: str, why: str) -> GaitError:
+    return GaitError(
+        f"the Ray cluster {where} cannot be used ({why}); check --address with `ray status`, and"
+        " that RAY_AUTH_MODE is the cluster's"
+    )
+
+
+def _local_token() -> None:
+    """Lets nobody else on this machine into its Ray, and leaves no token file behind."""
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _project() -> dict[str, Any]:
+    """The runtime environment in which the nodes run the driver's own code."""
+    import gaitprop
+    import pipeline
+
+    modules = [str(Path(str(module.__file__)).parent) for module in (gaitprop, pipeline)]
+    return {"py_modules": modules, "env_vars": {**QUIET, "DO_NOT_TRACK": "true"}}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

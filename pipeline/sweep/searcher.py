@@ -1,0 +1,108 @@
+"""What Ray Tune is asked for: its searchers and its early stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from pipeline.params import search_space
+from pipeline.params.schema import Params
+from pipeline.params.sweep_section import Dimension, Distribution, Sweep
+from pipeline.sweep.trial import METRIC
+from pipeline.sweep.trial_records import Record
+
+# ASHA: a trial is compared with the others first after so much of its epochs, then at each
+# fourfold; of those that got as far, the better quarter goes on.
+GRACE = 0.1
+
+
+def scheduler(params: Params) -> TrialScheduler:
+    """Ray's scheduler for `early_stopping`."""
+    sweep = params.sweep
+    if sweep.early_stopping == "none":
+        return FIFOScheduler()
+    epochs = sweep.fixed.get("training.epochs", params.training.epochs)
+    return ASHAScheduler(
+        time_attr="epoch",
+        max_t=epochs,
+        grace_period=max(1, round(GRACE * epochs)),
+        # The last epoch's report is a trial's own end.
+        stop_last_trials=False,
+    )
+
+
+class OptunaByRule(Searcher):
+    """Optuna's sampler for each rule on its own, in turns, so that every rule gets as many trials.
+
+    Ray's state of a searcher is a pickle that only the same code can read; instead, the
+    configurations that were tried before are suggested first, and their trials report at once
+    what came of them.
+    """
+
+    def __init__(self, params: Params, tried: Sequence[Record]) -> None:
+        super().__init__(metric=METRIC, mode="max")
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._params, self._sweep = params, params.sweep
+        self._by_rule = {
+            rule: _optuna(self._sweep, [r for r in tried if r.rule == rule])
+            for rule in self._sweep.rules
+        }
+        self._rule_of: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next rule's next configuration."""
+        rule = self._sweep.rules[len(self._rule_of) % len(self._sweep.rules)]
+        self._rule_of[trial_id] = rule
+        drawn = self._by_rule[rule].suggest(trial_id)
+        assert drawn is not None
+        values = {name: _value(self._sweep.space[name], each) for name, each in drawn.items()}
+        return {"configuration": search_space.configuration(self._params, rule, values)._asdict()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tells the rule's own sampler."""
+        self._by_rule[self._rule_of[trial_id]].on_trial_complete(trial_id, result, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the sweep's records are its state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see ``save``."""
+
+
+def _optuna(sweep: Sweep, tried: Sequence[Record]) -> OptunaSearch:
+    return OptunaSearch(
+        space={name: _distribution(each) for name, each in sweep.space.items()},
+        metric=METRIC,
+        mode="max",
+        points_to_evaluate=[
+            {name: _point(sweep.space[name], value) for name, value in record.values.items()}
+            for record in tried
+        ],
+        # A sampler that starts again must not draw again what it drew first.
+        seed=sweep.seed + len(tried),
+    )
+
+
+def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
+    if not isinstance(dimension, Distribution):
+        # By its place: Optuna's own choices may not be lists.
+        return optuna.distributions.CategoricalDistribution(range(len(dimension)))
+    low, high = dimension.ends
+    if dimension.integer is not None:
+        return optuna.distributions.IntDistribution(int(low), int(high))
+    return optuna.distributions.FloatDistribution(low, high, log=dimension.loguniform is not None)
+
+
+def _value(dimension: Dimension, drawn: Any) -> Any:
+    return drawn if isinstance(dimension, Distribution) else dimension[drawn]
+
+
+def _point(dimension: Dimension, value: Any) -> Any:
+    return value if isinstance(dimension, Distribution) else dimension.index(value)

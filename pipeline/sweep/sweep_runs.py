@@ -1,0 +1,134 @@
+"""MLflow runs of a sweep: one for the sweep, and nested in it one a trial.
+
+The driver alone writes, in one thread, every few seconds what is new; so no node needs the store's
+credentials, and a store that is away for a while costs time, not figures.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.data.image_tensors import ImageData
+from pipeline.params.schema import Params
+from pipeline.sweep.collect import Running
+from pipeline.sweep.trial_records import Record
+from pipeline.sweep.trial_runs import LEVEL_TAG, SWEEP_TAG, TrialRuns
+from pipeline.tracking.run_descriptions import NOTE_TAG, describe_experiment, of_sweep, of_sweeps
+from pipeline.tracking.sending import Sender
+from pipeline.tracking.store import log_metrics, open_experiment, sentence
+from pipeline.training.epochs import FAILED, KILLED, RUNNING
+from pipeline.training.experiment import flat
+
+SEND_S = 3.0
+
+
+class SweepRuns:
+    """A listener that brings every trial to MLflow.
+
+    Args:
+        params: the whole of params.yaml.
+        images: the sweep's image set.
+        sweep_id: names this sweep in the store, also when it is resumed.
+        tags: of the sweep's run and of every trial's.
+        tell: is given a sentence when the store cannot be reached, and one when it can again.
+
+    Attributes:
+        parent: the run of the sweep.
+
+    Raises:
+        GaitError: the store cannot be used.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        images: ImageData,
+        sweep_id: str,
+        tags: Mapping[str, str],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._client, experiment = open_experiment(f"{params.profile}-sweeps")
+        describe_experiment(self._client, experiment, of_sweeps(params.profile))
+        self.parent = self._find_or_start(params, experiment, sweep_id, tags)
+        self._trials = TrialRuns(
+            self._client, experiment, self.parent, sweep_id, params, images, tags
+        )
+        self._lock = threading.Lock()
+        self._going: dict[str, Record] = {}
+        self._sender = Sender(self._trials.bring, self._trials.forget, "the sweep", tell, SEND_S)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the store could not be written the last time; None if it could."""
+        return self._sender.problem
+
+    def going(self, running: Running) -> None:
+        """See ``Listener``."""
+        record = running.record(RUNNING)
+        with self._lock:
+            self._going[record.trial] = record
+            self._sender.put(record.trial, record)
+
+    def ended(self, record: Record) -> None:
+        """See ``Listener``."""
+        with self._lock:
+            self._going.pop(record.trial, None)
+            self._sender.put(record.trial, record)
+
+    def lost(self, running: Running, reason: str) -> None:
+        """See ``Listener``."""
+        self.ended(running.record(FAILED, reason))
+
+    def bring_all(self, ended: Iterable[Record]) -> None:
+        """Has every ended trial compared with what the store has, and completed there."""
+        for record in ended:
+            self.ended(record)
+
+    def close(self, patience_s: float) -> bool:
+        """Sends what is left, as ``Sender`` does; true if the store now has everything.
+
+        Trials that have not ended become KILLED, until a resumed sweep goes on with them.
+        """
+        with self._lock:
+            for trial, record in self._going.items():
+                self._sender.put(trial, replace(record, status=KILLED))
+        return self._sender.close(patience_s)
+
+    def end(self, status: str, figures: Mapping[str, float], results: Path | None) -> bool:
+        """Ends the run of the sweep, with the results as its artifacts; true if that worked."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if results is not None:
+                self._client.log_artifacts(self.parent, str(results))
+            if figures:
+                log_metrics(self._client, self.parent, figures, step=0)
+            self._client.set_terminated(self.parent, status)
+        except (MlflowException, OSError) as error:
+            self._sender.problem = sentence(error)
+            return False
+        return True
+
+    def ids(self) -> dict[str, str]:
+        """The MLflow run of each trial that the store has."""
+        return dict(self._trials.ids)
+
+    def _find_or_start(
+        self, params: Params, experiment: str, sweep_id: str, tags: Mapping[str, str]
+    ) -> str:
+        from mlflow.entities import Param
+
+        wanted = f"tags.`{SWEEP_TAG}` = '{sweep_id}' and tags.`{LEVEL_TAG}` = 'sweep'"
+        for found in self._client.search_runs([experiment], wanted, max_results=1):
+            self._client.update_run(found.info.run_id, status="RUNNING")
+            return str(found.info.run_id)
+        own = {**tags, SWEEP_TAG: sweep_id, LEVEL_TAG: "sweep", NOTE_TAG: of_sweep(params)}
+        run = self._client.create_run(experiment, run_name=params.sweep.name, tags=own)
+        facts = flat({"sweep": params.sweep.model_dump(exclude_none=True)})
+        self._client.log_batch(
+            run.info.run_id, params=[Param(name, str(value)) for name, value in facts.items()]
+        )
+        return str(run.info.run_id)

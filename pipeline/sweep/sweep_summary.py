@@ -1,0 +1,221 @@
+"""summary.md: what was swept, the best trials of each rule, and why others failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas
+
+from pipeline.data.image_sets import image_set
+from pipeline.params.labels import rule_name, setting_name, spread_text, value_text
+from pipeline.params.schema import Params
+from pipeline.params.sweep_section import Distribution
+from pipeline.results.trial_ranking import (
+    FAILED,
+    FINISHED,
+    STOPPED,
+    best_trial,
+    plain,
+    ranked,
+    swept_settings,
+)
+from pipeline.sweep.winners import setting
+
+BEST = 5
+_SEARCHES = {
+    "grid": "Every combination of these values was tried for each rule.",
+    "random": "Values were drawn at random, the same for each rule.",
+    "optuna": "Optuna chose the values for each rule, from the trials that had ended.",
+}
+_NUMBERS = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?(, [-+]?\d+(\.\d+)?(e[-+]?\d+)?)*")
+
+
+def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, str]) -> str:
+    """The summary for readers.
+
+    Args:
+        params: of the sweep.
+        trials: in the order of trials.csv.
+        figures: to show, by file name: what each is.
+    """
+    sweep = params.sweep
+    where = f"{image_set(sweep.dataset).title}, architecture `{sweep.architecture}`"
+    lines = [
+        f"# Sweep `{sweep.name}`",
+        "",
+        f"{where}, of the profile `{params.profile}`. {_how(params)}",
+        "",
+        *_space(params),
+        "",
+        *_fixed(sweep.fixed),
+        _what_the_figures_are(params, trials),
+        "",
+        "## The best trial of each rule",
+        "",
+        *_best_of_rules(params, trials),
+        "",
+        _best_of_all(trials),
+        "",
+        "`gait sweep best --apply` writes these values into params.yaml; `gait repro` then trains"
+        " the models and evaluates them on the test set.",
+        "",
+    ]
+    for file, what in figures.items():
+        lines += [f"![{what}]({file})", ""]
+    for rule in sweep.rules:
+        lines += _ranking(rule, ranked(trials[trials.rule == rule]))
+    lines += _failures(sweep.rules, trials)
+    return "\n".join(lines)
+
+
+def _how(params: Params) -> str:
+    text = _SEARCHES[params.sweep.search]
+    if params.sweep.early_stopping == "asha":
+        text += " ASHA stopped trials that were behind the others after equally many epochs."
+    return text
+
+
+def _space(params: Params) -> list[str]:
+    rows = [
+        [setting_name(name), f"`{name}`", _dimension_text(dimension)]
+        for name, dimension in params.sweep.space.items()
+    ]
+    return _table(["swept", "in params.yaml", "values"], rows, "---")
+
+
+def _dimension_text(dimension: Any) -> str:
+    if not isinstance(dimension, Distribution):
+        return ", ".join(value_text(value) for value in dimension)
+    low, high = map(value_text, dimension.ends)
+    kinds = {
+        "integer": f"whole numbers from {low} to {high}",
+        "loguniform": f"from {low} to {high}, uniform in the logarithm",
+        "uniform": f"from {low} to {high}, uniform",
+    }
+    return next(text for kind, text in kinds.items() if getattr(dimension, kind) is not None)
+
+
+def _fixed(fixed: Mapping[str, Any]) -> list[str]:
+    if not fixed:
+        return ["All other settings were those of params.yaml.", ""]
+    settings = ", ".join(f"`{name}` = {value_text(value)}" for name, value in fixed.items())
+    return [f"For the sweep alone: {settings}. All other settings were those of params.yaml.", ""]
+
+
+def _what_the_figures_are(params: Params, trials: pandas.DataFrame) -> str:
+    tried = [
+        {name: row[name] for name in swept_settings(trials)} for row in trials.to_dict("records")
+    ] or [{}]
+    fractions = {setting(params, values, "data", "validation_fraction") for values in tried}
+    share = ", ".join(f"{100 * fraction:.3g} %" for fraction in sorted(fractions))
+    counts = {len(setting(params, values, "training", "seeds")) for values in tried}
+    count = ", ".join(map(str, sorted(counts)))
+    seeds = "one seed" if count == "1" else f"{count} seeds, mean ± sample standard deviation"
+    return (
+        f"Accuracies are on the **validation set** (the {share} of the training images that are"
+        f" held out), in percent, after a trial's last epoch; {seeds}. **The test set was not"
+        " touched.** The best of many trials looks better on these images than it is likely to be"
+        " on new ones."
+        " Best is the highest mean accuracy, then the lowest loss, then the first in trials.csv."
+    )
+
+
+def _best_of_rules(params: Params, trials: pandas.DataFrame) -> list[str]:
+    names = swept_settings(trials)
+    rows = []
+    for rule in params.sweep.rules:
+        of_rule = trials[trials.rule == rule]
+        best = best_trial(of_rule)
+        if best is None:
+            cells = [*["–" for _ in names], "no trial finished", "–", "–", "–"]
+        else:
+            cells = _cells(best, names)
+        counts = [str((of_rule.status == status).sum()) for status in (FINISHED, STOPPED, FAILED)]
+        rows.append([rule_name(rule), *cells, *counts])
+    head = ["rule", *map(setting_name, names), *_COLUMNS, "finished", "stopped", "failed"]
+    return _table(head, rows)
+
+
+_COLUMNS = ("validation accuracy", "validation loss", "training accuracy", "trial")
+
+
+def _cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [
+        *(value_text(plain(row[name])) for name in names),
+        spread_text(row, "validation_accuracy", 100, 2),
+        spread_text(row, "validation_loss", 1, 4),
+        f"{100 * row['train_accuracy_mean']:.2f}",
+        f"`{row['trial']}`",
+    ]
+
+
+def _best_of_all(trials: pandas.DataFrame) -> str:
+    best = best_trial(trials)
+    if best is None:
+        return "No trial of any rule finished."
+    return (
+        f"Best of all: **{rule_name(best['rule'])}**, {_settings_text(best, trials)}:"
+        f" {spread_text(best, 'validation_accuracy', 100, 2)} %."
+    )
+
+
+def _ranking(rule: str, trials: pandas.DataFrame) -> list[str]:
+    """The rule's best trials; stopped ones have no place in it."""
+    finished = trials[trials.status == FINISHED]
+    title = f"## {rule_name(rule)}"
+    if finished.empty:
+        return [title, "", f"None of its {len(trials)} trials finished.", ""]
+    names = swept_settings(trials)
+    rows = [
+        [str(place), *_cells(row, names)]
+        for place, row in enumerate(finished.head(BEST).to_dict("records"), start=1)
+    ]
+    head = ["", *map(setting_name, names), *_COLUMNS]
+    count = f"The best {len(rows)} of {len(finished)} finished trials."
+    return [
+        title,
+        "",
+        count if len(rows) > 1 else "One trial finished.",
+        "",
+        *_table(head, rows),
+        "",
+    ]
+
+
+def _failures(rules: Sequence[str], trials: pandas.DataFrame) -> list[str]:
+    """A line for each kind of reason: sentences that differ in numbers alone are one kind."""
+    failed = trials[trials.status == FAILED]
+    if failed.empty:
+        return []
+    kinds = failed.failure.astype(str).map(lambda sentence: _NUMBERS.sub("#", sentence))
+    lines = ["## Trials that failed", ""]
+    for _, group in failed.groupby(kinds, sort=False):
+        first = group.iloc[0].to_dict()
+        counts = ", ".join(
+            f"{rule_name(rule)} {count}"
+            for rule in rules
+            if (count := int((group.rule == rule).sum()))
+        )
+        lines.append(
+            f"- {len(group)} ({counts}), the first at {_settings_text(first, trials)}:"
+            f" {_escaped(str(first['failure']))}"
+        )
+    return [*lines, ""]
+
+
+def _settings_text(row: Mapping[str, Any], trials: pandas.DataFrame) -> str:
+    names = swept_settings(trials)
+    return ", ".join(f"{setting_name(name)} {value_text(plain(row[name]))}" for name in names)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], column: str = "--:") -> list[str]:
+    """A Markdown table; every column but the first is a ``column`` of numbers, or ``---``."""
+    lines = [head, ["---", *[column] * (len(head) - 1)], *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _escaped(text: str) -> str:
+    """On one line, with nothing that Markdown takes for markup of its own."""
+    return re.sub(r"([*_<>`|\\])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,71 @@
+"""What is known of a trial that has ended: one file a trial, written whole or not at all.
+
+These files are the one truth about a sweep. Its tables, its MLflow runs and what is left to do are
+made from them, however often Ray, the MLflow server or the sweep itself had to start anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.params.search_space import Configuration
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_whole
+from pipeline.training.epochs import Epoch
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trial that has ended: FINISHED, STOPPED early, or FAILED with the reason why."""
+
+    trial: str
+    rule: str
+    values: dict[str, Any]
+    status: str
+    epochs: list[Epoch]
+    failure: str | None
+    started_ms: int
+    ended_ms: int
+    facts: dict[str, str]
+    """Where and with what it ran: Ray's trial id, node, device, versions, commit."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """What was tried."""
+        return Configuration(self.rule, self.values)
+
+
+def write(folder: Path, record: Record) -> None:
+    """Keeps the record; once this returns, no crash loses it."""
+    write_whole(folder / f"{record.trial}.json", json.dumps(asdict(record)).encode())
+
+
+def read(folder: Path) -> dict[str, Record]:
+    """All records by trial, in the order in which the trials ended.
+
+    Raises:
+        GaitError: a file is not one that ``write`` wrote.
+    """
+    found = [_read(path) for path in folder.glob("*.json")]
+    return {each.trial: each for each in sorted(found, key=lambda r: (r.ended_ms, r.trial))}
+
+
+def merged(epochs: Sequence[Epoch], more: Sequence[Epoch]) -> list[Epoch]:
+    """Epochs by number; of one that is there twice, the first."""
+    known = {each.epoch: each for each in [*more, *epochs]}
+    return [known[number] for number in sorted(known)]
+
+
+def _read(path: Path) -> Record:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["epochs"] = [Epoch(**each) for each in content["epochs"]]
+        return Record(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GaitError(
+            f"{path} is no record of a trial ({error}); delete it to have the trial run again"
+        ) from None

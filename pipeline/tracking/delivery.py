@@ -1,0 +1,98 @@
+"""Bringing a training to MLflow while it goes on, and later what could not be brought."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_json
+from pipeline.tracking.model_runs import ModelRuns
+from pipeline.tracking.sending import Sender
+from pipeline.tracking.store import explained, open_experiment
+from pipeline.training.training_record import Training, as_plain, from_plain
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+UNDELIVERED = "undelivered"
+SEND_S = 1.0
+
+
+def patience_s() -> float:
+    """How long the end of a training waits for a store that is away."""
+    return float(os.environ.get("GAIT_MLFLOW_PATIENCE_S", "30"))
+
+
+class Delivery:
+    """Sends one training's record to the store, and sends again what did not arrive.
+
+    Raises:
+        GaitError: the store cannot be used from the start.
+    """
+
+    def __init__(self, client: MlflowClient, experiment_id: str, training: Training) -> None:
+        runs = ModelRuns(client, experiment_id)
+        with explained():
+            runs.bring(training)
+        self._sender = Sender(runs.bring, runs.forget, "training", _tell, SEND_S)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the store could not be written the last time; None if it could."""
+        return self._sender.problem
+
+    def put(self, training: Training) -> None:
+        """To be sent as soon as possible; replaces what was waiting of the same training."""
+        self._sender.put(training.id, training)
+
+    def close(self, training: Training, patience: float) -> bool:
+        """Sends the last of it, waiting for so many seconds; true if the store has everything."""
+        self.put(training)
+        return self._sender.close(patience)
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
+
+
+def keep(folder: Path, training: Training) -> Path:
+    """Keeps a record that MLflow did not take, for ``deliver_kept``."""
+    path = folder / UNDELIVERED / f"{training.id}.json"
+    write_json(path, as_plain(training))
+    return path
+
+
+def deliver_kept(states: Path) -> None:
+    """Brings every record kept below a folder to MLflow.
+
+    Raises:
+        GaitError: the store cannot be used, or a file is no record.
+    """
+    paths = sorted(states.glob(f"**/{UNDELIVERED}/*.json"))
+    if not paths:
+        return
+    with FileLock(states / ".delivery.lock"):
+        for path in paths:
+            # Another process may have delivered it while this one waited.
+            if path.exists():
+                _deliver_kept(path)
+
+
+def _deliver_kept(path: Path) -> None:
+    try:
+        training = from_plain(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise GaitError(f"{path} is no record of a training ({error}); delete it") from None
+    client, experiment_id = open_experiment(training.experiment)
+    with explained():
+        ModelRuns(client, experiment_id).bring(training)
+    path.unlink()
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()

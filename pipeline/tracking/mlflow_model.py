@@ -1,0 +1,128 @@
+"""A finished training as a model of MLflow's: to load, to serve and to register.
+
+Like the runs it may be sent again and again: the store is asked what it has, and gets the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from pipeline.data.image_sets import image_set
+from pipeline.training import model_files
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Metric
+
+    from pipeline.training.training_record import Training
+
+CODE = Path(__file__).with_name("served_model.py")
+# All that the code imports; MLflow would find that out by running the model, in seconds.
+LIBRARIES = ("mlflow", "numpy", "safetensors")
+
+
+def send(client: MlflowClient, experiment_id: str, run_id: str, training: Training) -> None:
+    """Makes the model the run's, whole; nothing happens where the store has it already.
+
+    Args:
+        client: of the store.
+        experiment_id: the experiment of the run.
+        run_id: the parent run of the training.
+        training: finished; its folder holds the model that it made.
+
+    Raises:
+        Of ``tracking.store_errors``: the store did not do it.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    model = of_run(client, experiment_id, run_id)
+    if model is None:
+        model = _created(client, experiment_id, run_id, training)
+    if model.status != LoggedModelStatus.READY:
+        with tempfile.TemporaryDirectory(prefix="gait-") as temporary:
+            folder = Path(temporary) / "model"
+            save(folder, Path(training.folder), str(model.model_id))
+            client.log_model_artifacts(model.model_id, str(folder))
+        client.log_batch(run_id, metrics=_final_figures(training, str(model.model_id)))
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    outputs = client.get_run(run_id).outputs
+    if outputs is None or not outputs.model_outputs:
+        last = training.epochs[-1].epoch
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, last)])
+
+
+def of_run(client: MlflowClient, experiment_id: str, run_id: str) -> LoggedModel | None:
+    """The model that a run has made, as far as it has arrived."""
+    wanted = f"source_run_id = '{run_id}'"
+    return next(iter(client.search_logged_models([experiment_id], wanted, max_results=1)), None)
+
+
+def save(destination: Path, model: Path, model_id: str | None = None) -> None:
+    """Writes a trained model in MLflow's format.
+
+    Args:
+        destination: a folder that does not exist yet.
+        model: the folder that training has written.
+        model_id: under which the store knows it.
+    """
+    from mlflow import pyfunc
+    from mlflow.models import Model
+
+    config = json.loads((model / model_files.CONFIG).read_text(encoding="utf-8"))
+    images = image_set(config["dataset"])
+    example = numpy.linspace(0, 1, images.inputs, dtype=numpy.float32)[None]
+    # It would tell of each step.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    pyfunc.save_model(
+        destination,
+        python_model=CODE,
+        artifacts={"network": str(model / model_files.NETWORK)},
+        model_config={"classes": images.classes},
+        pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
+        signature=_signature(images.inputs, config["training"]["seeds"][0]),
+        input_example=example,
+        mlflow_model=Model(model_id=model_id),
+    )
+
+
+def _signature(inputs: int, seed: int) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    return ModelSignature(
+        inputs=Schema([TensorSpec(numpy.dtype("float32"), (-1, inputs), name=None)]),
+        outputs=Schema([TensorSpec(numpy.dtype("int64"), (-1,), name=None)]),
+        params=ParamSchema([ParamSpec("seed", DataType.long, seed)]),
+    )
+
+
+def _created(
+    client: MlflowClient, experiment_id: str, run_id: str, training: Training
+) -> LoggedModel:
+    return client.create_logged_model(
+        experiment_id,
+        name=training.name.replace("/", "-"),
+        source_run_id=run_id,
+        tags={**training.tags, **training.outcome},
+        params={name: str(value) for name, value in training.parameters.items()},
+        model_type="classifier",
+    )
+
+
+def _final_figures(training: Training, model_id: str) -> list[Metric]:
+    """What MLflow's page of models compares: the last epoch's means over the seeds."""
+    from mlflow.entities import Metric
+
+    last = training.epochs[-1]
+    return [
+        Metric(name, value, last.ended_ms, last.epoch, model_id=model_id)
+        for name, value in last.means().items()
+        if name in ("train_accuracy", "validation_accuracy", "validation_loss")
+    ]

@@ -1,0 +1,143 @@
+"""`gait register`: a profile's best models get versions in MLflow's registry, and an alias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas
+
+from pipeline.params.labels import model_name, spread_text
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.paths import results_folder
+from pipeline.results.evaluation import SEEDS
+from pipeline.tracking import mlflow_model, store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BEST = "best"
+_FACTS = ("gait.profile", "gait.dataset", "gait.architecture", "gait.model", "git.commit")
+
+
+def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
+    """Registers one model for each data set and architecture that has been evaluated.
+
+    A result that has a version keeps it; the alias goes to it.
+
+    Args:
+        params: the whole of params.yaml.
+        model: which; None: the one of the highest validation accuracy at the end of training,
+            mean over the seeds. The test set decides nothing.
+
+    Returns:
+        For each: ``name``, ``version``, ``alias``, ``model``, ``result``, ``run`` and ``uri``.
+
+    Raises:
+        GaitError: there is no table, it lacks the model, or the store cannot be used or does not
+            have the models.
+    """
+    chosen = list(_chosen(params, model))
+    client, experiment_id = store.open_experiment(params.profile)
+    with store.explained():
+        sources = [_source(client, experiment_id, row) for row in chosen]
+        return [
+            _registered(client, params, row, *source, alias=model or BEST)
+            for row, source in zip(chosen, sources, strict=True)
+        ]
+
+
+def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
+    path = results_folder(params.profile) / SEEDS
+    if not path.is_file():
+        raise GaitError(f"there is no {path}: run `gait evaluate`, or `gait repro`")
+    groups = ["dataset", "architecture", "model", "result"]
+    quantity = pandas.read_csv(path).groupby(groups, sort=False).validation_accuracy_final
+    table = pandas.DataFrame(
+        {"validation_mean": quantity.mean(), "validation_std": quantity.std()}
+    ).reset_index()
+    for _, rows in table.groupby(["dataset", "architecture"], sort=False):
+        if model is None:
+            yield rows.loc[rows.validation_mean.idxmax()].to_dict()
+        elif model in set(rows.model):
+            yield rows[rows.model == model].iloc[0].to_dict()
+        else:
+            hint = did_you_mean(model, rows.model)
+            raise GaitError(f"unknown model {model!r}{hint}; {path} has {', '.join(rows.model)}")
+
+
+def _source(client: MlflowClient, experiment_id: str, row: Mapping[str, Any]) -> tuple[Any, str]:
+    """The run that made the model, and the id under which the store has it."""
+    name = f"{row['dataset']} {row['architecture']} {row['model']}"
+    runs = store.find_runs(client, experiment_id, row["result"])
+    found = mlflow_model.of_run(client, experiment_id, runs[0].info.run_id) if runs else None
+    if found is None:
+        raise GaitError(
+            f"this MLflow store has not the model of {name} that the table shows: train it here,"
+            f" with `gait train {name}`"
+        )
+    return runs[0], str(found.model_id)
+
+
+def _registered(
+    client: MlflowClient,
+    params: Params,
+    row: Mapping[str, Any],
+    run: Any,
+    model_id: str,
+    alias: str,
+) -> dict[str, Any]:
+    name = f"{params.profile}-{row['dataset']}-{row['architecture']}"
+    _make(client, name, params.profile)
+    version = _version(client, name, row["result"])
+    if version is None:
+        accuracy = spread_text(row, "validation", 100, 2)
+        created = client.create_model_version(
+            name,
+            f"models:/{model_id}",
+            run.info.run_id,
+            tags={
+                store.KEY_TAG: row["result"],
+                **{fact: run.data.tags[fact] for fact in _FACTS},
+            },
+            description=f"{model_name(params, row['model'])} on {row['dataset']},"
+            f" {row['architecture']}: validation accuracy {accuracy} %. The run that made it has"
+            " its settings, and `gait reproduce` with that run's id makes it again.",
+            model_id=model_id,
+        )
+        version = int(created.version)
+    client.set_registered_model_alias(name, alias, str(version))
+    return {
+        "name": name,
+        "version": version,
+        "alias": alias,
+        "model": row["model"],
+        "result": row["result"],
+        "run": run.info.run_id,
+        "uri": f"models:/{name}@{alias}",
+    }
+
+
+def _make(client: MlflowClient, name: str, profile: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if client.search_registered_models(f"name = '{name}'", max_results=1):
+        return
+    text = (
+        f"Models of the profile `{profile}`, registered by `gait register`: the alias `{BEST}` is"
+        " on that of the highest validation accuracy."
+    )
+    try:
+        client.create_registered_model(name, tags={"gait.profile": profile}, description=text)
+    except MlflowException:
+        # Another process may have been faster.
+        if not client.search_registered_models(f"name = '{name}'", max_results=1):
+            raise
+
+
+def _version(client: MlflowClient, name: str, result: str) -> int | None:
+    wanted = f"name = '{name}' and tags.`{store.KEY_TAG}` = '{result}'"
+    found = client.search_model_versions(wanted, max_results=1)
+    return int(found[0].version) if found else None

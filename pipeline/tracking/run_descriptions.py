@@ -1,0 +1,142 @@
+"""What MLflow's pages show of experiments and runs: names, descriptions in Markdown, data."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import TYPE_CHECKING
+
+from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params.schema import REFERENCE, WITHOUT_GAMMA, Params
+from pipeline.project.paths import data_file
+from pipeline.training.epochs import FINISHED
+from pipeline.training.training_record import Training
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
+
+NOTE_TAG, KIND_TAG = "mlflow.note.content", "mlflow.experimentKind"
+# MLflow takes no longer digest of a data set.
+_DIGEST = 36
+_SETTINGS = {
+    "learning rate": "settings.learning_rate",
+    "λ": "settings.orthogonality",
+    "γ": "settings.gamma",
+    "epochs": "training.epochs",
+    "batch size": "training.batch_size",
+    "seeds": "training.seeds",
+}
+
+
+def describe_experiment(client: MlflowClient, experiment_id: str, text: str) -> None:
+    """Gives the experiment its description, unless it has one: somebody may have edited it."""
+    tags = client.get_experiment(experiment_id).tags
+    # Else the pages are those of applications of language models, until somebody says otherwise.
+    for name, value in ((NOTE_TAG, text), (KIND_TAG, "custom_model_development")):
+        if name not in tags:
+            client.set_experiment_tag(experiment_id, name, value)
+
+
+def of_profile(profile: str) -> str:
+    """The experiment of a profile's trainings."""
+    return f"""Models of the profile `{profile}`, trained by `gait train` and `gait repro`.
+
+Each training is a run with the means over its seeds, and nested in it one run a seed.
+`tags.gait.level = 'model'` shows the former alone; `tags.gait.model`, `tags.gait.dataset` and
+`tags.gait.architecture` choose among them. Test figures come from `gait evaluate`; the tables are
+`results/{profile}/summary.md` and `.csv`. `gait reproduce RUN` trains a run again and compares
+every bit.
+"""
+
+
+def of_sweeps(profile: str) -> str:
+    """The experiment of a profile's sweeps."""
+    return f"""Sweeps of the profile `{profile}`, made by `gait sweep`.
+
+Each sweep is a run, and nested in it one run a trial, with the means over the trial's seeds.
+`tags.gait.level = 'trial'` shows the trials; `params.rule`, `params.settings.learning_rate` and
+`params.settings.orthogonality` choose among them. The tables are in `results/{profile}/sweep/`;
+`gait sweep best` shows each rule's winner.
+"""
+
+
+def of_sweep(params: Params) -> str:
+    """A sweep's run: what is tried, and where the results are."""
+    sweep = params.sweep
+    space = "\n".join(
+        f"| {setting_name(place)} | {values} |" for place, values in sweep.space.items()
+    )
+    rules = ", ".join(map(rule_name, sweep.rules))
+    return f"""**{sweep.name}**: {sweep.search}, {rules} on {sweep.dataset} {sweep.architecture}.
+
+| setting | tried |
+|---|---|
+{space}
+
+The nested runs are the trials; results are this run's artifacts, and in
+`results/{params.profile}/sweep/{sweep.name}`. Made by `gait sweep`.
+"""
+
+
+def run_name(training: Training) -> str:
+    """Rule, data and λ: what tells runs apart in a list or a legend."""
+    settings, tags = training.parameters, training.tags
+    rule = rule_name(str(settings["rule"]))
+    if tags["gait.model"] == REFERENCE:
+        rule = f"{rule} reference"
+    strength = value_text(settings["settings.orthogonality"])
+    return f"{rule}, {tags['gait.dataset']} {tags['gait.architecture']}, λ {strength}"
+
+
+def of_training(training: Training) -> str:
+    """A training's run: what it is, its settings, what came of it, and how it is made again."""
+    tags = training.tags
+    profile = tags["gait.profile"]
+    values = {title: value_text(training.parameters[name]) for title, name in _SETTINGS.items()}
+    if training.parameters["rule"] in WITHOUT_GAMMA:
+        values["γ"] = "–"
+    rows = "\n".join(f"| {title} | {value} |" for title, value in values.items())
+    return f"""**{run_name(training)}**: {len(training.seeds)} networks, trained side by side.
+
+| setting | |
+|---|---|
+{rows}
+
+{_result(training)}
+
+Tables with every model of the profile: `results/{profile}/summary.md`. Made by
+`gait train {training.name.replace("/", " ")}`; `gait reproduce` with this run's id trains it again
+and compares every bit.
+"""
+
+
+def chart_name(name: str) -> str:
+    """A figure's name in MLflow, whose charts are in sections by what is before a slash.
+
+    What is measured layer by layer gets sections of its own, which can be folded away.
+    """
+    quantity, separator, layer = name.rpartition("_layer_")
+    return f"{quantity}/layer_{layer}" if separator else name
+
+
+def data_of(training: Training) -> DatasetInput:
+    """The image set, as MLflow's column of data sets shows it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    name, checksum = training.tags["gait.dataset"], training.tags["data.sha256"]
+    source = json.dumps({"path": str(data_file(training.tags["gait.profile"], name))})
+    images = Dataset(name, checksum[:_DIGEST], source_type="local", source=source)
+    return DatasetInput(images, [InputTag("mlflow.data.context", "training")])
+
+
+def _result(training: Training) -> str:
+    if training.status != FINISHED:
+        return "Not finished."
+    last = training.epochs[-1]
+    values = [100 * row["validation_accuracy"] for row in last.rows]
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return (
+        f"Validation accuracy after epoch {last.epoch}: {statistics.fmean(values):.2f}{spread} %"
+        f" (n = {len(values)} seeds). `gait evaluate` adds the test figures as metrics."
+    )

@@ -1,0 +1,110 @@
+"""A thread that brings records to the MLflow store, and again what did not arrive.
+
+A store that hangs or is away costs the work no time and no figures.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from pipeline.tracking.store import sentence, store_errors, tracking_uri, without_password
+
+# After a failure the pause doubles, up to this.
+LONGEST_PAUSE_S = 30.0
+LAST_PAUSE_S = 1.0
+
+Record = TypeVar("Record")
+
+
+class Sender(Generic[Record]):
+    """Sends the newest record of each name.
+
+    Args:
+        bring: makes the store what a record says; may be given the same one again.
+        forget: called after a failure, when nobody knows what arrived.
+        work: what goes on meanwhile, for the sentence that says so.
+        tell: is given a sentence when the store cannot be written, and one when it can again.
+        interval_s: between two looks at what there is to send.
+
+    Attributes:
+        problem: why the store could not be written the last time; None if it could.
+    """
+
+    def __init__(
+        self,
+        bring: Callable[[Record], None],
+        forget: Callable[[], None],
+        work: str,
+        tell: Callable[[str], None],
+        interval_s: float,
+    ) -> None:
+        self._bring, self._forget = bring, forget
+        self._doing, self._tell = work, tell
+        self._interval_s = interval_s
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Record] = {}
+        self._arrived = 0
+        self._closing = threading.Event()
+        self.problem: str | None = None
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def put(self, name: str, record: Record) -> None:
+        """To be sent as soon as possible, in the place of what was waiting under that name."""
+        with self._lock:
+            self._waiting[name] = record
+
+    def close(self, patience_s: float) -> bool:
+        """Sends what is left; true if the store now has everything.
+
+        It is waited for as long as something arrives every so many seconds: a store may be slow.
+        """
+        self._closing.set()
+        arrived = -1
+        while self._thread.is_alive() and self._arrived > arrived:
+            arrived = self._arrived
+            self._thread.join(patience_s)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        pause = self._interval_s
+        while True:
+            closing = self._closing.wait(pause)
+            try:
+                self._send()
+            except store_errors() as error:
+                self._forget()
+                self._fails(error)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+                if closing:
+                    time.sleep(LAST_PAUSE_S)
+                continue
+            if self.problem is not None:
+                self.problem = None
+                self._tell("MLflow can be written again")
+            pause = self._interval_s
+            if closing:
+                return
+
+    def _send(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    return
+                name, record = next(iter(self._waiting.items()))
+            self._bring(record)
+            self._arrived += 1
+            with self._lock:
+                if self._waiting[name] is record:
+                    del self._waiting[name]
+
+    def _fails(self, error: Exception) -> None:
+        before, self.problem = self.problem, sentence(error)
+        if before is None:
+            self._tell(
+                f"MLflow at {without_password(tracking_uri())} cannot be written"
+                f" ({self.problem}); {self._doing} goes on, and what is missing is sent again"
+            )

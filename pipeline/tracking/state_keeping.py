@@ -1,0 +1,82 @@
+"""Keeps the states of a training that goes on, and tells MLflow what no kill can undo any more."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from pipeline.project.errors import os_sentence
+from pipeline.tracking.delivery import Delivery
+from pipeline.training import unfinished
+from pipeline.training.epochs import KILLED
+from pipeline.training.training_loop import Point
+from pipeline.training.training_record import Training, ended
+
+# A process that was told to stop is killed soon: so long it may try to tell MLflow.
+LAST_WORDS_S = 5.0
+# Writing states takes no more than this share of the time, however long the record has become.
+WRITING_SHARE = 0.05
+
+
+class Keeper:
+    """Keeps a state every so often.
+
+    Figures go to MLflow only together with a state on the disk: after a kill they are trained
+    again and would have other times.
+
+    Args:
+        training: as it began.
+        identity: see ``pipeline.training.identity``.
+        place: where states are kept.
+        sending: takes the record of what is kept.
+    """
+
+    def __init__(
+        self, training: Training, identity: dict[str, str], place: Path, sending: Delivery
+    ) -> None:
+        self._kept, self._identity = training, identity
+        self._place, self._sending = place, sending
+        self._due = time.monotonic() + unfinished.state_interval_s()
+        self._complained = False
+
+    def see(self, point: Point) -> None:
+        """Keeps the point if it is time to; a disk that does not take it is no reason to stop."""
+        began = time.monotonic()
+        # The last one is always kept: the end is sent to MLflow, and a kill meanwhile must not
+        # have epochs trained again that are there already.
+        last = point.state["epoch"] == self._kept.parameters["training.epochs"]
+        if began < self._due and not last:
+            return
+        try:
+            self._keep(point)
+            self._sending.put(self._kept)
+        except OSError as error:
+            if not self._complained:
+                self._complained = True
+                print(
+                    f"{self._kept.name}: no state can be kept ({os_sentence(error)}); training"
+                    " goes on without, and tries again",
+                    file=sys.stderr,
+                )
+        now = time.monotonic()
+        self._due = now + max(unfinished.state_interval_s(), (now - began) / WRITING_SHARE)
+
+    def put_away(self, point: Point | None, outcome: dict[str, str]) -> str:
+        """Keeps the last point before the process ends; says how to go on."""
+        how = "the same command goes on from there"
+        try:
+            if point is not None:
+                self._keep(point)
+        except OSError as error:
+            how = (
+                f"that could not be kept ({os_sentence(error)}): the same command goes on from"
+                " the last state, if there is one"
+            )
+        self._sending.close(ended(self._kept, KILLED, outcome), LAST_WORDS_S)
+        return how
+
+    def _keep(self, point: Point) -> None:
+        # Epoch 0 is where training starts anyway.
+        if point.state["epoch"]:
+            self._kept = unfinished.save(self._place, self._identity, point.training, point.state)

@@ -1,0 +1,1 @@
+"""One experiment: set up, identified, trained, kept, and gone on with."""

@@ -1,0 +1,160 @@
+"""One experiment as params.yaml describes it: network, data and settings of one model.
+
+The train stage and the trials of a sweep build theirs here, so that equal parameters give equal
+figures, whichever of them trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from gaitprop import ArgumentError, InvertibleNetwork, numerics
+from gaitprop.training import TrainingData, TrainingSettings
+from pipeline.data import image_tensors
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey
+from pipeline.training.plugin_source import plugin_of
+
+
+class Experiment(NamedTuple):
+    """An untrained network of S seeds, and what it is to be trained on and how."""
+
+    network: InvertibleNetwork
+    data: TrainingData
+    settings: TrainingSettings
+
+
+def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> Experiment:
+    """Everything that ``gaitprop.training.train`` needs, on the device that params.yaml names.
+
+    Raises:
+        GaitError: the device is not there, or the data too small for its split or for a batch.
+    """
+    settings = training_settings(params, key)
+    split = image_tensors.training_and_validation(
+        images, params.data.validation_fraction, params.data.split_seed
+    )
+    if settings.batch_size > len(split.images):
+        raise GaitError(
+            f"params.yaml, training.batch_size: received {settings.batch_size}; allowed: at most"
+            f" {len(split.images)}, the training images of {key.dataset}"
+        )
+    device = choose_device(params.training.device)
+    network = _untrained(params, key, images, device)
+    training_data = TrainingData(
+        images=split.images.to(device),
+        labels=split.labels.to(device),
+        validation_images=split.val_images.to(device),
+        validation_labels=split.val_labels.to(device),
+        n_classes=images.classes,
+        maximum=images.maximum,
+    )
+    return Experiment(network, training_data, settings)
+
+
+def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
+    """The library's settings for one model."""
+    rule, training = params.settings_of(key.model), params.training
+    return TrainingSettings(
+        rule=params.rule_of(key.model),
+        learning_rate=rule.learning_rate,
+        orthogonality=rule.orthogonality,
+        orthogonality_interval=training.orthogonality_interval,
+        gamma=rule.gamma,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        beta1=training.adam.beta1,
+        beta2=training.adam.beta2,
+        epsilon=training.adam.epsilon,
+        probe_size=training.probe_size,
+        diagnostics_interval=training.diagnostics_interval,
+    )
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device that params.yaml names; ``auto`` is a GPU where there is one.
+
+    Raises:
+        GaitError: a GPU is asked for and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise GaitError(
+            "params.yaml, training.device: received cuda, but PyTorch sees no GPU here; allowed:"
+            " auto or cpu"
+        )
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def described(params: Params, key: ModelKey, images: image_tensors.ImageData) -> dict[str, Any]:
+    """All that decides the model's figures, for its config.json: parameters, data, own code.
+
+    ``plugin``, the rule's own package, is there only if the rule is not built in; the number of
+    threads only if it may decide a bit.
+    """
+    plugin = plugin_of(params.rule_of(key.model))
+    return {
+        **({"plugin": plugin} if plugin is not None else {}),
+        "profile": key.profile,
+        "dataset": key.dataset,
+        "model": key.model,
+        "rule": params.rule_of(key.model),
+        "settings": params.settings_of(key.model).model_dump(),
+        "architecture": params.architectures[key.architecture].model_dump(),
+        "architecture_name": key.architecture,
+        "training": _training(params),
+        "data": {**params.data.model_dump(), "sha256": images.checksum},
+    }
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names, as MLflow shows parameters."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def choose_numerics(params: Params) -> None:
+    """Has this process compute as params.yaml says, from here on.
+
+    Raises:
+        GaitError: it has computed otherwise already.
+    """
+    try:
+        numerics.use(params.training.numerics, params.training.threads)
+    except ArgumentError as error:
+        raise GaitError(f"params.yaml, training.numerics: {error}") from None
+
+
+def _training(params: Params) -> dict[str, Any]:
+    portable = params.training.numerics == "portable"
+    return params.training.model_dump(exclude={"threads"} if portable else None)
+
+
+def _untrained(
+    params: Params, key: ModelKey, images: image_tensors.ImageData, device: torch.device
+) -> InvertibleNetwork:
+    architecture = params.architectures[key.architecture]
+    return InvertibleNetwork(
+        architecture.layer_widths(images.train_images.shape[1]),
+        activation=architecture.activation,
+        negative_slope=architecture.negative_slope,
+        orthogonal=architecture.initialisation == "orthogonal",
+        seeds=params.training.seeds,
+        dtype=getattr(torch, params.training.precision),
+        device=device,
+    )

@@ -1,0 +1,37 @@
+"""Image archives to one verified file of tensors for each data set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.data import image_tensors
+from pipeline.params.schema import Params
+from pipeline.project.paths import data_file
+
+
+def download_images(params: Params, dataset: str, progress: bool) -> Path:
+    """Fetches what is missing or broken, verifies everything, writes data/<profile>/<set>.
+
+    Raises:
+        GaitError: the set is unknown, or an archive can neither be read nor fetched.
+    """
+    destination = data_file(params.profile, dataset)
+    image_tensors.prepare(
+        dataset,
+        destination,
+        root=archive_root(params),
+        mirror=archive_mirror(params),
+        progress=progress,
+    )
+    return destination
+
+
+def archive_root(params: Params) -> Path:
+    """The folder of the image archives: GAIT_DATA_ROOT, else params.yaml's."""
+    return Path(os.environ.get("GAIT_DATA_ROOT") or params.archives.root)
+
+
+def archive_mirror(params: Params) -> str | None:
+    """The address to fetch archives from: GAIT_DATA_MIRROR, else params.yaml's."""
+    return os.environ.get("GAIT_DATA_MIRROR") or params.archives.mirror

@@ -1,0 +1,75 @@
+"""A trained model on disk: network, history and configuration in one folder."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import save
+
+from gaitprop import InvertibleNetwork
+from pipeline.project.errors import GaitError
+
+NETWORK, HISTORY, CONFIG = "network.safetensors", "history.csv", "config.json"
+
+
+def save_network(path: Path, network: InvertibleNetwork) -> None:
+    """Writes weights and biases; the same parameters give the same bytes."""
+    tensors = {f"weight_{layer}": w.cpu() for layer, w in enumerate(network.weights, start=1)}
+    tensors |= {f"bias_{layer}": b.cpu() for layer, b in enumerate(network.biases, start=1)}
+    # One key alone: safetensors writes several in an order that changes from run to run.
+    described = {
+        "negative_slope": network.activation.slope,
+        "seeds": network.seeds,
+        "widths": network.widths,
+    }
+    # Not save_file: it tells of a full disk by an error of its own.
+    path.write_bytes(save(tensors, {"network": json.dumps(described, sort_keys=True)}))
+
+
+def load_network(path: Path, device: torch.device | str = "cpu") -> InvertibleNetwork:
+    """The network as saved, on the given device."""
+    with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
+        described = json.loads(file.metadata()["network"])
+        layers = range(1, len(described["widths"]))
+        return InvertibleNetwork.from_parameters(
+            [file.get_tensor(f"weight_{layer}") for layer in layers],
+            [file.get_tensor(f"bias_{layer}") for layer in layers],
+            negative_slope=described["negative_slope"],
+            input_width=described["widths"][0],
+            seeds=described["seeds"],
+        )
+
+
+def check(folder: Path) -> None:
+    """Looks whether a model's files are whole, before anything is made from them.
+
+    Raises:
+        GaitError: one of them is missing or damaged.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        rows = (config["training"]["epochs"] + 1) * len(config["training"]["seeds"])
+        with (folder / HISTORY).open(encoding="utf-8") as file:
+            widths = [len(row) for row in csv.reader(file)]
+        if widths != [widths[0]] * (rows + 1):
+            raise ValueError(f"{HISTORY} has not the {rows} rows of {CONFIG}")
+        load_network(folder / NETWORK)
+    except (OSError, ValueError, LookupError, TypeError, safetensors.SafetensorError) as error:
+        what = str(error) or type(error).__name__
+        raise GaitError(
+            f"{folder} is not a whole model ({what}); delete it and run `gait repro`, or `gait"
+            " train` for this model"
+        ) from None
+
+
+def result_checksum(folder: Path) -> str:
+    """Identifies a trained model by its files' content: runs and results find each other by it."""
+    digest = hashlib.sha256()
+    for name in (CONFIG, HISTORY, NETWORK):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()

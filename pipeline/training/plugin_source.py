@@ -1,0 +1,106 @@
+"""The source of rules and image sets from other packages: recorded with results, seen by DVC."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import TypedDict
+
+from gaitprop import plugins
+from gaitprop.rules import other_rules
+from pipeline.data.image_sets import other_sets
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+
+# A link for each rule and each image set, to its source; dvc.yaml names them.
+WATCHED = Path("watched")
+CHECKSUM_TAG = "plugin.sha256"
+
+
+class Plugin(TypedDict):
+    """A rule's package, and the SHA-256 of its source."""
+
+    distribution: str
+    sha256: str
+
+
+@cache  # What a process has imported stays as it was, whatever becomes of the files.
+def plugin_of(rule: str) -> Plugin | None:
+    """Where a rule comes from; None for a built-in one.
+
+    Raises:
+        ArgumentError: its package cannot be used.
+    """
+    entry = other_rules().get(rule)
+    if entry is None:
+        return None
+    assert entry.dist is not None
+    return {"distribution": entry.dist.name, "sha256": _checksum(plugins.source(entry))}
+
+
+def tags_of(rule: str) -> dict[str, str]:
+    """What runs record of a rule's package: its version and the checksum of its source."""
+    plugin, entry = plugin_of(rule), other_rules().get(rule)
+    if plugin is None or entry is None or entry.dist is None:
+        return {}
+    return {f"version.{plugin['distribution']}": entry.dist.version, CHECKSUM_TAG: plugin["sha256"]}
+
+
+def check(rule: str, recorded: Plugin | None, version: str | None = None) -> None:
+    """Refuses to go on with other code of a rule than the recorded one.
+
+    Raises:
+        GaitError: the rule's package is missing, or its source has changed.
+    """
+    found = plugin_of(rule)
+    if found == recorded:
+        return
+    if recorded is None:
+        raise GaitError(f"the rule {rule!r} was built in, and is now of another package")
+    name = f"{recorded['distribution']} {version or ''}".strip()
+    if found is None:
+        raise GaitError(
+            f"the rule {rule!r} is of the package {name}, which is not installed here: install it"
+        )
+    raise GaitError(
+        f"the rule {rule!r} is not the recorded one: {name} had source of SHA-256"
+        f" {recorded['sha256']}, {found['distribution']} here has {found['sha256']}; install the"
+        " recorded one"
+    )
+
+
+def link(params: Params) -> None:
+    """Lets DVC see the source of what the params ask other packages for.
+
+    Raises:
+        ArgumentError: a package cannot be used.
+    """
+    rules, datasets = other_rules(), other_sets()
+    _link("rules", [rules[name] for name in params.run.rules if name in rules])
+    _link("datasets", [datasets[name] for name in params.run.datasets if name in datasets])
+
+
+def _link(kind: str, entries: Iterable[EntryPoint]) -> None:
+    for entry in entries:
+        place, source = WATCHED / kind / entry.name, plugins.source(entry)
+        if place.is_symlink() and place.readlink() == source:
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        partial.symlink_to(source)
+        partial.replace(place)
+
+
+def _checksum(source: Path) -> str:
+    """Of a file, or of all that a package's folder holds, wherever it lies."""
+    files = [source] if source.is_file() else sorted(source.rglob("*"))
+    digest = hashlib.sha256()
+    for path in files:
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(source.parent).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

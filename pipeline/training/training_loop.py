@@ -1,0 +1,92 @@
+"""A model's training, epoch by epoch, from its start or from a state; and its files at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gaitprop import InvertibleNetwork
+from gaitprop.diagnostics import close_to_singular
+from gaitprop.training import EpochRecord, make_optimizer, steps_per_epoch, train
+from pipeline.project.files import write_json
+from pipeline.training import history, model_files, training_state
+from pipeline.training.epochs import Epoch
+from pipeline.training.experiment import Experiment
+from pipeline.training.progress_bar import TrainingProgress
+from pipeline.training.training_record import Training
+
+
+class Point(NamedTuple):
+    """Training after an epoch: its record so far, and the state to go on from."""
+
+    training: Training
+    state: dict[str, Any]
+
+
+def epochs(
+    experiment: Experiment, training: Training, state: dict[str, Any] | None
+) -> Iterator[Point]:
+    """Trains the experiment's network; yields where it is after each epoch.
+
+    Args:
+        experiment: its network is untrained, and trained in place.
+        training: as far as the state goes.
+        state: from ``pipeline.training.training_state``, to go on from; None: from the start.
+
+    Raises:
+        DivergenceError, SingularLayerError: see ``gaitprop.training.train``.
+    """
+    network, data, settings = experiment
+    optimizer = make_optimizer(network, settings)
+    first_epoch = 0
+    if state is not None:
+        training_state.restore(state, network, optimizer)
+        first_epoch = state["epoch"]
+        # Also where nothing is left to train.
+        yield Point(training, state)
+    steps = steps_per_epoch(len(data.images), settings.batch_size)
+    behind_s, started = training.seconds, time.monotonic()
+    with TrainingProgress(training.name, settings.epochs, steps, first_epoch) as progress:
+        for record in train(network, optimizer, data, settings, first_epoch, progress.step):
+            rows = history.rows(record, network.seeds)
+            warning = training.warning or near_singular(record, network.seeds)
+            if warning is not None and training.warning is None:
+                print(f"{training.name}: {warning}", file=sys.stderr)
+            training = replace(
+                training,
+                epochs=[*training.epochs, Epoch(record.epoch, int(time.time() * 1000), rows)],
+                seconds=behind_s + time.monotonic() - started,
+                warning=warning,
+            )
+            progress.epoch(record.epoch, record.validation.accuracy.mean().item())
+            yield Point(training, training_state.snapshot(network, optimizer, record.epoch))
+
+
+def write_model(
+    folder: Path, config: dict[str, Any], training: Training, network: InvertibleNetwork
+) -> None:
+    """Writes a trained model's files: equal trainings give equal bytes."""
+    rows = [row for epoch in training.epochs for row in epoch.rows]
+    history.write(folder / model_files.HISTORY, rows)
+    model_files.save_network(folder / model_files.NETWORK, network)
+    write_json(folder / model_files.CONFIG, config)
+
+
+def near_singular(record: EpochRecord, seeds: Sequence[int]) -> str | None:
+    """A sentence on the worst of the layers that are close to singular, if any is."""
+    if record.diagnostics is None:
+        return None
+    numbers = record.diagnostics.condition_number
+    if not close_to_singular(numbers).any():
+        return None
+    worst = numbers.argmax().item()
+    seed, layer = divmod(int(worst), numbers.shape[1])
+    return (
+        f"warning: layer {layer + 1} of seed {seeds[seed]} is close to singular after epoch"
+        f" {record.epoch} (condition number {numbers[seed, layer].item():.1e}): what is solved"
+        f" with it in {str(numbers.dtype).removeprefix('torch.')} keeps fewer than two digits"
+    )

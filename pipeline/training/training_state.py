@@ -1,0 +1,116 @@
+"""Training in the middle: parameters, optimizer and what else is needed to go on, as one file.
+
+No code is stored and none is run on loading: tensors and plain values alone. A checksum comes
+first in the file, so that a damaged state is known for one.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from gaitprop import InvertibleNetwork
+from pipeline.project.errors import GaitError
+from pipeline.project.files import write_whole
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class DamagedStateError(GaitError):
+    """The file is not one that ``write`` wrote, or not all of it."""
+
+
+class Restored(NamedTuple):
+    """How many epochs are behind, and the plain values that were saved with them."""
+
+    epoch: int
+    notes: Any
+
+
+def snapshot(
+    network: InvertibleNetwork, optimizer: torch.optim.Optimizer, epoch: int, notes: Any = None
+) -> dict[str, Any]:
+    """The state after an epoch, in memory; further training does not change it.
+
+    Args:
+        network: as trained so far.
+        optimizer: over the network's parameters.
+        epoch: how many epochs have been trained.
+        notes: numbers, texts, None, and lists and dicts of them; kept as they are, not copied.
+    """
+    return {
+        "parameters": [each.detach().cpu().clone() for each in network.parameters()],
+        "optimizer": copy.deepcopy(optimizer.state_dict()),
+        "epoch": epoch,
+        "notes": notes,
+    }
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Writes what ``snapshot`` took; a kill leaves the file that was there before."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    write_whole(path, hashlib.sha256(content).digest() + content)
+
+
+def read(path: Path, device: torch.device) -> dict[str, Any] | None:
+    """What ``write`` wrote, its tensors on the device; None if there is no file.
+
+    Raises:
+        DamagedStateError: there is one, but not as it was written.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(rest).digest() != digest:
+        raise DamagedStateError(f"{path} is damaged: it is not what was written there")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(rest), map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise DamagedStateError(f"{path} holds what no state holds ({why})") from None
+    return state
+
+
+def restore(
+    state: dict[str, Any], network: InvertibleNetwork, optimizer: torch.optim.Optimizer
+) -> None:
+    """Puts a state into the network and the optimizer that it was taken of, or their equals."""
+    for parameter, saved in zip(network.parameters(), state["parameters"], strict=True):
+        parameter.copy_(saved)
+    optimizer.load_state_dict(state["optimizer"])
+
+
+def save(
+    path: Path,
+    network: InvertibleNetwork,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    notes: Any = None,
+) -> None:
+    """Writes the state after an epoch; see ``snapshot`` and ``write``."""
+    write(path, snapshot(network, optimizer, epoch, notes))
+
+
+def load(
+    path: Path, network: InvertibleNetwork, optimizer: torch.optim.Optimizer
+) -> Restored | None:
+    """Puts a saved state into network and optimizer; None, and no change, if there is none.
+
+    Raises:
+        DamagedStateError: see ``read``.
+    """
+    state = read(path, network.device)
+    if state is None:
+        return None
+    restore(state, network, optimizer)
+    return Restored(state["epoch"], state["notes"])

@@ -1,0 +1,151 @@
+"""Trainings that have not ended: one folder a model, held by one process at a time.
+
+It lies outside DVC's outputs, which DVC deletes before a stage runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from filelock import FileLock, Timeout
+
+from pipeline.project.errors import GaitError
+from pipeline.project.files import check_writable, write_json
+from pipeline.project.paths import ModelKey
+from pipeline.training import training_state
+from pipeline.training.epochs import RUNNING
+from pipeline.training.training_record import Training, as_plain, from_plain
+
+STATES = Path("states")
+_STATE, _BEGUN = "state.pt", "training.json"
+
+
+class Begun(NamedTuple):
+    """A training as far as it is, the state to go on from, and the id of one that is given up."""
+
+    training: Training
+    state: dict[str, Any] | None
+    given_up: str | None
+
+
+def state_interval_s() -> float:
+    """Seconds of training between two states: what a kill costs at most, beside one epoch."""
+    return float(os.environ.get("GAIT_STATE_INTERVAL_S", "30"))
+
+
+def place(key: ModelKey) -> Path:
+    """The folder of a model's unfinished training."""
+    return STATES / key.profile / key.dataset / key.architecture / key.model
+
+
+@contextmanager
+def held(key: ModelKey) -> Iterator[Path]:
+    """Holds the model against every other training of it in this folder; yields its place.
+
+    Raises:
+        GaitError: another process trains it, or the place cannot be written.
+    """
+    folder = place(key)
+    check_writable(folder)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            # What kills left of files that were being written: nobody else writes here now.
+            for partial in folder.rglob(".*.tmp"):
+                partial.unlink()
+            yield folder
+    except Timeout:
+        pid = (_read(folder / _BEGUN) or {}).get("pid", "unknown")
+        raise GaitError(
+            f"{key} is being trained by process {pid}: wait until it is done, or stop it with"
+            f" `kill {pid}`, which keeps what it has trained, and run this again"
+        ) from None
+
+
+def begin(
+    folder: Path, key: ModelKey, identity: dict[str, str], new: Training, device: torch.device
+) -> Begun:
+    """Goes on with what lies in the folder if it is the same training, else begins the new one.
+
+    Args:
+        folder: from ``held``.
+        key: the model.
+        identity: see ``pipeline.training.identity``.
+        new: a training that nothing is known of yet.
+        device: where the state's tensors are to be.
+    """
+    known = _read(folder / _BEGUN) or {}
+    state = _usable_state(folder / _STATE, key, identity, device)
+    if state is not None:
+        training = replace(from_plain(state["notes"]["training"]), status=RUNNING, ended_ms=None)
+    elif known.get("identity") == identity:
+        # It was killed before its first state: its MLflow runs are there already.
+        training = replace(new, id=known["training"], started_ms=known["started_ms"])
+    else:
+        training = new
+    before = known.get("training")
+    content = {
+        "identity": identity,
+        "pid": os.getpid(),
+        "started_ms": training.started_ms,
+        "training": training.id,
+    }
+    write_json(folder / _BEGUN, content)
+    return Begun(training, state, before if before != training.id else None)
+
+
+def save(
+    folder: Path, identity: dict[str, str], training: Training, state: dict[str, Any]
+) -> Training:
+    """Writes a state; returns the training as far as the state goes.
+
+    Raises:
+        OSError: the disk does not take it; the state before it is still there.
+    """
+    epochs = [each for each in training.epochs if each.epoch <= state["epoch"]]
+    until = replace(training, epochs=epochs)
+    notes = {"identity": identity, "training": as_plain(until)}
+    training_state.write(folder / _STATE, {**state, "notes": notes})
+    return until
+
+
+def clear(folder: Path) -> None:
+    """Removes the state: the training has ended."""
+    (folder / _STATE).unlink(missing_ok=True)
+    (folder / _BEGUN).unlink(missing_ok=True)
+
+
+def _usable_state(
+    path: Path, key: ModelKey, identity: dict[str, str], device: torch.device
+) -> dict[str, Any] | None:
+    try:
+        state = training_state.read(path, device)
+    except training_state.DamagedStateError as error:
+        print(f"{key}: {error}; training begins anew", file=sys.stderr)
+        return None
+    if state is None:
+        return None
+    old = state["notes"]["identity"]
+    changed = [name for name in {**old, **identity} if old.get(name) != identity.get(name)]
+    if changed:
+        print(
+            f"{key}: {path} is a state of other {', '.join(changed)}; training begins anew",
+            file=sys.stderr,
+        )
+        return None
+    return state
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

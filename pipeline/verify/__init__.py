@@ -1,0 +1,1 @@
+"""`gait verify`: the theorem measured on this machine."""

@@ -1,0 +1,157 @@
+"""What ``gait verify`` prints: tables for readers, from the document that ``--json`` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.params.labels import rule_name
+
+Row = dict[str, Any]
+PRECISIONS = ("float64", "float32")
+
+
+def show(document: dict[str, Any], console: Console) -> None:
+    """Prints the tables and the verdict."""
+    settings, tolerances = document["settings"], document["settings"]["tolerances"]
+    rows = document["comparisons"]
+    console.print(
+        "Difference of each rule's gradients to backpropagation's (autograd), relative to them:"
+        f" the largest over layers and {len(settings['seeds'])} seeds. Orthogonal weights, leaky"
+        f" ReLU of slope {settings['negative_slope']:g}, γ = {settings['gamma']:g}."
+        " [bold]stable[/]: as this library computes it; [bold]literal[/]: as published."
+    )
+    gait = [row for row in rows if (row["rule"], row["activation"]) == ("gait", "leaky_relu")]
+    console.print(_comparisons("GAIT-prop", gait, rule_column=False))
+    others = [row for row in rows if row not in gait]
+    for activation, title in (
+        ("leaky_relu", "The other rules: for ITP and TP there is no theorem"),
+        ("linear", "Linear networks: all rules are BP"),
+    ):
+        chosen = [row for row in others if row["activation"] == activation]
+        console.print(_comparisons(title, chosen, rule_column=True))
+    console.print(_kink(document["kink"]))
+    console.print(
+        "γ = 0 is the limit, computed exactly. A unit that the step γ^k D²e pushes across the kink"
+        " of the leaky ReLU is inverted with the other side's slope, and there GAIT-prop differs"
+        " from BP: the theorem is tested on the samples without such a unit."
+    )
+    console.print(_departures(document["departures"]))
+    console.print(
+        "GAIT-prop at γ = 0 in networks of 4 hidden layers that are not quite orthogonal. First"
+        " order: what docs/theory.md predicts; bound: what it can never exceed."
+    )
+    limits = " and ".join(f"{tolerances[name]:g} in {name}" for name in PRECISIONS)
+    failed = failures(document)
+    if failed:
+        console.print(f"[bold red]The theorem FAILS[/] (allowed: {limits}):")
+        for line in failed:
+            console.print(f"  {line}", markup=False)
+    else:
+        console.print(f"[bold green]The theorem holds[/]: every difference is below {limits}.")
+
+
+def failures(document: dict[str, Any]) -> list[str]:
+    """One line for each row whose theorem does not hold."""
+    lines = [
+        f"{_name(row)}, {row['activation']}, {row['network']}, {row['precision']},"
+        f" γ = {row['gamma']:g}: {_figure(row['stable'])}"
+        for row in (*document["comparisons"], *document["kink"])
+        if row["holds"] is False
+    ]
+    return lines + [
+        f"GAIT-prop, ‖WᵀW − I‖ = {row['norm']:g}: {_figure(row['measured'])}, a layer is above its"
+        f" bound (the largest: {_figure(row['bound'])})"
+        for row in document["departures"]
+        if not row["holds"]
+    ]
+
+
+def _comparisons(title: str, rows: list[Row], rule_column: bool) -> Table:
+    table = _table(title, "hidden × width", *(["rule"] if rule_column else []))
+    forms = [f"{form}\n{precision}" for form in ("stable", "literal") for precision in PRECISIONS]
+    left_out = [] if rule_column else ["left out"]
+    for name in (*forms, "across\nkink", *left_out, "theorem"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for pair in _pairs(rows):
+        wide = pair["float64"]
+        table.add_row(
+            _network(wide),
+            *([_name(wide)] if rule_column else []),
+            *(_figure(pair[p]["stable"]) for p in PRECISIONS),
+            *("–" if wide["rule"] == "bp" else _figure(pair[p]["literal"]) for p in PRECISIONS),
+            str(wide["crossings"]),
+            *(f"{wide['left_out']}/{wide['samples']}" for _ in left_out),
+            _verdict([row["holds"] for row in pair.values()]),
+        )
+    return table
+
+
+def _kink(rows: list[Row]) -> Table:
+    table = _table("GAIT-prop, 4 hidden layers, float64: units pushed across the kink", "γ")
+    for name in ("across kink", "of", "left out", "kept samples", "all samples", "theorem"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            f"{row['gamma']:g}",
+            str(row["crossings"]),
+            str(row["units"]),
+            f"{row['left_out']}/{row['samples']}",
+            _figure(row["stable"]),
+            _figure(row["whole_batch"]),
+            _verdict([row["holds"]]),
+        )
+    return table
+
+
+def _departures(rows: list[Row]) -> Table:
+    table = _table("Leaving orthogonality", "‖WᵀW − I‖₂")
+    for name in ("‖WᵀW − I‖_F/√n", "measured", "first order", "bound", "within"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        names = ("norm", "defect", "measured", "first_order", "bound")
+        table.add_row(*(_figure(row[name]) for name in names), _verdict([row["holds"]]))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=f"\n{title}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _pairs(rows: Iterable[Row]) -> list[dict[str, Row]]:
+    """The precisions of one network and rule, side by side."""
+    pairs: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        key = (row["network"], row["rule"])
+        pairs.setdefault(key, {})[row["precision"]] = row
+    return list(pairs.values())
+
+
+def _name(row: Row) -> str:
+    return rule_name(row["rule"])
+
+
+def _network(row: Row) -> str:
+    return f"{row['network']:>{len('99 × 99')}}"
+
+
+def _figure(value: float | None) -> str:
+    return "inf" if value is None else f"{value:.1e}"
+
+
+def _verdict(holds: list[bool | None]) -> str:
+    if None in holds:
+        return "[dim]none[/]"
+    return "[green]holds[/]" if all(holds) else "[bold red]FAILS[/]"

@@ -1,0 +1,143 @@
+"""``gait verify``: the theorem measured on this machine, as tables, JSON and a figure."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gaitprop import numerics
+from gaitprop.theorem.comparison import SLOPE
+from gaitprop.theorem.verification import GAMMA, TOLERANCES, Comparison, Verification, verify
+from pipeline.project.errors import GaitError
+
+SEEDS = (0, 1, 2)
+FIGURE_FORMATS = (".svg", ".png")
+DIGITS = 3
+"""Significant digits that are given: differences at the level of rounding have no more."""
+
+
+def measure(device: str) -> dict[str, Any]:
+    """Everything that ``gait verify`` shows, as one JSON document.
+
+    Numbers that are not finite, and the literal form where a rule has none, are None. On one
+    thread, so that the number of cores does not change the rounding.
+
+    Raises:
+        GaitError: there is no such device.
+    """
+    check_device(device)
+    numerics.use("portable")
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("measuring"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with _one_thread(), bar:
+        task = bar.add_task("", total=1.0)
+        found = verify(device, SEEDS, lambda share: bar.update(task, completed=share))
+    return as_document(found)
+
+
+def as_document(found: Verification) -> dict[str, Any]:
+    """The measurements as ``gait verify --json`` writes them."""
+    return {
+        "comparisons": [_comparison(row) for row in found.comparisons],
+        "departures": [_rounded(asdict(row)) for row in found.departures],
+        "holds": found.holds,
+        "kink": [_comparison(row) for row in found.kink],
+        "settings": {
+            "gamma": GAMMA,
+            "negative_slope": SLOPE,
+            "seeds": list(SEEDS),
+            "tolerances": {
+                str(dtype).removeprefix("torch."): tolerance
+                for dtype, tolerance in TOLERANCES.items()
+            },
+        },
+    }
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """Sorted keys, no time, no machine."""
+    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+
+
+def check_device(device: str) -> None:
+    """Raises GaitError unless the device can compute in float64."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+        allowed = "cpu" + (", cuda" if torch.cuda.is_available() else "")
+        raise GaitError(
+            f"device is {device!r}, which cannot compute in float64 here; allowed: {allowed}"
+        ) from None
+
+
+def check_figure(path: Path) -> None:
+    """Raises GaitError unless a figure can be written there."""
+    if path.suffix.lower() not in FIGURE_FORMATS:
+        raise GaitError(f"--figure is {str(path)!r}; allowed: a name that ends in .svg or .png")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise GaitError(f"--figure is {str(path)!r}, but {path.parent} is no folder to write to")
+    if path.is_dir():
+        raise GaitError(f"--figure is {str(path)!r}, which is a folder; allowed: a file")
+
+
+def write_figure(document: dict[str, Any], path: Path) -> None:
+    """Draws relative error against depth; the file is there whole or not at all."""
+    from pipeline.figures.error_by_depth import error_against_depth
+
+    figure = error_against_depth(document)
+    with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=path.parent) as folder:
+        drawn = Path(folder, f"figure{path.suffix.lower()}")
+        figure.savefig(drawn, dpi=200)
+        drawn.replace(path)
+
+
+def _comparison(row: Comparison) -> dict[str, Any]:
+    figures = _rounded(asdict(row))
+    widths = figures.pop("widths")
+    hidden, square = len(widths) - 2, widths[0] == widths[-1]
+    return {
+        **figures,
+        "hidden_layers": hidden,
+        "network": f"{hidden} × {widths[0]}" if square else "-".join(map(str, widths)),
+        "shape": "square" if square else "tower",
+        "width": widths[0],
+    }
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _significant(value) if isinstance(value, float) else value
+        for name, value in figures.items()
+    }
+
+
+def _significant(value: float) -> float | None:
+    return float(f"{value:.{DIGITS - 1}e}") if math.isfinite(value) else None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,303 @@
+"""The command line: one clear sentence and exit code 2 for bad input, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline import cli
+from pipeline.training.model_files import result_checksum
+from tests.pipeline.project_copy import REPOSITORY, gait, run, small_params
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params and profiles, and nothing else."""
+    for variable in ("GAIT_DATA_ROOT", "GAIT_DATA_MIRROR", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles").symlink_to(REPOSITORY / "profiles")
+    (tmp_path / "params.yaml").write_text(small_params())
+    return tmp_path
+
+
+def edit(project: Path, old: str, new: str) -> None:
+    params = project / "params.yaml"
+    text = params.read_text()
+    assert old in text
+    params.write_text(text.replace(old, new))
+
+
+def refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Runs gait, which must end with code 2, and returns what it says."""
+    monkeypatch.setattr("sys.argv", ["gait", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    captured = capsys.readouterr()
+    assert caught.value.code == 2, captured
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def files(project: Path) -> set[str]:
+    return {
+        str(path.relative_to(project))
+        for path in project.rglob("*")
+        if path.is_file() and "profiles" not in path.parts
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digits", "square", "gate"], "unknown model 'gate' (did you mean 'gait'?)"),
+        (["train", "mnist", "square", "gait"], "unknown data set 'mnist'; allowed by params.yaml"),
+        (["train", "digits", "tower", "gait"], "unknown architecture 'tower'"),
+        (["download", "mnits"], "did you mean 'mnist'?"),
+        (["profile", "minst"], "unknown profile 'minst' (did you mean 'mnist'?)"),
+        (["evaluate"], "there is no trained model in models/digits/digits/square/reference"),
+        (["plot"], "history.csv"),
+        (["report"], "there is no trained model in"),
+        (["train", "digits", "square", "gait"], "run `gait download`"),
+        (["ui", "--port", "0"], "--port"),
+        (["trian"], "Did you mean 'train'?"),
+        (["register"], "there is no results/digits/seeds.csv: run `gait evaluate`"),
+        (["reproduce", "x", "--dry-run", "--json"], "allowed: one of them"),
+        (["reproduce", "--check", "results/digits", "--all", "--dry-run"], "seeds.csv is missing"),
+        (["sweep", "best", "--apply", "--json"], "allowed: one of them"),
+    ],
+)
+def test_wrong_words(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    before = files(project)
+    assert message in " ".join(refused(arguments, capsys, monkeypatch).split())
+    assert files(project) == before
+
+
+@pytest.mark.parametrize(
+    "command", [["train", "digits", "square", "gait"], ["evaluate"], ["repro"]]
+)
+def test_params_are_checked_before_any_work(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+) -> None:
+    edit(project, "learning_rate: 0.001", "learning_rate: -1")
+    edit(project, "epochs: 2", "epochs: 0")
+    message = refused(command, capsys, monkeypatch)
+    assert "rules.gait.learning_rate: received -1" in message
+    assert "training.epochs: received 0" in message
+    assert files(project) == {"params.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  epochs: 2", "  epoch: 2", "training.epoch: unknown key (did you mean 'epochs'?)"),
+        ("    gamma: 0.001", "    gama: 0.001", "rules.gait.gama: unknown key (did you mean 'ga"),
+        ("beta1: 0.9", "beta_1: 0.9", "beta_1: unknown key (did you mean 'beta1'?)"),
+        ("rules: [bp, gait]", "rules: [bp, gate]", "unknown 'gate' (did you mean 'gait'?)"),
+        ("datasets: [digits]", "datasets: [digit]", "unknown 'digit' (did you mean 'digits'?)"),
+    ],
+)
+def test_a_wrong_name_in_params_is_told_the_nearest(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    old: str,
+    new: str,
+    message: str,
+) -> None:
+    text = (project / "params.yaml").read_text()
+    assert old in text
+    (project / "params.yaml").write_text(text.replace(old, new, 1))
+    assert message in refused(["evaluate"], capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("gait tr", ["train"]),
+        ("gait profile m", ["mnist"]),
+        ("gait download k", ["kmnist"]),
+        ("gait train d", ["digits"]),
+        ("gait train digits s", ["square"]),
+        ("gait train digits square ", ["reference", "bp", "gait"]),
+        ("gait register g", ["gait"]),
+        ("gait sweep best --rule b", ["bp"]),
+    ],
+)
+@pytest.mark.parametrize("good", [True, False])
+def test_the_shell_completes_names(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    offered: list[str],
+    good: bool,
+) -> None:
+    if not good:
+        (project / "params.yaml").write_text("run: [")
+    monkeypatch.setenv("_GAIT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" ")) - 1))
+    monkeypatch.setattr("sys.argv", ["gait"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    said = capsys.readouterr()
+    if good or typed in ("gait tr", "gait profile m", "gait download k"):
+        assert said.out.split() == offered
+    assert said.err == ""
+
+
+def test_completing_imports_nothing_that_takes_seconds(project: Path) -> None:
+    program = "import sys, pipeline.cli.completion as names; names.datasets(); names.models()"
+    slow = "('torch', 'mlflow', 'ray', 'pandas', 'matplotlib', 'pydantic')"
+    run(project, sys.executable, "-c", f"{program}; assert not set(sys.modules) & set({slow})")
+
+
+def spoken(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """The JSON document that is all of a command's standard output."""
+    monkeypatch.setattr("sys.argv", ["gait", *arguments, "--json"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_scripts_are_told_in_json(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = spoken(["profile"], capsys, monkeypatch)
+    assert found == {"current": None, "profiles": ["digits", "fashion", "mnist", "paper"]}
+    (path,) = spoken(["download"], capsys, monkeypatch).values()
+    assert (project / path).is_file()
+    # The line that says how training went is not in the way.
+    made = spoken(["train", "digits", "square", "bp"], capsys, monkeypatch)
+    assert made["folder"] == "models/digits/digits/square/bp"
+    assert made["result"] == result_checksum(project / made["folder"])
+
+
+def test_batch_larger_than_the_data(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gait", "download"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    edit(project, "batch_size: 30", "batch_size: 1294")
+    message = refused(["train", "digits", "square", "gait"], capsys, monkeypatch)
+    assert "training.batch_size: received 1294; allowed: at most 1293" in message
+    assert not (project / "mlflow.db").exists()
+
+
+def test_a_gpu_that_is_not_there(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    gait_download(project)
+    edit(project, "device: auto", "device: cuda")
+    message = refused(["train", "digits", "square", "gait"], capsys, monkeypatch)
+    assert "training.device: received cuda" in message
+
+
+def gait_download(project: Path) -> None:
+    from pipeline.params import params_file
+    from pipeline.stages import download
+
+    download.run(params_file.load(project / "params.yaml"), "digits", progress=False)
+
+
+def test_archives_that_are_missing_without_a_network(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A port of this machine on which nobody listens: no name server is asked.
+    monkeypatch.setenv("GAIT_DATA_MIRROR", "http://127.0.0.1:9/")
+    message = refused(["download", "mnist"], capsys, monkeypatch)
+    assert "train-images-idx3-ubyte.gz is missing and could not be fetched" in message
+    assert files(project) == {"params.yaml"}
+
+
+def test_a_data_root_that_cannot_be_written(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAIT_DATA_ROOT", str(project / "params.yaml" / "archives"))
+    message = refused(["download", "mnist"], capsys, monkeypatch)
+    assert "params.yaml/archives" in message
+
+
+def test_diverging_training_is_a_failed_run_and_no_result(project: Path) -> None:
+    edit(project, "learning_rate: 0.001", "learning_rate: 10")
+    edit(project, "hidden_layers: 1", "hidden_layers: 40")
+    # The folder has no code of its own: the installed package runs.
+    message = gait(project, "download") and gait(project, "train", "digits", "square", "bp", code=2)
+    assert "digits/square/bp: training diverged in epoch 1" in message
+    assert "Traceback" not in message
+    assert not (project / "models" / "digits" / "digits" / "square" / "bp").exists()
+    assert not list(project.rglob(".incomplete-*"))
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in found} == {"FAILED"}
+    assert len(found) == 3
+    assert "diverged" in found[0].data.tags["gait.failure"]
+
+
+def test_an_unusable_store_is_one_sentence(project: Path) -> None:
+    gait_download(project)
+    message = gait(
+        project,
+        *("train", "digits", "square", "gait"),
+        code=2,
+        MLFLOW_TRACKING_URI="http://user:secret@127.0.0.1:9",  # pragma: allowlist secret
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+    )
+    assert "the MLflow store http://127.0.0.1:9 cannot be used" in message
+    assert "secret" not in message
+    assert "Traceback" not in message
+
+
+def test_help_has_an_example_for_every_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = {each.name or each.callback.__name__ for each in cli.app.registered_commands}
+    assert len(commands) > 10
+    for command in (*sorted(commands), "sweep", "sweep best"):
+        monkeypatch.setattr("sys.argv", ["gait", *command.split(), "--help"])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        assert not done.value.code
+        assert f"gait {command}" in capsys.readouterr().out
+
+
+def test_profile_lists_and_switches(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = refused(["profile", "mnist"], capsys, monkeypatch)
+    assert "has been edited" in message
+    monkeypatch.setattr("sys.argv", ["gait", "profile", "mnist", "--force"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    assert (project / "params.yaml").read_text() == (
+        REPOSITORY / "profiles" / "mnist.yaml"
+    ).read_text()
+    assert os.listdir(project).count("params.yaml") == 1

@@ -1,0 +1,194 @@
+"""params.yaml: everything wrong in it is said at once, each problem with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.params import params_file, profiles
+from pipeline.project.errors import GaitError
+
+REPOSITORY = Path(__file__).parents[3]
+DIGITS = (REPOSITORY / "profiles" / "digits.yaml").read_text()
+
+
+def problems(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(GaitError) as caught:
+        params_file.load(path)
+    return str(caught.value)
+
+
+def changed(old: str, new: str) -> str:
+    assert DIGITS.count(old) == 1, old
+    return DIGITS.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "profiles").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_committed_profiles_are_valid_and_named_as_their_file(path: Path) -> None:
+    params = params_file.load(path)
+    assert params.profile == path.stem
+    assert set(params.run.architectures) == set(params.architectures)
+    assert set(params.run.rules) == set(params.rules)
+
+
+def test_committed_params_are_the_digits_profile() -> None:
+    assert (REPOSITORY / "params.yaml").read_text() == DIGITS
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "reason"),
+    [
+        (
+            "rules: [bp, gait, itp, tp]  # keys",
+            "rules: [bp, gate]  # keys",
+            "run",
+            "unknown 'gate' (did you mean 'gait'?); allowed: bp, gait",
+        ),
+        (
+            "datasets: [digits]",
+            "datasets: [cifar]",
+            "run",
+            "unknown 'cifar'; allowed: digits, mnist",
+        ),
+        (
+            "rules: [bp, gait, itp, tp]  # keys",
+            "rules: [bp, bp]  # keys",
+            "run",
+            "allowed: each name once",
+        ),
+        (
+            "architectures: [square]",
+            "architectures: [tower]",
+            "the file",
+            "unknown 'tower'; allowed: square",
+        ),
+        (
+            "batch_size: 30",
+            "batch_size: 0",
+            "training.batch_size",
+            "received 0; input should be greater",
+        ),
+        ("batch_size: 30", "batch_size: 30.5", "training.batch_size", "received 30.5"),
+        ("batch_size: 30", "batchsize: 30", "training.batchsize", "unknown key"),
+        ("batch_size: 30", "batchsize: 30", "training.batch_size", "this key is missing"),
+        ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 0]", "training", "allowed: each seed once"),
+        ("seeds: [0, 1, 2, 3, 4]", "seeds: []", "training.seeds", "at least 1 item"),
+        ("epsilon: 1.0e-8", "epsilon: .nan", "training.adam.epsilon", "received nan"),
+        ("beta2: 0.99", "beta2: 1.0", "training.adam.beta2", "less than 1"),
+        ("epochs: 60", "epochs: yes", "training.epochs", "received 'yes'"),
+        ("device: auto", "device: tpu", "training.device", "'auto', 'cpu' or 'cuda'"),
+        ("hidden_layers: 4", "widths: [64, 32, 48]", "architectures.square", "48 follows 32"),
+        ("hidden_layers: 4", "widths: [80, 10]", "the file", "digits has 64 inputs"),
+        ("hidden_layers: 4", "widths: [64, 9]", "the file", "digits has 10 classes"),
+        (
+            "hidden_layers: 4",
+            "hidden_layers: -1",
+            "architectures.square.hidden_layers",
+            "received -1",
+        ),
+        ("    hidden_layers: 4\n", "", "architectures.square", "either hidden_layers"),
+        (
+            "negative_slope: 0.1",
+            "negative_slope: 0",
+            "architectures.square.negative_slope",
+            "received 0",
+        ),
+        ("profile: digits", "profile: ../digits", "profile", "received '../digits'"),
+        ("mirror: null", "mirror: ftp://x", "archives.mirror", "received 'ftp://x'"),
+        (
+            "validation_fraction: 0.1",
+            "validation_fraction: 1.0",
+            "data.validation_fraction",
+            "less than 1",
+        ),
+        ("split_seed: 0", "split_seed: -1", "data.split_seed", "received -1"),
+    ],
+)
+def test_one_problem(tmp_path: Path, old: str, new: str, place: str, reason: str) -> None:
+    text = changed(old, new)
+    message = problems(tmp_path, text)
+    assert place in message
+    assert reason in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("learning_rate", "0", "greater than 0"),
+        ("learning_rate", "-0.1", "greater than 0"),
+        ("learning_rate", "1e-3x", "valid number"),
+        ("learning_rate", ".inf", "finite number"),
+        ("orthogonality", "-0.1", "greater than or equal to 0"),
+        ("gamma", "-0.001", "greater than or equal to 0"),
+        ("gamma", "1.5", "less than or equal to 1"),
+    ],
+)
+def test_settings_of_a_rule(tmp_path: Path, key: str, value: str, reason: str) -> None:
+    lines = DIGITS.splitlines()
+    start = lines.index("  gait:")
+    line = next(i for i, text in enumerate(lines) if i > start and text.strip().startswith(key))
+    lines[line] = f"    {key}: {value}"
+    message = problems(tmp_path, "\n".join(lines))
+    assert f"line {line + 1}, rules.gait.{key}: received" in message
+    assert reason in message
+
+
+def test_all_problems_are_reported_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = changed("batch_size: 30", "batch_size: 0").replace("epochs: 60", "epochs: 0")
+    text = text.replace("split_seed: 0", "split_seed: x")
+    message = problems(tmp_path, text)
+    assert "has 3 problems" in message
+    assert message.index("split_seed") < message.index("epochs") < message.index("batch_size")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: [1, 2", "is not YAML: line 1"),
+        ("a: 1\na: 2\n", "is not YAML"),
+        ("\x00", "is not YAML"),
+        ("- 1\n- 2\n", "is not a mapping"),
+        ("", "is not a mapping"),
+        ("profile: digits\n", "has 6 problems"),
+        ("a: &a [*a]\n", "problems"),
+    ],
+)
+def test_files_that_are_no_params(tmp_path: Path, text: str, reason: str) -> None:
+    assert reason in problems(tmp_path, text)
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(GaitError, match=r"cannot be read .*No such file"):
+        params_file.load(tmp_path / "params.yaml")
+    (tmp_path / "latin1.yaml").write_bytes(b"profile: \xe9\n")
+    with pytest.raises(GaitError, match="not UTF-8"):
+        params_file.load(tmp_path / "latin1.yaml")
+
+
+def test_profiles_replace_params_but_no_edits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "digits.yaml").write_text(DIGITS)
+    other = changed("profile: digits", "profile: other")
+    (tmp_path / "profiles" / "other.yaml").write_text(other)
+    params = tmp_path / "params.yaml"
+
+    profiles.use("digits")
+    assert params.read_text() == DIGITS
+    profiles.use("other")
+    assert profiles.current() == "other"
+    with pytest.raises(GaitError, match=r"unknown profile .othr. .did you mean .other."):
+        profiles.use("othr")
+    params.write_text(other + "# mine\n")
+    with pytest.raises(GaitError, match="has been edited"):
+        profiles.use("digits")
+    assert params.read_text() == other + "# mine\n"
+    profiles.use("digits", force=True)
+    assert params.read_text() == DIGITS

@@ -1,0 +1,198 @@
+"""A trial that is broken off goes on from its last state, to the bits of one that was not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gaitprop import InvertibleNetwork
+from pipeline.data import image_tensors
+from pipeline.params import params_file
+from pipeline.params.search_space import Configuration
+from pipeline.sweep import trial_records
+from pipeline.sweep.collect import Collector, Running
+from pipeline.sweep.trial import Task, attempt
+from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import Record
+from pipeline.training import training_state
+from tests.pipeline.project_copy import small_params
+
+EPOCHS = 6
+SECTION = f"""
+sweep:
+  rules: [gait]
+  space: {{rule.learning_rate: [1.0e-3, 10], architecture.hidden_layers: [1, 20]}}
+  fixed: {{training.epochs: {EPOCHS}, training.seeds: [0, 1]}}
+"""
+GOOD = Configuration("gait", {"rule.learning_rate": 1e-3, "architecture.hidden_layers": 1})
+BAD = Configuration("gait", {"rule.learning_rate": 10.0, "architecture.hidden_layers": 20})
+
+
+class LostError(Exception):
+    """The worker is gone."""
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    folder = tmp_path_factory.mktemp("task")
+    text = small_params()
+    (folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + SECTION)
+    image_tensors.prepare("digits", folder / "digits.safetensors", root=folder)
+    images = image_tensors.load(folder / "digits.safetensors")
+    return Task(params_file.load(folder / "params.yaml"), images, state_s=0, report_s=0)
+
+
+class Ears:
+    """A listener that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def going(self, running: Running) -> None:
+        self.heard.append(f"going {len(running.epochs)}")
+
+    def ended(self, record: Record) -> None:
+        self.heard.append(record.status)
+
+    def lost(self, running: Running, reason: str) -> None:
+        self.heard.append(f"{len(running.epochs)} epochs, {reason}")
+
+
+def reports(task: Task, configuration: Configuration, until: int | None = None) -> list[Any]:
+    """All that a worker says, which is lost once it has sent so many reports."""
+    said: list[Any] = []
+
+    def send(report: dict[str, Any]) -> None:
+        if until is not None and len(said) == until:
+            raise LostError
+        said.append(report)
+
+    if until is None:
+        attempt(configuration, task, {"node": "here"}, send)
+    else:
+        with pytest.raises(LostError):
+            attempt(configuration, task, {"node": "here"}, send)
+    return said
+
+
+def rows(said: list[Any]) -> list[Any]:
+    return [row for report in said for epoch in report["epochs"] for row in epoch["rows"]]
+
+
+def test_reports_of_every_epoch(task: Task) -> None:
+    said = reports(task, GOOD)
+    assert [report["epoch"] for report in said] == list(range(EPOCHS + 1))
+    assert [report["outcome"] for report in said] == [None] * EPOCHS + ["FINISHED"]
+    last = said[-1]["epochs"][-1]["rows"]
+    mean = sum(row["validation_accuracy"] for row in last) / 2
+    assert said[-1]["validation_accuracy"] == pytest.approx(mean)
+    assert said[-1]["facts"] == {"node": "here", "device": "cpu"}
+
+
+def test_few_reports_of_short_epochs(task: Task) -> None:
+    (only,) = reports(replace(task, report_s=1000), GOOD)
+    assert [epoch["epoch"] for epoch in only["epochs"]] == list(range(EPOCHS + 1))
+    assert rows([only]) == rows(reports(task, GOOD))
+
+
+def test_a_diverging_trial_reports_its_failure(task: Task) -> None:
+    said = reports(task, BAD)
+    assert said[-1]["outcome"] == "FAILED"
+    assert "training diverged in epoch 1" in said[-1]["failure"]
+    assert said[-1]["validation_accuracy"] == 0
+
+
+@pytest.mark.parametrize("lost_after", [1, 2, 4, EPOCHS])
+def test_a_lost_worker_is_taken_over(task: Task, tmp_path: Path, lost_after: int) -> None:
+    task = replace(task, states=tmp_path / "states")
+    ears = Ears()
+    collector = Collector(tmp_path / "trials", {}, {"git.commit": "1"}, task.states, [ears])
+    trial = trial_id(task.params, GOOD, task.images)
+    collector.started("ray-1", trial, GOOD)
+    before = reports(task, GOOD, until=lost_after)
+    for report in before:
+        collector.reported("ray-1", report)
+    after = reports(task, GOOD)
+    # It goes on from the state of the epoch whose report was lost, or of the one before.
+    assert len(after) == EPOCHS - min(lost_after, EPOCHS - 1)
+    collector.started("ray-1", trial, GOOD)
+    for report in after:
+        collector.reported("ray-1", report)
+    record = trial_records.read(tmp_path / "trials")[trial]
+    assert record == collector.ended[trial]
+    whole = rows(reports(replace(task, states=None), GOOD))
+    assert [row for epoch in record.epochs for row in epoch.rows] == whole
+    facts = {"git.commit": "1", "ray.trial": "ray-1", "node": "here", "device": "cpu"}
+    assert record.facts == facts
+    assert ears.heard[-1] == "FINISHED"
+    assert not list((tmp_path / "states").iterdir())
+
+
+def test_a_damaged_state_is_not_used(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = replace(task, states=tmp_path)
+    reports(task, GOOD, until=EPOCHS - 1)
+    (state,) = tmp_path.iterdir()
+    state.write_bytes(state.read_bytes()[:-100])
+    after = reports(task, GOOD)
+    assert "is damaged: it is not what was written there; the trial begins anew" in (
+        capsys.readouterr().out
+    )
+    assert rows(after) == rows(reports(replace(task, states=None), GOOD))
+
+
+def test_what_is_known_is_told_again_without_training(task: Task, tmp_path: Path) -> None:
+    collector = Collector(tmp_path / "trials", {}, {}, None, [])
+    trial = trial_id(task.params, GOOD, task.images)
+    collector.started("ray-1", trial, GOOD)
+    said = reports(task, GOOD)
+    for report in said:
+        collector.reported("ray-1", report)
+    again = reports(replace(task, ended=collector.ended), GOOD)
+    assert rows(again) == rows(said)
+    assert [report["epoch"] for report in again] == [report["epoch"] for report in said]
+    # Times and all: nothing was trained.
+    assert [each["epochs"] for each in again] == [each["epochs"] for each in said]
+
+
+def test_stopped_and_lost_trials(task: Task, tmp_path: Path) -> None:
+    ears = Ears()
+    collector = Collector(tmp_path, {}, {}, None, [ears])
+    said = reports(task, GOOD)
+    for number in (1, 2):
+        collector.started(f"ray-{number}", f"trial-{number}", GOOD)
+        collector.reported(f"ray-{number}", said[0])
+        collector.reported(f"ray-{number}", said[1])
+    collector.stopped("ray-1")
+    collector.failed("ray-2", "its node is gone")
+    (record,) = trial_records.read(tmp_path).values()
+    assert (record.trial, record.status) == ("trial-1", "STOPPED")
+    assert [epoch.epoch for epoch in record.epochs] == [0, 1]
+    assert collector.lost == {"trial-2": "its node is gone"}
+    assert ears.heard[-2:] == ["STOPPED", "2 epochs, its node is gone"]
+
+
+def test_a_state_holds_no_code(tmp_path: Path) -> None:
+    network = InvertibleNetwork([8, 8, 8], seeds=(0, 1))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    path = tmp_path / "states" / "x.pt"
+    assert training_state.load(path, network, optimizer) is None
+    training_state.save(path, network, optimizer, 3, {"a": [1, None, "b"]})
+    other = InvertibleNetwork([8, 8, 8], seeds=(5, 6))
+    fresh = torch.optim.Adam(other.parameters(), lr=0.1, fused=True)
+    restored = training_state.load(path, other, fresh)
+    assert restored == (3, {"a": [1, None, "b"]})
+    for old, new in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(old, new)
+        assert new.is_contiguous()
+        assert torch.equal(optimizer.state[old]["exp_avg_sq"], fresh.state[new]["exp_avg_sq"])
+        assert fresh.state[new]["step"] == 1
+    assert [each.name for each in path.parent.iterdir()] == ["x.pt"]

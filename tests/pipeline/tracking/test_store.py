@@ -1,0 +1,113 @@
+"""Runs arrive in a real MLflow server, and `gait ui` shows those of the default store."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from psutil import net_connections
+
+from pipeline.tracking.store import without_password
+from tests.pipeline.project_copy import gait, small_params
+
+STARTING_S = 180
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(folder: Path, port: int, *command: str, log: Path | None = None) -> Iterator[str]:
+    """Runs a server until the block ends; yields its address once it answers."""
+    address = f"http://127.0.0.1:{port}"
+    with (
+        log.open("w") if log else nullcontext() as output,
+        subprocess.Popen([sys.executable, "-m", *command], cwd=folder, stdout=output) as server,
+    ):
+        try:
+            deadline = time.monotonic() + STARTING_S
+            while True:
+                try:
+                    urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                    break
+                except OSError:
+                    assert server.poll() is None, "the server ended"
+                    assert time.monotonic() < deadline, "the server does not answer"
+                    time.sleep(0.5)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(60)
+            # Ctrl-C and SIGTERM must reach MLflow itself, behind `gait ui` too.
+            with pytest.raises(OSError, match="refused"):
+                urllib.request.urlopen(f"{address}/health", timeout=5)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DO_NOT_TRACK", "true")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "params.yaml").write_text(small_params())
+    gait(tmp_path, "download")
+    return tmp_path
+
+
+def test_runs_arrive_in_a_server(project: Path) -> None:
+    port, store = free_port(), project / "server"
+    store.mkdir()
+    server = ("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    server += ("--backend-store-uri", f"sqlite:///{store / 'runs.db'}")
+    server += ("--artifacts-destination", str(store / "artifacts"))
+    with serving(store, port, *server) as address:
+        gait(project, "train", "digits", "square", "gait", MLFLOW_TRACKING_URI=address)
+        client = MlflowClient(address)
+        experiment = client.get_experiment_by_name("digits")
+        assert experiment is not None
+        found = client.search_runs([experiment.experiment_id])
+        assert {run.info.status for run in found} == {"FINISHED"}
+        parents = [run for run in found if run.data.tags["gait.level"] == "model"]
+        assert len(parents) == 1
+        assert len(found) == 3
+        names = {file.path for file in client.list_artifacts(parents[0].info.run_id)}
+        assert "network.safetensors" in names
+        history = client.get_metric_history(parents[0].info.run_id, "train_loss")
+        assert [metric.step for metric in history] == [1, 2]
+    assert not (project / "mlflow.db").exists()
+
+
+def test_the_page_of_the_default_store(project: Path) -> None:
+    gait(project, "train", "digits", "square", "reference")
+    port = free_port()
+    with serving(project, port, "pipeline", "ui", "--port", str(port)) as address:
+        assert b"<title>MLflow</title>" in urllib.request.urlopen(address).read()
+        experiment = MlflowClient(address).get_experiment_by_name("digits")
+        assert experiment is not None
+        assert len(MlflowClient(address).search_runs([experiment.experiment_id])) == 3
+        listening = {each.laddr.ip for each in net_connections("tcp") if each.laddr.port == port}
+        assert listening == {"127.0.0.1"}
+        said = gait(project, "ui", "--port", str(port), code=2)
+        assert f"port {port} of 127.0.0.1 cannot be used" in said
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        ("http://host:1/x", "http://user:token@host:1/x"),  # pragma: allowlist secret
+        ("https://host", "https://token@host"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+        ("at http://a and http://b/c@d", "at http://u:p@a and http://b/c@d"),
+    ],
+)
+def test_what_may_be_a_token_is_not_shown(shown: str, text: str) -> None:
+    assert without_password(text) == shown

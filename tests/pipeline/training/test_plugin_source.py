@@ -1,0 +1,231 @@
+"""Rules and data sets of other packages in the pipeline: checked, recorded, linked for DVC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.cli import doctor
+from pipeline.data import image_tensors
+from pipeline.figures.style import LOOKS, look_of
+from pipeline.params import params_file, schema
+from pipeline.params.labels import model_name
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey
+from pipeline.training import plugin_source
+from pipeline.training.experiment import described
+from pipeline.training.identity import identity, training_code_checksum
+from tests.own_packages import Package, packages
+from tests.pipeline.project_copy import small_params
+
+RULE = "def mine(layer, error, scale): return error\n"
+SET = """
+import numpy as np
+from pipeline.data.image_sets import ImageSet
+def read():
+    {read}
+    return images, labels, images[:2], labels[:2]
+blobs = ImageSet("blobs", "Blobs", inputs=6, classes=3, {more}read=read)
+"""
+READ = "images, labels = np.arange(24).reshape(4, 2, 3), [0, 1, 2, 1]"
+
+
+@pytest.fixture
+def rule(tmp_path: Path) -> Iterator[Package]:
+    with packages(tmp_path, "gaitprop.rules") as install:
+        plugin_source.plugin_of.cache_clear()
+        yield install
+    plugin_source.plugin_of.cache_clear()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Iterator[Package]:
+    with packages(tmp_path, "gait.datasets") as install:
+        yield install
+
+
+def load(folder: Path, *changes: tuple[str, str]) -> schema.Params:
+    text = small_params()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (folder / "params.yaml").write_text(text)
+    return params_file.load(folder / "params.yaml")
+
+
+MINE = (
+    ("rules: [bp, gait]  # keys", "rules: [bp, mine, gait]  # keys"),
+    ("  bp:\n", "  mine: {learning_rate: 0.1, orthogonality: 0.0}\n  bp:\n"),
+)
+
+
+def test_params_ask_for_a_packages_rule(rule: Package, tmp_path: Path) -> None:
+    rule("pack", RULE, mine="mine")
+    params = load(tmp_path, *MINE)
+    assert params.models() == ["reference", "bp", "mine", "gait"]
+    assert [params.gamma_of(name) for name in params.models()] == [None, None, None, 0.001]
+    assert model_name(params, "mine") == "mine"
+    looks = [look_of(params, name) for name in params.models()]
+    assert len({look.colour for look in looks}) == len({look.marker for look in looks}) == 4
+    assert looks[2] not in LOOKS.values()
+    given = load(tmp_path, MINE[0], (MINE[1][0], MINE[1][1].replace("}", ", gamma: 0.5}")))
+    assert given.gamma_of("mine") == 0.5
+
+
+def test_errors_name_it_among_what_is_allowed(rule: Package, tmp_path: Path) -> None:
+    rule("pack", RULE, mine="mine")
+    with pytest.raises(GaitError, match=r"unknown 'my'; allowed: bp, gait, itp, tp, mine"):
+        load(tmp_path, ("rules: [bp, gait]  # keys", "rules: [bp, my]  # keys"))
+
+
+def test_a_broken_package_is_told_before_any_work(rule: Package, tmp_path: Path) -> None:
+    rule("pack", "import nothing_such", mine="mine")
+    load(tmp_path)
+    with pytest.raises(GaitError, match=r"'mine' .* of the package pack 1.0 cannot be loaded"):
+        load(tmp_path, *MINE)
+    (found,) = [each for each in doctor.examine() if each.name == "packages"]
+    assert "pack 1.0 cannot be loaded" in found.found
+    assert found.advice is not None
+
+
+def test_its_source_is_recorded(rule: Package, tmp_path: Path) -> None:
+    rule("pack", RULE, mine="mine")
+    params = load(tmp_path, *MINE)
+    images = prepared(tmp_path, "digits")
+    built_in, own = (
+        described(params, ModelKey("digits", "digits", "square", name), images)
+        for name in ("gait", "mine")
+    )
+    assert "plugin" not in built_in
+    assert own["plugin"]["distribution"] == "pack"
+    plugin = plugin_source.plugin_of("mine")
+    assert own["plugin"] == plugin
+    codes = training_code_checksum("mine"), training_code_checksum("gait")
+    tags = plugin_source.tags_of("mine")
+    assert tags == {"version.pack": "1.0", "plugin.sha256": own["plugin"]["sha256"]}
+    before = identity(own, torch.device("cpu"))
+    plugin_source.plugin_of.cache_clear()
+    source = tmp_path / "own_pack.py"
+    source.write_text(RULE + "# other\n")
+    assert training_code_checksum("mine") != codes[0]
+    assert training_code_checksum("gait") == codes[1]
+    after = identity(
+        described(params, ModelKey("digits", "digits", "square", "mine"), images),
+        torch.device("cpu"),
+    )
+    assert [name for name in before if before[name] != after[name]] == ["code"]
+    with pytest.raises(GaitError, match=r"'mine' is not the recorded one: pack 0.9 had source"):
+        plugin_source.check("mine", plugin, "0.9")
+    with pytest.raises(GaitError, match=r"of the package pack 0.9, which is not installed here"):
+        plugin_source.check("gone", plugin, "0.9")
+    plugin_source.check("gait", None)
+
+
+def test_a_folder_counts_as_a_whole_and_its_bytecode_does_not(
+    rule: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule("pack", RULE, mine="mine")
+    package = tmp_path / "own_folder"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text(RULE)
+    (package / "inner" / "table.csv").write_text("1")
+    points = tmp_path / "pack-1.0.dist-info" / "entry_points.txt"
+    points.write_text("[gaitprop.rules]\nmine = own_folder:mine\n")
+
+    def checksum() -> str:
+        plugin_source.plugin_of.cache_clear()
+        plugin = plugin_source.plugin_of("mine")
+        assert plugin is not None
+        return plugin["sha256"]
+
+    first = checksum()
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "x.pyc").touch()
+    assert checksum() == first
+    (package / "inner" / "table.csv").write_text("2")
+    assert checksum() != first
+
+
+def test_links_lead_to_the_source(
+    rule: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule("pack", RULE, mine="mine")
+    params = load(tmp_path, *MINE)
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "watched" / "rules" / "mine"
+    place.parent.mkdir(parents=True)
+    place.symlink_to("elsewhere")
+    for _ in range(2):
+        plugin_source.link(params)
+        assert place.resolve() == tmp_path / "own_pack.py"
+    assert [path.name for path in place.parent.iterdir()] == ["mine"]
+
+
+def prepared(folder: Path, name: str) -> image_tensors.ImageData:
+    path = folder / f"{name}.safetensors"
+    image_tensors.prepare(name, path, folder)
+    return image_tensors.load(path)
+
+
+def test_a_packages_data_set(blobs: Package, tmp_path: Path) -> None:
+    blobs("pack", SET.format(read=READ, more="maximum=23, "), blobs="blobs")
+    first = prepared(tmp_path, "blobs")
+    assert torch.equal(first.train_images, torch.arange(24, dtype=torch.uint8).reshape(4, 6))
+    assert first.test_labels.tolist() == [0, 1]
+    assert (first.classes, first.maximum) == (3, 23)
+    assert prepared(tmp_path, "blobs").checksum == first.checksum
+    digits = ("datasets: [digits]", "datasets: [blobs]")
+    assert load(tmp_path, digits).run.datasets == ["blobs"]
+    with pytest.raises(GaitError, match=r"has 2 outputs, but blobs has 3 classes"):
+        load(tmp_path, digits, ("hidden_layers: 1", "widths: [2]"))
+
+
+@pytest.mark.parametrize(
+    ("read", "more", "said"),
+    [
+        ("images, labels = np.full((3, 6), 0.5), [0, 1, 2]", "", "train_images are not all whole"),
+        ("images, labels = np.full((3, 6), -1), [0, 1, 2]", "", "train_images are not all whole"),
+        ("images, labels = np.full((3, 6), np.nan), [0, 1, 2]", "", "not all whole numbers"),
+        ("images, labels = np.ones((3, 5)), [0, 1, 2]", "", "shapes torch.Size([3, 5])"),
+        ("images, labels = np.ones((3, 6)), [0, 1]", "", "train tensors have shapes"),
+        ("images, labels = np.ones((3, 6)), [0, 1, 3]", "", "values out of range"),
+        (READ, "maximum=4, ", "values out of range"),
+        ("return np.ones((3, 6)), [0, 1, 2]", "", "2 values in place of train_images"),
+        ("images, labels = 1 / 0, []", "", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(
+    blobs: Package, tmp_path: Path, read: str, more: str, said: str
+) -> None:
+    blobs("pack", SET.format(read=read, more=more), blobs="blobs")
+    with pytest.raises(GaitError, match=r"image set 'blobs' cannot be") as caught:
+        image_tensors.prepare("blobs", tmp_path / "blobs.safetensors", tmp_path)
+    assert said in str(caught.value)
+    assert not (tmp_path / "blobs.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('ImageSet("blobs"', 'ImageSet("bobs"', "calls itself 'bobs'"),
+        ("inputs=6", "inputs=0", "has inputs 0; allowed: 1 or more"),
+        ("classes=3", "classes=257", "has classes 257; allowed: 2 to 256"),
+        ("read=read", "maximum=0, read=read", "has maximum 0; allowed: 1 to 255"),
+        ("read=read", "source='MNIST'", "allowed: an ImageSet with a function `read`"),
+        ("import numpy", "import nothing_such", "cannot be loaded: ModuleNotFoundError"),
+    ],
+)
+def test_a_data_set_that_does_not_say_what_it_is(
+    blobs: Package, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    source = SET.format(read=READ, more="")
+    assert old in source
+    blobs("pack", source.replace(old, new), blobs="blobs")
+    with pytest.raises(
+        GaitError, match=r"'blobs' .gait.datasets. of the package pack 1.0"
+    ) as caught:
+        load(tmp_path, ("datasets: [digits]", "datasets: [blobs]"))
+    assert said in str(caught.value)

@@ -1,0 +1,206 @@
+"""``gait verify``: its tables, its JSON, its figure, and that its verdict can be no."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from gaitprop import RULES
+from gaitprop.theorem import verification
+from pipeline import cli
+from pipeline.figures.error_by_depth import HIGHEST, error_against_depth
+from pipeline.verify.theorem_check import as_document, as_json, write_figure
+from tests.pipeline.project_copy import REPOSITORY, gait
+
+PUBLISHED = REPOSITORY / "results" / "verify"
+ROWS = {
+    "activation", "crossings", "gamma", "hidden_layers", "holds", "left_out", "literal", "network",
+    "precision", "rule", "samples", "shape", "stable", "units", "whole_batch", "width",
+}  # fmt: skip
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same measurements on networks that take no time."""
+    monkeypatch.setattr(verification, "DEPTHS", (1, 2, 4, 40))
+    monkeypatch.setattr(verification, "OTHER_DEPTHS", (1, 2))
+    monkeypatch.setattr(verification, "PAPER", ((40,) * 6, (40, 40, 20, 10)))
+    monkeypatch.setattr(verification, "WIDTH", 16)
+    monkeypatch.setattr(verification, "KINK_BATCH", 200)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["gait", "verify", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(caught.value.code or 0)
+
+
+def test_the_whole_command(tmp_path: Path) -> None:
+    """In a folder with nothing in it: no data and no params.yaml are needed."""
+    figure = tmp_path / "error.svg"
+    printed = gait(
+        tmp_path, "verify", "--json", "--figure", str(figure), PYTHONPATH=str(REPOSITORY)
+    )
+    document = json.loads(printed)
+    assert document["holds"] is True
+    gait_rows = [row for row in document["comparisons"] if row["rule"] == "gait"]
+    assert {row["hidden_layers"] for row in gait_rows} >= {1, 2, 4, 8, 16, 32, 64}
+    assert {row["network"] for row in gait_rows} >= {"4 × 784", "784-784-500-200-10"}
+    assert {row["precision"] for row in gait_rows} == {"float32", "float64"}
+    limits = {"float64": 1e-11, "float32": 1e-3}
+    assert document["settings"]["tolerances"] == limits
+    assert all(row["stable"] < limits[row["precision"]] for row in gait_rows)
+    # The published evaluation is noise at the paper's own size.
+    (paper,) = (
+        row for row in gait_rows if (row["network"], row["precision"]) == ("4 × 784", "float64")
+    )
+    assert paper["literal"] > 0.1
+    assert [path.name for path in tmp_path.iterdir()] == ["error.svg"]
+    assert figure.read_bytes().startswith(b"<?xml")
+
+
+def test_json_is_one_document_with_sorted_keys(
+    small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert run(monkeypatch, "--json") == 0
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        printed = capsys.readouterr()
+        assert run(monkeypatch, "--json") == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert capsys.readouterr().out == printed.out, "the number of threads changes the figures"
+    assert printed.err == ""
+    document = json.loads(printed.out, parse_constant=lambda name: pytest.fail(name))
+    assert list(document) == ["comparisons", "departures", "holds", "kink", "settings"]
+    for row in (*document["comparisons"], *document["kink"]):
+        assert set(row) == ROWS
+        assert list(row) == sorted(row)
+
+
+def test_tables_show_what_was_measured(
+    small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(monkeypatch) == 0
+    out = capsys.readouterr().out
+    document = as_document(verification.verify())
+    for row in document["comparisons"]:
+        assert row["network"] in out
+        if row["stable"] is not None:
+            assert f"{row['stable']:.1e}" in out
+    for row in document["departures"]:
+        assert f"{row['bound']:.1e}" in out
+    assert "left out" in out
+    assert "The theorem holds" in out
+    assert "FAILS" not in out
+    assert "…" not in out, "a table is too wide for 80 columns"
+
+
+def test_a_broken_rule_is_told_and_the_exit_code_is_1(
+    small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(RULES, "gait", RULES["itp"])
+    assert run(monkeypatch) == 1
+    out = capsys.readouterr().out
+    assert "The theorem FAILS" in out
+    assert "GAIT-prop, leaky_relu, 1 × 16, float64, γ = 0.001" in out
+    assert run(monkeypatch, "--json") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["holds"] is False
+    failed = [row for row in document["comparisons"] if row["holds"] is False]
+    assert {(row["rule"], row["activation"]) for row in failed} == {("gait", "leaky_relu")}
+    assert not any(row["holds"] for row in document["departures"])
+
+
+def test_what_is_not_finite_is_null() -> None:
+    row = verification.Comparison(
+        (3, 3, 3), "linear", "gait", "float32", 0.1, math.nan, math.inf, 0.12345, 0, 9, 0, 3, False
+    )
+    (written,) = as_document(verification.Verification([row], [], []))["comparisons"]
+    assert (written["stable"], written["literal"], written["whole_batch"]) == (None, None, 0.123)
+    assert "NaN" not in as_json(written)
+
+
+@pytest.mark.parametrize("name", ["error.svg", "error.PNG"])
+def test_the_figure_is_written_whole_or_not_at_all(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads((PUBLISHED / "verify.json").read_text())
+    path = tmp_path / name
+    write_figure(document, path)
+    before = path.read_bytes()
+    assert before[:5] in (b"<?xml", b"\x89PNG\r")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("pipeline.figures.StyledFigure.savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_figure(document, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--figure", "error.pdf"], "--figure is 'error.pdf'; allowed: a name that ends in .svg"),
+        (["--figure", "no/such/error.svg"], "no/such is no folder to write to"),
+        (["--figure", "folder.svg"], "which is a folder"),
+        (["--device", "abacus"], "device is 'abacus'"),
+        (["--device", "meta"], "device is 'meta'"),
+    ],
+)
+def test_refused_before_any_work(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.svg").mkdir()
+    monkeypatch.setattr(verification, "compare", lambda *_, **__: pytest.fail("it worked"))
+    assert run(monkeypatch, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_published_figure_is_drawn_from_the_published_numbers(tmp_path: Path) -> None:
+    document = json.loads((PUBLISHED / "verify.json").read_text())
+    assert as_json(document) + "\n" == (PUBLISHED / "verify.json").read_text()
+    error_against_depth(document).savefig(tmp_path / "again.svg")
+    published = PUBLISHED / "error_against_depth.svg"
+    assert (tmp_path / "again.svg").read_bytes() == published.read_bytes()
+
+
+def test_the_figure_shows_both_forms_in_both_precisions() -> None:
+    document = json.loads((PUBLISHED / "verify.json").read_text())
+    figure = error_against_depth(document)
+    (panel,) = figure.axes
+    lines = {str(line.get_label()): line for line in panel.lines}
+    for form, name in (("stable", "stable form"), ("literal", "as published")):
+        for precision in ("float64", "float32"):
+            rows = [
+                row
+                for row in document["comparisons"]
+                if (row["rule"], row["activation"]) == ("gait", "leaky_relu")
+                if (row["precision"], row["width"]) == (precision, 32)
+            ]
+            line = lines[f"{name}, {precision}"]
+            assert list(line.get_xdata()) == [row["hidden_layers"] for row in rows]
+            for height, row in zip(line.get_ydata(), rows, strict=True):
+                assert height == row[form] or (row[form] is None and height > HIGHEST)
+    looks = {(line.get_color(), line.get_linestyle()) for line in lines.values()}
+    assert len(looks) >= 4
+    shown = [text for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize"))]
+    assert min(text.get_fontsize() for text in shown if text.get_text()) >= 8
+    assert panel.get_xscale() == panel.get_yscale() == "log"
