@@ -47,7 +47,8 @@ def invertible_linear(
 
     Raises:
         ArgumentError: a value, shape or dtype is not allowed.
-        SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse.
+        SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
+            GPU gradients are inf or NaN instead).
     """
     n = _check_parameters(weight, bias)
     if input.dim() < 1 or input.shape[-1] < n:
@@ -104,7 +105,8 @@ def invertible_conv2d(
 
     Raises:
         ArgumentError: a value, shape or dtype is not allowed.
-        SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse.
+        SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
+            GPU gradients are inf or NaN instead).
     """
     n = _check_parameters(weight, bias)
     channels, rest = divmod(n, kernel_size**2) if kernel_size > 0 else (0, 1)
