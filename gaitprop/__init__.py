@@ -1,7 +1,7 @@
 """GAIT-prop and its relatives in closed form: tensors in, tensors out.
 
 Learning rules for invertible networks (arXiv 2006.06438), written for numerical stability, with
-seeds as a leading dimension. Needs torch and numpy alone.
+seeds as a leading dimension. Needs torch alone.
 """
 
 from gaitprop.errors import ArgumentError, DivergenceError, GaitpropError, SingularLayerError

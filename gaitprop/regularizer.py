@@ -20,7 +20,7 @@ PENALTIES = ("off_diagonal", "full")
 
 def penalty(weight: Tensor, kind: str = "off_diagonal") -> Tensor:
     """What λ multiplies, of each matrix: (…, n, n) to (…)."""
-    return _penalised(weight, kind).square().sum((-2, -1))
+    return penalised(weight, kind).square().sum((-2, -1))
 
 
 def penalty_gradient(weight: Tensor, orthogonality: float, kind: str = "off_diagonal") -> Tensor:
@@ -42,7 +42,7 @@ def add_penalty_gradient(
         orthogonality: λ.
         kind: one of ``PENALTIES``.
     """
-    return add_matmul(gradient, weight, _penalised(weight, kind), 4.0 * orthogonality)
+    return add_matmul(gradient, weight, penalised(weight, kind), 4.0 * orthogonality)
 
 
 def orthogonality_defect(weight: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def check_penalty(kind: str) -> None:
         raise ArgumentError(f"penalty is {kind!r}; allowed: {', '.join(PENALTIES)}")
 
 
-def _penalised(weight: Tensor, kind: str) -> Tensor:
+def penalised(weight: Tensor, kind: str) -> Tensor:
     """What of WᵀW should be 0: all but the diagonal, or the whole of WᵀW − I."""
     product = gram(weight)
     diagonal = product.diagonal(dim1=-2, dim2=-1)
