@@ -99,12 +99,12 @@ image:
 
 docs: $(READY)
 	pdoc --docformat google --output-directory build/docs gaitprop $(addprefix gaitprop., \
-		activations diagnostics gradients literal network nn regularizer rules training verification)
+		activations diagnostics gradients layers losses network nn numerics regularizer rules theorem training)
 
 screenshots: $(READY)
 	GAIT_TEST_BROWSER=required GAIT_SCREENSHOTS=docs/images python -m pytest tests/browser/test_mlflow_ui.py
 
-# On a machine that does nothing else. `benchmarks.steps` needs torch and numpy alone.
+# On a machine that does nothing else. `benchmarks.steps` needs torch alone.
 bench: $(READY)
 	python -m benchmarks.steps results/performance/cpu.json
 	python -m benchmarks.steps results/performance/cpu-digits.json --digits --threads 1
