@@ -93,7 +93,7 @@ image:
 
 docs: $(READY)
 	pdoc --docformat google --output-directory build/docs gaitprop $(addprefix gaitprop., \
-		activations diagnostics gradients network regularizer rules theorem training)
+		activations diagnostics gradients network regularizer rules theorem.literal theorem.verification training)
 
 screenshots: $(READY)
 	GAIT_TEST_BROWSER=required GAIT_SCREENSHOTS=docs/images python -m pytest tests/browser/test_mlflow_ui.py
