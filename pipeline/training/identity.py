@@ -12,7 +12,8 @@ import torch
 
 import gaitprop
 from gaitprop import numerics
-from pipeline.training.experiment import device_name, flat
+from pipeline.params.schema import Params
+from pipeline.training.experiment import choose_device, choose_numerics, device_name, flat
 from pipeline.training.plugin_source import plugin_of
 
 # Under this name runs keep ``training_code_checksum``.
@@ -21,7 +22,7 @@ CODE_TAG = "gait.code"
 CODE = ("data", "params/schema.py", "stages/train.py", "training")
 _PIPELINE = Path(__file__).parents[1]
 # Parts of the library that train nothing.
-_ELSEWHERE = ("theorem",)
+_ELSEWHERE = ("nn", "theorem")
 
 
 def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
@@ -43,6 +44,18 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
         "device": device_name(device),
         **(machine() if device.type != "cpu" or numerics.why_not_portable() else {}),
     }
+
+
+def why_not_portable(params: Params) -> str | None:
+    """Why other machines may give other bits than this one; None where they give the same.
+
+    Raises:
+        GaitError: see ``choose_numerics`` and ``choose_device``.
+    """
+    if choose_device(params.training.device).type != "cpu":
+        return "a GPU computes"
+    choose_numerics(params)
+    return numerics.why_not_portable()
 
 
 def machine() -> dict[str, str]:
