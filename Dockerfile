@@ -33,7 +33,7 @@ RUN python -m venv /opt/venv \
         "uv==${UV_VERSION}" \
     && /opt/venv/bin/uv pip install --no-cache --compile-bytecode --python /opt/venv/bin/python \
         --require-hashes --constraint requirements.lock \
-        --requirement pyproject.toml --extra cluster
+        --requirement pyproject.toml --extra pipeline --extra cluster
 
 ENV HOME=/home/gait \
     PATH=/opt/venv/bin:$PATH \

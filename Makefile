@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-cluster test-kills test-reliability fuzz mutants lint audit lock image \
+.PHONY: help setup repro test test-cluster test-portable test-kills test-reliability fuzz mutants lint audit lock image \
 	docs screenshots bench bench-scale bench-sweep
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make repro   train, evaluate, plot and report the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
 	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
+	@echo "make test-portable  train on processors that qemu plays: every bit must be the same"
 	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"
 	@echo "make test-reliability   make runs again; fill disks, take servers away"
 	@echo "make fuzz    wrong params and wrong words by the thousand: one sentence, exit code 2"
@@ -61,6 +62,11 @@ test: $(READY)
 test-cluster: $(READY)
 	python -m pytest tests/cluster
 
+# Four processors of two makes, by qemu-user: some fifty times as slow as this one.
+test-portable: $(READY)
+	GAIT_TEST_PORTABLE=all GAIT_TEST_QEMU=required OMP_NUM_THREADS=1 python -m pytest tests/portable \
+		--numprocesses 2
+
 # Half a hundred kills, seeded: GAIT_KILLS_SEED=7 make test-kills draws other moments.
 test-kills: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest -s tests/reliability/test_kills.py
@@ -93,17 +99,19 @@ image:
 
 docs: $(READY)
 	pdoc --docformat google --output-directory build/docs gaitprop $(addprefix gaitprop., \
-		activations diagnostics gradients literal network regularizer rules training verification)
+		activations diagnostics gradients layers losses network nn numerics regularizer rules theorem training)
 
 screenshots: $(READY)
 	GAIT_TEST_BROWSER=required GAIT_SCREENSHOTS=docs/images python -m pytest tests/browser/test_mlflow_ui.py
 
-# On a machine that does nothing else. `benchmarks.steps` needs torch and numpy alone.
+# On a machine that does nothing else. `benchmarks.steps` needs torch alone.
 bench: $(READY)
 	python -m benchmarks.steps results/performance/cpu.json
 	python -m benchmarks.steps results/performance/cpu-digits.json --digits --threads 1
 	python -m benchmarks.epoch results/performance/cpu-epoch.json
-	python -m benchmarks.report $(addprefix results/performance/,cpu.json cpu-digits.json cpu-epoch.json)
+	python -m benchmarks.portable results/performance/cpu-portable.json --threads 1
+	python -m benchmarks.report $(addprefix results/performance/,\
+		cpu.json cpu-digits.json cpu-epoch.json cpu-portable.json)
 
 bench-scale: $(READY)
 	OMP_NUM_THREADS=1 python -m benchmarks.scale results/performance/cpu-scale.json

@@ -95,7 +95,7 @@ def _batch(shape: Shape, device: torch.device, dtype: torch.dtype) -> tuple[Tens
     return images.to(device, dtype), labels.to(device)
 
 
-def _adam(network: InvertibleNetwork) -> torch.optim.Adam:
+def _adam(network: InvertibleNetwork) -> torch.optim.Optimizer:
     return make_optimizer(network, TrainingSettings(learning_rate=LEARNING_RATE))
 
 

@@ -65,6 +65,8 @@ def tables(document: dict[str, Any]) -> dict[str, str]:
         return {"parts": _parts(document)}
     if "growth" in document:
         return {"growth": _growth(document)}
+    if "numerics" in document:
+        return {"machine": _machine(document["machine"]), "ratios": _numerics(document)}
     shapes = document["shapes"]
     found = {"machine": _machine(document["machine"])}
     if LITERAL in shapes[0]["steps"]:
@@ -246,6 +248,21 @@ def _seeds(shapes: Sequence[dict[str, Any]]) -> str:
         cells += [f"{each['median'] / times[0]['median']:.2f}" for each in times[1:]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _numerics(document: dict[str, Any]) -> str:
+    rows = document["numerics"]
+    shapes = list(dict.fromkeys((r["shape"]["width"], r["shape"]["seeds"]) for r in rows))
+    heads = [f"{width} wide, {seeds} seed{'s' * (seeds > 1)}" for width, seeds in shapes]
+    lines = [f"| step | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
+    for step in dict.fromkeys(row["step"] for row in rows):
+        cells = [
+            f"{row['ratio']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
+            for row in rows
+            if row["step"] == step
+        ]
+        lines.append(f"| {_title(step)} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"n = {document['rounds']} rounds."])
 
 
 def _parts(document: dict[str, Any]) -> str:

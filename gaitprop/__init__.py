@@ -1,17 +1,23 @@
 """GAIT-prop and its relatives in closed form: tensors in, tensors out.
 
 Learning rules for invertible networks (arXiv 2006.06438), written for numerical stability, with
-seeds as a leading dimension. Needs torch and numpy alone.
+seeds as a leading dimension. Needs torch alone.
 """
 
 from gaitprop.errors import ArgumentError, DivergenceError, GaitpropError, SingularLayerError
 from gaitprop.gradients import LayerGradient, layer_gradients
+from gaitprop.layers import Architecture, Convolution, Dense
 from gaitprop.network import InvertibleNetwork
 from gaitprop.rules import RULES, Rule
 
+__version__ = "0.1.0"
+
 __all__ = [
     "RULES",
+    "Architecture",
     "ArgumentError",
+    "Convolution",
+    "Dense",
     "DivergenceError",
     "GaitpropError",
     "InvertibleNetwork",

@@ -11,10 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gaitprop.gradients import LayerGradient, output_error, propagate
+from gaitprop.gradients import LayerGradient, passages, propagate
+from gaitprop.linalg import matmul
+from gaitprop.losses import check_targets, find_loss
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
-from gaitprop.rules import RULES, find_rule
+from gaitprop.rules import RULES, Rule, find_rule
+from gaitprop.surroundings import undisturbed
 
 LOST_DIGITS = 1e-2
 """A layer is close to singular where a solve may be wrong by more than this, relatively."""
@@ -24,16 +27,18 @@ class Diagnostics(NamedTuple):
     """One look at a network, all on the CPU.
 
     Attributes:
-        orthogonality_defect: (S, L), ‖WᵀW − I‖_F / √n.
+        orthogonality_defect: (S, L), ‖WᵀW − I‖_F / √n, a mean over all directions.
         condition_number: (S, L), largest by smallest singular value; 1 for orthogonal weights.
         bp_cosine: (S, L), float64, cosine of the rule's weight gradient with BP's.
         bp_relative_norm: (S, L), float64, ratio of their norms.
+        defect_of_errors: (S, L), see ``defects_of_errors``.
     """
 
     orthogonality_defect: Tensor
     condition_number: Tensor
     bp_cosine: Tensor
     bp_relative_norm: Tensor
+    defect_of_errors: Tensor
 
 
 class Alignment(NamedTuple):
@@ -43,13 +48,15 @@ class Alignment(NamedTuple):
     relative_norm: Tensor
 
 
+@undisturbed
 def alignment_with_bp(
     network: InvertibleNetwork,
     inputs: Tensor,
     labels: Tensor,
     n_classes: int,
-    rule: str,
+    rule: str | Rule,
     gamma: float,
+    loss: str = "squared_error",
 ) -> Alignment:
     """Cosine and ratio of norms, rule to BP, of each layer's weight gradient, without regularizer.
 
@@ -58,13 +65,13 @@ def alignment_with_bp(
     Args:
         network: with a seed dimension.
         inputs: (batch, n_0), or (S, batch, n_0).
-        labels: (S, batch), int64.
+        labels: (batch,) or (S, batch), or soft targets, as for ``gaitprop.layer_gradients``.
         n_classes: how many outputs carry a target.
-        rule: by name, see ``gaitprop.rules``.
+        rule: by name, see ``gaitprop.rules``, or a function.
         gamma: the rule's γ.
+        loss: in ``gaitprop.losses.LOSSES``.
     """
-    activations = network.forward(inputs)
-    error = output_error(activations[-1], labels, n_classes)
+    activations, error = _forward(network, inputs, labels, n_classes, loss)
     reference = propagate(network, activations, error, RULES["bp"], 0.0, 0.0)
     gradients = reference
     if rule != "bp":
@@ -75,24 +82,56 @@ def alignment_with_bp(
     return Alignment(*(torch.stack(values, dim=-1) for values in zip(*pairs, strict=True)))
 
 
+@undisturbed
+def defects_of_errors(
+    network: InvertibleNetwork,
+    inputs: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    loss: str = "squared_error",
+) -> Tensor:
+    """How far each layer is from orthogonal in the directions that BP's errors travel in: (S, L).
+
+    ‖E u‖ / ‖u‖ over the batch's u = W_lᵀ (D_l∘e_l), E = W_lᵀW_l − I: to first order by how much
+    GAIT-prop's error leaves BP's in this layer (docs/theory.md). Errors have few directions, and
+    training changes the weights in just these, so it may be large where the mean defect is small.
+    Of a first layer with fewer outputs than inputs: of u = D_l∘e_l by W_l W_lᵀ − I.
+
+    Args:
+        network: with a seed dimension.
+        inputs: (batch, n_0), or (S, batch, n_0).
+        labels: as for ``alignment_with_bp``.
+        n_classes: how many outputs carry a target.
+        loss: in ``gaitprop.losses.LOSSES``.
+    """
+    activations, error = _forward(network, inputs, labels, n_classes, loss)
+    walk = passages(network, activations, error, RULES["bp"], 0.0)
+    found = [_defect_along(view.weight, view.local_error) for view, _, _ in walk]
+    return torch.stack(found[::-1], dim=-1)
+
+
+@undisturbed
 def diagnose(
     network: InvertibleNetwork,
     inputs: Tensor,
     labels: Tensor,
     n_classes: int,
-    rule: str,
+    rule: str | Rule,
     gamma: float,
+    loss: str = "squared_error",
 ) -> Diagnostics:
     """All of it for the network as it is; arguments as for ``alignment_with_bp``."""
-    alignment = alignment_with_bp(network, inputs, labels, n_classes, rule, gamma)
+    alignment = alignment_with_bp(network, inputs, labels, n_classes, rule, gamma, loss)
     return Diagnostics(
         orthogonality_defect=orthogonality_defects(network).cpu(),
         condition_number=condition_numbers(network).cpu(),
         bp_cosine=alignment.cosine.cpu(),
         bp_relative_norm=alignment.relative_norm.cpu(),
+        defect_of_errors=defects_of_errors(network, inputs, labels, n_classes, loss).cpu(),
     )
 
 
+@undisturbed
 def condition_numbers(network: InvertibleNetwork) -> Tensor:
     """Condition number of every layer in the 2-norm: (S, L), in the network's dtype.
 
@@ -107,9 +146,30 @@ def close_to_singular(condition_numbers: Tensor) -> Tensor:
     return condition_numbers * torch.finfo(condition_numbers.dtype).eps > LOST_DIGITS
 
 
+@undisturbed
 def orthogonality_defects(network: InvertibleNetwork) -> Tensor:
     """‖WᵀW − I‖_F / √n of every layer: (S, L), in the network's dtype."""
     return torch.stack([orthogonality_defect(weight) for weight in network.weights], dim=-1)
+
+
+def _forward(
+    network: InvertibleNetwork, inputs: Tensor, labels: Tensor, n_classes: int, loss: str
+) -> tuple[list[Tensor], Tensor]:
+    activations = network.forward(inputs)
+    outputs = activations[-1]
+    targets = check_targets(labels, outputs.shape[:-1], n_classes, network.dtype)
+    return activations, find_loss(loss).error(outputs, targets, n_classes)
+
+
+def _defect_along(weight: Tensor, local_error: Tensor) -> Tensor:
+    if weight.shape[-2] >= weight.shape[-1]:
+        travelling = matmul(local_error, weight)
+        excess = matmul(matmul(travelling, weight.mT), weight) - travelling
+    else:
+        travelling = local_error
+        excess = matmul(matmul(travelling, weight), weight.mT) - travelling
+    size: Tensor = excess.flatten(-2).norm(dim=-1) / travelling.flatten(-2).norm(dim=-1)
+    return size
 
 
 def _condition_number(weight: Tensor) -> Tensor:

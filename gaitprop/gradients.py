@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from gaitprop.errors import ArgumentError
 from gaitprop.linalg import matmul
+from gaitprop.losses import check_classes, check_targets, find_loss
 from gaitprop.network import InvertibleNetwork
-from gaitprop.regularizer import add_penalty_gradient
+from gaitprop.regularizer import add_penalty_gradient, check_penalty, is_square
 from gaitprop.rules import Rule, find_rule
 from gaitprop.rules.layer import LayerView
+from gaitprop.surroundings import undisturbed
 
 
 class LayerGradient(NamedTuple):
@@ -22,30 +24,58 @@ class LayerGradient(NamedTuple):
     bias: Tensor
 
 
-def output_error(outputs: Tensor, labels: Tensor, n_classes: int) -> Tensor:
-    """e_L = y_L − t, with t one-hot in the first ``n_classes`` outputs and y_L itself elsewhere.
+class Passage(NamedTuple):
+    """A layer as an error arrives at it.
 
-    Args:
-        outputs: y_L, (S, batch, n_L).
-        labels: (S, batch), int64 in 0…n_classes−1.
-        n_classes: how many outputs carry a target.
-
-    Returns:
-        (S, batch, n_L); 0 on the outputs that carry none.
+    Attributes:
+        view: the layer, and D_l∘e_l.
+        error: e_l, shaped like ``view.outputs``.
+        scale: γ^k, k = 1 for the output layer.
     """
-    error = torch.zeros_like(outputs)
-    error[..., :n_classes] = outputs[..., :n_classes]
-    index = labels.unsqueeze(-1)
-    return error.scatter_add_(-1, index, error.new_full((), -1.0).expand(index.shape))
+
+    view: LayerView
+    error: Tensor
+    scale: float
+
+
+def passages(
+    network: InvertibleNetwork,
+    activations: Sequence[Tensor],
+    error: Tensor,
+    rule: Rule,
+    gamma: float,
+    orthogonal: bool = False,
+) -> Iterator[Passage]:
+    """The way of the output's error down the layers, L first; arguments as for ``propagate``."""
+    for layer in range(network.depth, 0, -1):
+        reading = network.architecture.readings[layer - 1]
+        outputs, rows = reading.rows(activations[layer]), reading.rows(error)
+        local_error = network.activation.times_derivative(rows, outputs)
+        view = LayerView(
+            network.weights[layer - 1],
+            outputs,
+            local_error,
+            network.activation,
+            layer,
+            network.seeds,
+            orthogonal,
+        )
+        scale = gamma ** (network.depth - layer + 1)
+        yield Passage(view, rows, scale)
+        if layer > 1:
+            # Auxiliary units feed nothing forward: their target is their own value.
+            error = reading.fold(rule(view, rows, scale))
 
 
 def propagate(
     network: InvertibleNetwork,
-    activations: list[Tensor],
+    activations: Sequence[Tensor],
     error: Tensor,
     rule: Rule,
     gamma: float,
     orthogonality: float,
+    penalty: str = "off_diagonal",
+    orthogonal: bool = False,
 ) -> list[LayerGradient]:
     """Gradients of all layers, layer 1 first, from the activations and the output's error.
 
@@ -55,50 +85,54 @@ def propagate(
         error: e_L, (S, batch, n_L).
         rule: carries the error down one layer.
         gamma: γ; the k-th layer from the output is inverted at a step of γ^k.
-        orthogonality: λ of the soft orthogonality regularizer.
+        orthogonality: λ of the orthogonality penalty, which square layers have: a rectangular
+            first layer is never inverted, so nothing depends on its orthogonality.
+        penalty: one of ``gaitprop.regularizer.PENALTIES``.
+        orthogonal: whether the square weights are known to be orthogonal to rounding, which saves
+            the rules an LU decomposition.
     """
     batch_size = error.shape[-2]
     gradients: list[LayerGradient] = []
-    for layer in range(network.depth, 0, -1):
-        weight, outputs = network.weights[layer - 1], activations[layer]
-        inputs = activations[layer - 1][..., : weight.shape[-1]]
-        local_error = network.activation.times_derivative(error, outputs)
-        share = local_error / batch_size
-        weight_gradient = matmul(share.mT, inputs)
-        if orthogonality:
-            add_penalty_gradient(weight_gradient, weight, orthogonality)
+    for view, _, _ in passages(network, activations, error, rule, gamma, orthogonal):
+        below = network.architecture.readings[view.number - 1].read(activations[view.number - 1])
+        share = view.local_error / batch_size
+        weight_gradient = matmul(share.mT, below)
+        if orthogonality and is_square(view.weight):
+            add_penalty_gradient(weight_gradient, view.weight, orthogonality, penalty)
         gradients.append(LayerGradient(weight_gradient, share.sum(-2)))
-        if layer > 1:
-            view = LayerView(weight, outputs, local_error, network.activation, layer, network.seeds)
-            below = rule(view, error, gamma ** (network.depth - layer + 1))
-            # Auxiliary units feed nothing forward: their target is their own value.
-            unread = network.widths[layer - 1] - network.widths[layer]
-            error = torch.nn.functional.pad(below, (0, unread)) if unread else below
     return gradients[::-1]
 
 
+@undisturbed
 def layer_gradients(
     network: InvertibleNetwork,
     inputs: Tensor,
     labels: Tensor,
     n_classes: int,
-    rule: str = "gait",
+    rule: str | Rule = "gait",
     gamma: float = 1e-3,
     orthogonality: float = 0.0,
+    loss: str = "squared_error",
+    penalty: str = "off_diagonal",
 ) -> list[LayerGradient]:
     """The gradient that a learning rule gives for a batch, layer 1 first.
 
-    The loss is ½‖y_L − t‖² summed over the outputs that carry a target, averaged over the batch,
-    plus ``orthogonality`` times the soft orthogonality penalty of every layer.
+    The loss is ½‖y_L − t‖² summed over the outputs that carry a target (or the cross-entropy on
+    these outputs), averaged over the batch, plus ``orthogonality`` times the orthogonality penalty
+    of every square layer.
 
     Args:
         network: in float32 or float64.
         inputs: (batch, n_0), or (S, batch, n_0) for a batch of its own for each seed.
-        labels: (batch,) or (S, batch), integers in 0…n_classes−1.
-        n_classes: the first ``n_classes`` outputs carry a one-hot target.
-        rule: a name in ``gaitprop.RULES``, or of an installed package's rule.
+        labels: (batch,) or (S, batch), integers in 0…n_classes−1; or soft targets, (batch,
+            n_classes) or (S, batch, n_classes), in the network's dtype.
+        n_classes: the first ``n_classes`` outputs carry a target, one-hot for a label.
+        rule: a name in ``gaitprop.RULES``, or of an installed package's rule; or a function as
+            ``gaitprop.rules`` describes it.
         gamma: γ ≥ 0, the size of GAIT-prop's and ITP's targets; 0 is the exact limit.
         orthogonality: λ ≥ 0.
+        loss: ``squared_error`` or ``cross_entropy``.
+        penalty: ``off_diagonal`` or ``full``, see ``gaitprop.regularizer``.
 
     Returns:
         A list of objects with ``.weight`` and ``.bias``, shaped like the parameters: the batch
@@ -116,6 +150,7 @@ def layer_gradients(
         (γ = 0) −1.75 / −2 = 0.875; TP's target is (1 − 1) / −2 = 0, so that its error is 3 − 0.
         All of it goes to the first unit, since auxiliary units have no error.
 
+        >>> import torch
         >>> weights = [torch.tensor([[1.0, 2.0], [0.0, -1.0]]), torch.tensor([[-2.0]])]
         >>> biases = [torch.zeros(2), torch.tensor([1.0])]
         >>> network = InvertibleNetwork.from_parameters(weights, biases, negative_slope=0.5)
@@ -128,15 +163,23 @@ def layer_gradients(
         [[0.875, 0.875], [0.0, 0.0]]
         >>> layer_gradients(network, x, label, 1, "tp")[0].weight.tolist()
         [[3.0, 3.0], [0.0, 0.0]]
+
+        An idea is tried as a function; this one sends down the signs of the weights alone:
+
+        >>> def signs(layer, error, scale):
+        ...     return layer.local_error @ layer.weight.sign()
+        >>> layer_gradients(network, x, label, 1, signs)[0].weight.tolist()
+        [[1.75, 1.75], [0.0, 0.0]]
     """
-    propagate_error = find_rule(rule)
+    propagate_error, loss_function = find_rule(rule), find_loss(loss)
     check_rule_settings(gamma, orthogonality)
+    check_penalty(penalty)
     check_classes(n_classes, network.widths)
     activations = network.forward(inputs)
     outputs = activations[-1]
-    labels = check_labels(labels, outputs, n_classes)
-    error = output_error(outputs, labels, n_classes)
-    return propagate(network, activations, error, propagate_error, gamma, orthogonality)
+    targets = check_targets(labels, outputs.shape[:-1], n_classes, network.dtype)
+    error = loss_function.error(outputs, targets, n_classes)
+    return propagate(network, activations, error, propagate_error, gamma, orthogonality, penalty)
 
 
 def check_rule_settings(gamma: float, orthogonality: float) -> None:
@@ -145,29 +188,3 @@ def check_rule_settings(gamma: float, orthogonality: float) -> None:
         raise ArgumentError(f"gamma is {gamma!r}; allowed: 0 to 1")
     if not 0.0 <= orthogonality < float("inf"):
         raise ArgumentError(f"orthogonality is {orthogonality!r}; allowed: 0 or more, finite")
-
-
-def check_classes(n_classes: int, widths: tuple[int, ...]) -> None:
-    """Raises ArgumentError unless the last layer has an output for every class."""
-    if not 1 <= n_classes <= widths[-1]:
-        raise ArgumentError(
-            f"n_classes is {n_classes} and the last layer has {widths[-1]} outputs; allowed: at"
-            " least 1 class and an output for each"
-        )
-
-
-def check_labels(labels: Tensor, outputs: Tensor, n_classes: int) -> Tensor:
-    """The labels as int64, one set for each seed: (batch,) is expanded to (S, batch)."""
-    if labels.is_floating_point() or labels.shape[-1:] != outputs.shape[-2:-1]:
-        raise ArgumentError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; allowed: integers, one for"
-            f" each of the {outputs.shape[-2]} inputs"
-        )
-    if labels.numel() == 0:
-        raise ArgumentError("the batch is empty; allowed: at least one input")
-    if int(labels.min()) < 0 or int(labels.max()) >= n_classes:
-        raise ArgumentError(
-            f"labels reach from {int(labels.min())} to {int(labels.max())}; allowed: 0 to"
-            f" {n_classes - 1}"
-        )
-    return labels.long().expand(outputs.shape[:-1])

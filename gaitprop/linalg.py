@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gaitprop import numerics
+from gaitprop import blocked_lu, numerics
 from gaitprop.errors import SingularLayerError
 
 # From this width on the blocks of a symmetric product are large enough to be worth it.
@@ -60,7 +60,8 @@ def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
 
     With several CPU threads the matrices are solved one by one: PyTorch's batched LU, run by
     several threads on top of MKL, returns wrong pivots or never ends for matrices of about 200 and
-    more (torch 2.13.0). Each seed gets exactly the bits that it gets alone, either way.
+    more (torch 2.13.0). So are those that are wide, in portable mode. Each seed gets exactly the
+    bits that it gets alone, either way.
 
     Args:
         weight: (…, n, n).
@@ -75,7 +76,8 @@ def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
             the check would stall the device; the result then holds inf or NaN, which the training
             loop reports).
     """
-    if weight.is_cuda or weight.dim() == 2 or torch.get_num_threads() == 1:
+    together = torch.get_num_threads() == 1 and not blocked_lu.serves(weight)
+    if weight.is_cuda or weight.dim() == 2 or together:
         return _solve(weight, rows).contiguous()
     n, batch = rows.shape[-1], rows.shape[-2]
     solution = torch.empty_like(rows, memory_format=torch.contiguous_format)
@@ -110,24 +112,28 @@ def gram(weight: Tensor) -> Tensor:
 
 
 def _solve(weight: Tensor, rows: Tensor, which: str = "") -> Tensor:
+    if blocked_lu.serves(weight):
+        columns, pivots = blocked_lu.solve(weight, rows.mT)
+        _refuse_singular(pivots, which)
+        return columns.mT
     # The transpose is column-major where W is row-major, as LAPACK wants it: nothing is copied.
     lu, pivots, _ = torch.linalg.lu_factor_ex(weight.mT)
     if not weight.is_cuda:
-        _refuse_singular(lu, which)
+        _refuse_singular(lu.diagonal(dim1=-2, dim2=-1), which)
     # X Wᵀ = rows is W Xᵀ = rowsᵀ; asked for as it stands, PyTorch would copy the factors first.
     solution: Tensor = torch.linalg.lu_solve(lu, pivots, rows.mT, adjoint=True).mT
     return solution
 
 
-def _refuse_singular(lu: Tensor, which: str) -> None:
-    smallest, largest = torch.aminmax(lu.diagonal(dim1=-2, dim2=-1).abs(), dim=-1)
+def _refuse_singular(pivots: Tensor, which: str) -> None:
+    smallest, largest = torch.aminmax(pivots.abs(), dim=-1)
     # An exactly singular matrix has a pivot of 0.
-    singular = smallest <= largest * torch.finfo(lu.dtype).eps
+    singular = smallest <= largest * torch.finfo(pivots.dtype).eps
     if not singular.any():
         return
-    n = lu.shape[-1]
-    if lu.dim() == 3:
-        which = f" (seed {int(singular.nonzero()[0])} of the {len(lu)})"
+    n = pivots.shape[-1]
+    if pivots.dim() == 2:
+        which = f" (seed {int(singular.nonzero()[0])} of the {len(pivots)})"
     raise SingularLayerError(
         f"a {n} x {n} weight matrix{which} is singular to working precision: the layer has no"
         " inverse"

@@ -10,7 +10,8 @@ instructions and on the number of threads, since MKL chooses its kernels by all 
   order. oneDNN computes just that, with AVX2 and with AVX-512 and on any number of threads (longer
   chains it would cut by the processor's caches).
 - Other products, and everything of LAPACK, are MKL's in its mode ``COMPATIBLE``, on one thread.
-- PyTorch's own kernels are those for AVX2, on one thread.
+- PyTorch's own kernels are those for AVX2, on one thread. (Its ``sqrt`` of a tensor is MKL's, which
+  is not the same everywhere: norms are taken by ``norm``.)
 
 The libraries look at their settings when a process first uses them, so ``use("portable")`` comes
 first; a few sums with known results tell whether it came in time.
@@ -31,8 +32,8 @@ from torch import Tensor
 from gaitprop.errors import ArgumentError
 
 MODES = ("portable", "fast")
-CHAIN = 400
-"""Terms of one chain of multiply-adds; up to 512 were seen to be computed as one everywhere."""
+CHAIN = 256
+"""Terms of one chain of multiply-adds: no version of oneDNN that was tried cuts so short a one."""
 
 # Multiply-adds of a product from which oneDNN's is faster than MKL's in its mode COMPATIBLE, and
 # the fewest rows or columns with which it is a product to it: a single row is another routine.
@@ -44,7 +45,7 @@ _SETTINGS = {
     "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
 }
 # Of ``_sample``, computed on processors of Intel and of AMD; PyTorch 2.13.0.
-_SAMPLE = "9d12221bc854c0f4"
+_SAMPLE = "7151fa2e4d0a341c"
 
 _mode = "fast"
 _threads = 1
@@ -152,16 +153,13 @@ def chained(left: Tensor, right: Tensor) -> Tensor:
     """
     terms = left.shape[-1]
     pieces = -(-terms // CHAIN)
-    step = -(-terms // pieces)
-    total: Tensor | None = None
     with all_threads():
-        for start in range(0, terms, step):
-            piece = slice(start, start + step)
-            product = torch.ops.mkldnn._linear_pointwise(
-                _dense(left[:, piece]), _dense(right[piece].mT), None, "none", [], ""
-            )
-            total = product if total is None else total.add_(product)
-    assert total is not None
+        if pieces == 1:
+            return _chain(left, right)
+        step = -(-terms // pieces)
+        total = _chain(left[:, :step], right[:step])
+        for start in range(step, terms, step):
+            total.add_(_chain(left[:, start : start + step], right[start : start + step]))
     return total
 
 
@@ -188,6 +186,13 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _chain(left: Tensor, right: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(
+        _dense(left), _dense(right.mT), None, "none", [], ""
+    )
+    return product
 
 
 def _dense(matrix: Tensor) -> Tensor:

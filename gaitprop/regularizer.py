@@ -1,52 +1,81 @@
-"""Soft orthogonality: λ Σ_{i≠j} (w_i · w_j)² over the columns w_i of each weight matrix.
+"""Soft orthogonality: a penalty on WᵀW, whose columns w_i hold the weights that leave a unit.
 
-A column of W_l holds the weights that go out from one unit. The published code keeps the transpose
-(y = x W), and penalises the rows of that: its recorded updates hold for the columns of W_l, and not
-for its rows. The penalty asks for orthogonal columns, not for unit ones. Ahmad, van Gerven and
+``off_diagonal``, λ Σ_{i≠j} (w_i · w_j)², asks for orthogonal columns, not for unit ones: the
+published penalty. The published code keeps the transpose (y = x W), and penalises the rows of that:
+its recorded updates hold for the columns of W_l, and not for its rows. Ahmad, van Gerven and
 Ambrogioni, NeurIPS 2020 (arXiv 2006.06438).
+
+``full``, λ ‖WᵀW − I‖_F², asks for unit columns too: the follow-up's (arXiv 2102.11598).
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from gaitprop.linalg import add_matmul, gram
+from gaitprop.errors import ArgumentError
+from gaitprop.linalg import add_matmul, gram, matmul
+
+PENALTIES = ("off_diagonal", "full")
 
 
-def penalty(weight: Tensor) -> Tensor:
-    """Σ_{i≠j} (w_i · w_j)² of each matrix: (…, n, n) to (…)."""
-    return _off_diagonal_gram(weight).square().sum((-2, -1))
+def penalty(weight: Tensor, kind: str = "off_diagonal") -> Tensor:
+    """What λ multiplies, of each matrix: (…, n, n) to (…)."""
+    return penalised(weight, kind).square().sum((-2, -1))
 
 
-def penalty_gradient(weight: Tensor, orthogonality: float) -> Tensor:
-    """∂/∂W of orthogonality · penalty: 4λ W (G − diag G) with G = WᵀW; shaped like ``weight``."""
-    return add_penalty_gradient(torch.zeros_like(weight), weight, orthogonality)
+def penalty_gradient(weight: Tensor, orthogonality: float, kind: str = "off_diagonal") -> Tensor:
+    """∂/∂W of orthogonality · penalty, shaped like ``weight``.
+
+    4λ W (G − diag G) with G = WᵀW, or 4λ W (G − I) of the full penalty.
+    """
+    return add_penalty_gradient(weight.new_zeros(weight.shape), weight, orthogonality, kind)
 
 
-def add_penalty_gradient(gradient: Tensor, weight: Tensor, orthogonality: float) -> Tensor:
+def add_penalty_gradient(
+    gradient: Tensor, weight: Tensor, orthogonality: float, kind: str = "off_diagonal"
+) -> Tensor:
     """Adds ``penalty_gradient`` to a gradient in place, without a tensor in between.
 
     Args:
         gradient: (…, n, n), contiguous; changed, and returned.
         weight: (…, n, n), with at most one leading dimension.
         orthogonality: λ.
+        kind: one of ``PENALTIES``.
     """
-    return add_matmul(gradient, weight, _off_diagonal_gram(weight), 4.0 * orthogonality)
+    return add_matmul(gradient, weight, penalised(weight, kind), 4.0 * orthogonality)
 
 
 def orthogonality_defect(weight: Tensor) -> Tensor:
-    """‖WᵀW − I‖_F / √n of each matrix: (…, n, n) to (…); 0 exactly for orthogonal matrices.
+    """‖WᵀW − I‖_F / √n of each matrix: (…, m, n) to (…); 0 exactly for orthogonal matrices.
 
-    Unlike the penalty it also sees columns that are not of unit length, as the theorem does.
+    Unlike the published penalty it also sees columns that are not of unit length, as the theorem
+    does. A matrix of fewer rows than columns is measured by its rows: ‖WWᵀ − I‖_F / √m.
     """
-    product = gram(weight)
+    if weight.shape[-2] < weight.shape[-1]:
+        weight = weight.mT
+    product = gram(weight) if is_square(weight) else matmul(weight.mT, weight)
     product.diagonal(dim1=-2, dim2=-1).sub_(1.0)
-    defect: Tensor = product.square().sum((-2, -1)).sqrt() / weight.shape[-1] ** 0.5
+    defect: Tensor = product.flatten(-2).norm(dim=-1) / weight.shape[-1] ** 0.5
     return defect
 
 
-def _off_diagonal_gram(weight: Tensor) -> Tensor:
+def is_square(weight: Tensor) -> bool:
+    """Whether a layer can be inverted, so that its orthogonality matters."""
+    return weight.shape[-1] == weight.shape[-2]
+
+
+def check_penalty(kind: str) -> None:
+    """Raises ArgumentError unless there is such a penalty."""
+    if kind not in PENALTIES:
+        raise ArgumentError(f"penalty is {kind!r}; allowed: {', '.join(PENALTIES)}")
+
+
+def penalised(weight: Tensor, kind: str) -> Tensor:
+    """What of WᵀW should be 0: all but the diagonal, or the whole of WᵀW − I."""
     product = gram(weight)
-    product.diagonal(dim1=-2, dim2=-1).zero_()
+    diagonal = product.diagonal(dim1=-2, dim2=-1)
+    if kind == "full":
+        diagonal.sub_(1.0)
+    else:
+        diagonal.zero_()
     return product

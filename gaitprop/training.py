@@ -7,62 +7,38 @@ S single runs would. Everything stays on the device; the host reads results once
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from gaitprop.constraints import ORTHOGONAL, orthogonalize
 from gaitprop.diagnostics import Diagnostics, diagnose
 from gaitprop.errors import ArgumentError, DivergenceError
-from gaitprop.gradients import (
-    check_classes,
-    check_labels,
-    check_rule_settings,
-    output_error,
-    propagate,
-)
+from gaitprop.gradients import propagate
+from gaitprop.losses import Loss, check_classes, check_targets, find_loss, hits
 from gaitprop.network import InvertibleNetwork
 from gaitprop.numerics import all_threads
+from gaitprop.optimizers import make_optimizer
+from gaitprop.regularizer import is_square, orthogonality_defect
 from gaitprop.rules import Rule, find_rule
 from gaitprop.seeding import generator
+from gaitprop.settings import TrainingSettings, check_settings
+from gaitprop.surroundings import undisturbed
+
+__all__ = [
+    "EpochRecord",
+    "Evaluation",
+    "TrainingData",
+    "TrainingSettings",
+    "evaluate",
+    "make_optimizer",
+    "steps_per_epoch",
+    "train",
+    "train_step",
+]
 
 EVALUATION_BATCH = 1000
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a network is trained.
-
-    Attributes:
-        rule: a name in ``gaitprop.RULES``, or of an installed package's rule.
-        learning_rate: Adam's, above 0.
-        orthogonality: λ of the soft orthogonality regularizer, at least 0.
-        orthogonality_interval: the regularizer is applied in every so-manieth step of an epoch,
-            from the first on, with as many times the weight; 1 is in every step.
-        gamma: γ of GAIT-prop and ITP, 0 to 1.
-        epochs: passes over the training set.
-        batch_size: samples of one seed in a step; a last, smaller batch of an epoch is left out
-            (the next epoch's shuffling brings its samples back).
-        beta1: Adam's decay of the gradient's mean.
-        beta2: Adam's decay of the gradient's square; the published code's 0.99 is the default.
-        epsilon: Adam's ε.
-        probe_size: alignment with BP is measured on the first so many training samples.
-        diagnostics_interval: the diagnostics are taken every so many epochs, and before the first
-            and after the last.
-    """
-
-    rule: str = "gait"
-    learning_rate: float = 1e-4
-    orthogonality: float = 0.1
-    orthogonality_interval: int = 1
-    gamma: float = 1e-3
-    epochs: int = 1
-    batch_size: int = 60
-    beta1: float = 0.9
-    beta2: float = 0.99
-    epsilon: float = 1e-8
-    probe_size: int = 128
-    diagnostics_interval: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,9 +48,9 @@ class TrainingData:
     Attributes:
         images: (N, n_0), the network's dtype; or uint8 of 0…maximum, a quarter of float32's
             memory, each batch of which becomes 0…1 when its turn comes.
-        labels: (N,), int64.
+        labels: (N,), integers; or soft targets, (N, n_classes), in the network's dtype.
         validation_images: (M, n_0), of the same dtype.
-        validation_labels: (M,), int64.
+        validation_labels: (M,), integers, or (M, n_classes).
         n_classes: how many outputs carry a target.
         maximum: what uint8 images are divided by.
     """
@@ -89,7 +65,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss ½‖y − t‖² and accuracy over a set of images; each (S,), float64, on the CPU."""
+    """Mean loss (without penalty) and accuracy over a set of images; (S,), float64, on the CPU."""
 
     loss: Tensor
     accuracy: Tensor
@@ -117,20 +93,9 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
     return samples // batch_size
 
 
-def make_optimizer(network: InvertibleNetwork, settings: TrainingSettings) -> torch.optim.Adam:
-    """Fused Adam over the network's parameters; its ``state_dict`` is what a checkpoint saves."""
-    return torch.optim.Adam(
-        network.parameters(),
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.epsilon,
-        fused=True,
-    )
-
-
 def train(
     network: InvertibleNetwork,
-    optimizer: torch.optim.Adam,
+    optimizer: torch.optim.Optimizer,
     data: TrainingData,
     settings: TrainingSettings,
     first_epoch: int = 0,
@@ -150,11 +115,12 @@ def train(
         on_step: called with 1 after every step, for a progress bar.
 
     Raises:
-        ArgumentError: a setting is out of range or does not fit the data or the network.
+        ArgumentError: a setting is out of range or does not fit the data or the network; a label
+            is not one of the classes; weights that should stay orthogonal are not.
         DivergenceError: a loss or parameter is no longer finite at the end of an epoch.
         SingularLayerError: a layer that the rule inverts lost its inverse.
     """
-    _check(network, data, settings)
+    data = _checked(network, data, settings)
     if first_epoch == 0:
         yield _record(network, data, settings, 0, None)
     for epoch in range(first_epoch, settings.epochs):
@@ -164,31 +130,38 @@ def train(
         yield record
 
 
+@undisturbed
 def evaluate(
     network: InvertibleNetwork,
     images: Tensor,
     labels: Tensor,
     n_classes: int,
     maximum: int = 255,
+    loss: str = "squared_error",
 ) -> Evaluation:
     """Loss and accuracy of every seed's network over a set.
 
     Args:
         network: with a seed dimension.
         images: (N, n_0), on the network's device, in its dtype or uint8.
-        labels: (N,), int64.
+        labels: (N,), integers, or soft targets (N, n_classes).
         n_classes: how many outputs carry a target; the largest of them is the answer.
         maximum: what uint8 images are divided by.
+        loss: in ``gaitprop.losses.LOSSES``.
+
+    Raises:
+        ArgumentError: a label is not one of the classes, there is no such loss.
     """
-    loss = torch.zeros(len(network.seeds), dtype=torch.float64, device=images.device)
-    correct = torch.zeros_like(loss)
+    loss_function = find_loss(loss)
+    labels = check_targets(labels, images.shape[:1], n_classes, network.dtype)
+    sums = _Sums(network, loss_function, n_classes)
     for start in range(0, len(images), EVALUATION_BATCH):
         batch = slice(start, start + EVALUATION_BATCH)
-        outputs = network.forward(inputs(images[batch], network.dtype, maximum))[-1]
-        batch_labels = labels[batch].expand(outputs.shape[:-1])
-        error = output_error(outputs, batch_labels, n_classes)
-        _accumulate(loss, correct, outputs, error, batch_labels, n_classes)
-    return Evaluation((loss / len(images)).cpu(), (correct / len(images)).cpu())
+        outputs = network(inputs(images[batch], network.dtype, maximum))
+        targets = labels[batch].expand(len(network.seeds), *labels[batch].shape)
+        error = loss_function.error(outputs, targets, n_classes)
+        sums.add(outputs, targets, error)
+    return sums.mean(len(images))
 
 
 def inputs(images: Tensor, dtype: torch.dtype, maximum: int) -> Tensor:
@@ -199,9 +172,10 @@ def inputs(images: Tensor, dtype: torch.dtype, maximum: int) -> Tensor:
     return images.to(torch.float32).div_(maximum).to(dtype)
 
 
+@undisturbed
 def train_step(
     network: InvertibleNetwork,
-    optimizer: torch.optim.Adam,
+    optimizer: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
     n_classes: int,
@@ -215,30 +189,60 @@ def train_step(
         network: changed in place.
         optimizer: from ``make_optimizer``.
         images: (S, batch, n_0), in the network's dtype.
-        labels: (S, batch), int64.
+        labels: (S, batch), int64, or soft targets, (S, batch, n_classes), in the network's dtype.
         n_classes: how many outputs carry a target.
         rule: from ``gaitprop.rules``.
-        settings: γ, λ and the regularizer's interval are taken from it.
+        settings: the loss, γ, the penalty, its λ and interval, and the constraint are taken from
+            it.
         step: of the epoch, from 0.
 
     Returns:
         The outputs and the error e_L from before the step, both (S, batch, n_L).
     """
+    constrained = settings.constraint == "orthogonal"
+    due = step % settings.orthogonality_interval == 0 and not constrained
+    orthogonality = settings.orthogonality * settings.orthogonality_interval if due else 0.0
     activations = network.forward(images)
-    error = output_error(activations[-1], labels, n_classes)
-    interval = settings.orthogonality_interval
-    orthogonality = settings.orthogonality * interval if step % interval == 0 else 0.0
-    gradients = propagate(network, activations, error, rule, settings.gamma, orthogonality)
+    error = find_loss(settings.loss).error(activations[-1], labels, n_classes)
+    gradients = propagate(
+        network,
+        activations,
+        error,
+        rule,
+        settings.gamma,
+        orthogonality,
+        settings.penalty,
+        orthogonal=constrained,
+    )
     for weight, bias, gradient in zip(network.weights, network.biases, gradients, strict=True):
         weight.grad, bias.grad = gradient.weight, gradient.bias
     with all_threads():
         optimizer.step()
+    if constrained:
+        for weight in filter(is_square, network.weights):
+            orthogonalize(weight)
     return activations[-1], error
+
+
+class _Sums:
+    """Loss and hits of every seed, summed over batches on the device."""
+
+    def __init__(self, network: InvertibleNetwork, loss: Loss, n_classes: int) -> None:
+        self._loss = torch.zeros(len(network.seeds), dtype=torch.float64, device=network.device)
+        self._correct = torch.zeros_like(self._loss)
+        self._function, self._n_classes = loss, n_classes
+
+    def add(self, outputs: Tensor, targets: Tensor, error: Tensor) -> None:
+        self._loss += self._function.total(outputs, targets, self._n_classes, error)
+        self._correct += hits(outputs, targets, self._n_classes)
+
+    def mean(self, samples: int) -> Evaluation:
+        return Evaluation((self._loss / samples).cpu(), (self._correct / samples).cpu())
 
 
 def _train_epoch(
     network: InvertibleNetwork,
-    optimizer: torch.optim.Adam,
+    optimizer: torch.optim.Optimizer,
     data: TrainingData,
     settings: TrainingSettings,
     epoch: int,
@@ -247,8 +251,7 @@ def _train_epoch(
     rule = find_rule(settings.rule)
     steps = steps_per_epoch(len(data.images), settings.batch_size)
     order = _shuffled(network.seeds, len(data.images), epoch).to(data.images.device)
-    loss = torch.zeros(len(network.seeds), dtype=torch.float64, device=data.images.device)
-    correct = torch.zeros_like(loss)
+    sums = _Sums(network, find_loss(settings.loss), data.n_classes)
     for step in range(steps):
         batch = order[:, step * settings.batch_size : (step + 1) * settings.batch_size]
         images = inputs(data.images[batch], network.dtype, data.maximum)
@@ -256,24 +259,16 @@ def _train_epoch(
         outputs, error = train_step(
             network, optimizer, images, labels, data.n_classes, rule, settings, step
         )
-        _accumulate(loss, correct, outputs, error, labels, data.n_classes)
+        sums.add(outputs, labels, error)
         on_step(1)
-    seen = steps * settings.batch_size
-    return Evaluation((loss / seen).cpu(), (correct / seen).cpu())
-
-
-def _accumulate(
-    loss: Tensor, correct: Tensor, outputs: Tensor, error: Tensor, labels: Tensor, n_classes: int
-) -> None:
-    """Adds a batch's summed loss and hits to the running sums, both (S,)."""
-    loss += error[..., :n_classes].square().sum((-2, -1)).double() / 2
-    correct += (outputs[..., :n_classes].argmax(-1) == labels).sum(-1)
+    return sums.mean(steps * settings.batch_size)
 
 
 def _shuffled(seeds: tuple[int, ...], samples: int, epoch: int) -> Tensor:
     """(S, N): each seed's own order of the training set in this epoch."""
+    sources = (generator(seed, "shuffling", epoch) for seed in seeds)
     return torch.stack(
-        [torch.randperm(samples, generator=generator(seed, "shuffling", epoch)) for seed in seeds]
+        [torch.randperm(samples, generator=source, device="cpu") for source in sources]
     )
 
 
@@ -289,7 +284,12 @@ def _record(
         epoch=epoch,
         training=training,
         validation=evaluate(
-            network, data.validation_images, data.validation_labels, data.n_classes, data.maximum
+            network,
+            data.validation_images,
+            data.validation_labels,
+            data.n_classes,
+            data.maximum,
+            settings.loss,
         ),
         diagnostics=_diagnose(network, data, settings) if due else None,
     )
@@ -300,8 +300,15 @@ def _diagnose(
 ) -> Diagnostics:
     probe = slice(0, settings.probe_size)
     images = inputs(data.images[probe], network.dtype, data.maximum)
-    labels = data.labels[probe].expand(len(network.seeds), -1)
-    return diagnose(network, images, labels, data.n_classes, settings.rule, settings.gamma)
+    return diagnose(
+        network,
+        images,
+        data.labels[probe],
+        data.n_classes,
+        settings.rule,
+        settings.gamma,
+        settings.loss,
+    )
 
 
 def _check_finite(network: InvertibleNetwork, record: EpochRecord) -> None:
@@ -317,28 +324,44 @@ def _check_finite(network: InvertibleNetwork, record: EpochRecord) -> None:
         )
 
 
-def _check(network: InvertibleNetwork, data: TrainingData, settings: TrainingSettings) -> None:
-    find_rule(settings.rule)
-    check_rule_settings(settings.gamma, settings.orthogonality)
+def _checked(
+    network: InvertibleNetwork, data: TrainingData, settings: TrainingSettings
+) -> TrainingData:
+    """The data with labels as int64."""
+    check_settings(settings)
     check_classes(data.n_classes, network.widths)
     if network.weights[0].dim() != 3:
         raise ArgumentError("the network has no seed dimension; allowed: weights of (S, n, n)")
-    if not 1 <= settings.batch_size <= len(data.images):
+    if settings.batch_size > len(data.images):
         raise ArgumentError(
             f"batch_size is {settings.batch_size}; allowed: 1 to {len(data.images)}, the number of"
             " training samples"
         )
-    if not 0.0 < settings.learning_rate < float("inf"):
-        raise ArgumentError(f"learning_rate is {settings.learning_rate!r}; allowed: above 0")
-    counts = {
-        "epochs": settings.epochs,
-        "probe_size": settings.probe_size,
-        "diagnostics_interval": settings.diagnostics_interval,
-        "orthogonality_interval": settings.orthogonality_interval,
-        "the number of validation samples": len(data.validation_images),
-    }
-    for name, count in counts.items():
-        if count < 1:
-            raise ArgumentError(f"{name} is {count}; allowed: at least 1")
-    outputs = data.images.expand(len(network.seeds), *data.images.shape)
-    check_labels(data.labels, outputs, data.n_classes)
+    if not len(data.validation_images):
+        raise ArgumentError("the number of validation samples is 0; allowed: at least 1")
+    if settings.constraint == "orthogonal":
+        _check_orthogonal(network)
+    return replace(
+        data,
+        labels=check_targets(data.labels, data.images.shape[:1], data.n_classes, network.dtype),
+        validation_labels=check_targets(
+            data.validation_labels,
+            data.validation_images.shape[:1],
+            data.n_classes,
+            network.dtype,
+            "validation labels",
+        ),
+    )
+
+
+@undisturbed
+def _check_orthogonal(network: InvertibleNetwork) -> None:
+    for layer, weight in enumerate(network.weights, start=1):
+        if is_square(weight):
+            defect = float(orthogonality_defect(weight).max())
+            if not defect < ORTHOGONAL:
+                raise ArgumentError(
+                    f"constraint is 'orthogonal', but layer {layer} starts with a weight whose"
+                    f" ‖WᵀW − I‖ / √n is {defect:.2g}; allowed: orthogonal weights, below"
+                    f" {ORTHOGONAL:g}"
+                )

@@ -11,10 +11,20 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.pipeline.project_copy import run
+from tests.pipeline.project_copy import REPOSITORY, run
 
 NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?|\b(inf|nan)\b")
 CHECKSUM = re.compile(r"\b[0-9a-f]{12,}\b|\b[0-9a-f]{8,}…")
+
+
+def published(path: str) -> str:
+    """A file as committed: a machine whose numerics are not portable may have made another since.
+
+    Without a history, the file as it stands.
+    """
+    if not (REPOSITORY / ".git").exists():
+        return (REPOSITORY / path).read_text(encoding="utf-8")
+    return run(REPOSITORY, "git", "show", f"HEAD:{path}")
 
 
 def blocks(text: str) -> list[tuple[str, str, str]]:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gaitprop import numerics
+from pipeline.project.source import changed, source
+from tests.documents import published
+
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
 
@@ -19,8 +23,15 @@ def table(text: str) -> list[str]:
 def test_tables_are_the_results(profile: str) -> None:
     shown = re.search(rf"<!-- table: {profile} -->(.*?)<!-- /table -->", README, re.DOTALL)
     assert shown, f"README.md has no table of {profile}"
-    written = (REPOSITORY / "results" / profile / "summary.md").read_text()
-    assert table(shown[1]) == table(written)
+    assert table(shown[1]) == table(published(f"results/{profile}/summary.md"))
+
+
+def test_what_this_machine_makes_is_what_is_published() -> None:
+    if why := numerics.why_not_portable():
+        pytest.skip(f"results of this machine may be others: {why}")
+    if not source().clean:
+        pytest.skip("code or params are not as committed, so results may be others")
+    assert changed("results", "dvc.lock") == []
 
 
 def test_links_lead_somewhere() -> None:

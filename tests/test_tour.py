@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import blocks, differences, put_into_params, shell
+from tests.documents import blocks, differences, published, put_into_params, shell
 from tests.pipeline.project_copy import REPOSITORY, copy_project
 
 DOCUMENT = (REPOSITORY / "docs" / "tour.md").read_text()
@@ -44,10 +44,10 @@ def test_commands_say_what_is_shown(project: Path) -> None:
 
 
 def test_what_is_shown_of_the_results_are_those() -> None:
-    published = (REPOSITORY / "results/digits/summary.md").read_text()
+    summary = published("results/digits/summary.md")
     rows = re.findall(r"^\| .*\d \|$", DOCUMENT, re.MULTILINE)
     assert len(rows) > 2
-    assert [row for row in rows if row not in published] == []
+    assert [row for row in rows if row not in summary] == []
 
 
 def test_links_lead_somewhere() -> None:

@@ -7,8 +7,9 @@ the error e_l, which each carries down from e_L = y_L − t. A rule is one funct
 
 with ``error`` = e_l of shape (S, batch, n_l), ``scale`` = γ^k at the k-th layer from the output
 (k = 1 for the output layer), and the result e_{l-1} on the n_l units that layer l reads: of the
-shape and dtype of ``error``. A package of one's own adds a rule by an entry point of the group
-``gaitprop.rules``; see docs/extend.md.
+shape and dtype of ``error``. The positions of a convolution are further samples of the batch, and
+its n_l those that one position has: a rule need not know of them. A package of one's own adds a
+rule by an entry point of the group ``gaitprop.rules``; see docs/extend.md.
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ RULES: dict[str, Rule] = {"bp": bp, "gait": gait, "itp": itp, "tp": tp}
 GROUP = "gaitprop.rules"
 
 
-def find_rule(name: str) -> Rule:
-    """The rule of that name: one of ``RULES``, or of an installed package.
+def find_rule(name: str | Rule) -> Rule:
+    """The rule of that name: one of ``RULES``, or of an installed package; a function is one.
 
     Raises:
         ArgumentError: there is none, or the package that offers it cannot be used.
     """
+    if not isinstance(name, str):
+        if not callable(name):
+            raise ArgumentError(f"rule is {name!r}; allowed: a name or a function")
+        return _checked(name, f"the rule {getattr(name, '__name__', name)!r}")
     if name in RULES:
         return RULES[name]
     entry = other_rules().get(name)
@@ -48,7 +53,7 @@ def find_rule(name: str) -> Rule:
     rule = plugins.load(entry)
     if not callable(rule):
         raise ArgumentError(f"{plugins.told(entry)} is {rule!r}; allowed: a function")
-    return _checked(rule, entry)
+    return _checked(rule, plugins.told(entry))
 
 
 def rule_names() -> list[str]:
@@ -66,7 +71,7 @@ def other_rules() -> Mapping[str, EntryPoint]:
     return plugins.offered(GROUP, (*RULES, "reference"))
 
 
-def _checked(rule: Rule, entry: EntryPoint) -> Rule:
+def _checked(rule: Rule, told: str) -> Rule:
     """The rule, whose errors cannot have a shape that the layer below would broadcast."""
 
     @wraps(rule)
@@ -80,7 +85,7 @@ def _checked(rule: Rule, entry: EntryPoint) -> Rule:
             else type(below).__name__
         )
         raise ArgumentError(
-            f"{plugins.told(entry)} returned {received}; allowed: {error.dtype} of shape"
+            f"{told} returned {received}; allowed: {error.dtype} of shape"
             f" {tuple(error.shape)}, as the error that it received"
         )
 

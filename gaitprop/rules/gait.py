@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gaitprop.linalg import solve_rows
 from gaitprop.rules.layer import LayerView
 
 
@@ -20,4 +19,4 @@ def gait(layer: LayerView, error: Tensor, scale: float) -> Tensor:
     activation = layer.activation
     direction = activation.times_derivative(layer.local_error, layer.outputs)
     difference = activation.inverse_difference(layer.outputs, direction, scale)
-    return solve_rows(layer.weight, difference)
+    return layer.solve(difference)

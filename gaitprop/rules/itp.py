@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gaitprop.linalg import solve_rows
 from gaitprop.rules.layer import LayerView
 
 
@@ -17,4 +16,4 @@ def itp(layer: LayerView, error: Tensor, scale: float) -> Tensor:
     Ahmad, van Gerven and Ambrogioni, NeurIPS 2020, arXiv 2006.06438.
     """
     difference = layer.activation.inverse_difference(layer.outputs, error, scale)
-    return solve_rows(layer.weight, difference)
+    return layer.solve(difference)

@@ -7,13 +7,16 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gaitprop.activations import Activation
+from gaitprop.constraints import solve_orthogonal_rows
+from gaitprop.linalg import solve_rows
 
 
 class LayerView(NamedTuple):
-    """One layer at one batch.
+    """One layer at one batch; of a convolution the batch holds every position of every sample.
 
     Attributes:
-        weight: W_l, (S, n_l, n_l).
+        weight: W_l, (S, n_l, n_l); of a first layer, through which no error passes, perhaps
+            (S, n_1, n_0).
         outputs: y_l, (S, batch, n_l).
         local_error: D_l∘e_l, (S, batch, n_l), which the update of the layer needs anyway.
         activation: f.
@@ -21,6 +24,7 @@ class LayerView(NamedTuple):
         seeds: the S seeds of the networks. A rule that needs fixed random numbers draws them by
             ``gaitprop.seeding.generator(seed, purpose, number)``, which gives the same whenever it
             is asked: also when an interrupted training goes on.
+        orthogonal: whether W_l is known to be orthogonal to rounding.
     """
 
     weight: Tensor
@@ -29,3 +33,13 @@ class LayerView(NamedTuple):
     activation: Activation
     number: int
     seeds: tuple[int, ...]
+    orthogonal: bool = False
+
+    def solve(self, rows: Tensor) -> Tensor:
+        """W_l⁻¹ applied to each row vector: (S, batch, n_l) to (S, batch, n_l).
+
+        Raises:
+            SingularLayerError: W_l has no inverse.
+        """
+        solve = solve_orthogonal_rows if self.orthogonal else solve_rows
+        return solve(self.weight, rows)

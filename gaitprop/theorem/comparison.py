@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gaitprop.gradients import LayerGradient, output_error
+from gaitprop.gradients import LayerGradient, passages
+from gaitprop.layers import Architecture
+from gaitprop.losses import squared_error
 from gaitprop.network import InvertibleNetwork
 from gaitprop.rules import find_rule
-from gaitprop.rules.layer import LayerView
 from gaitprop.seeding import generator
 
 SLOPE = 0.1
@@ -36,7 +37,7 @@ class Problem(NamedTuple):
 
 
 def orthogonal_problem(
-    widths: Sequence[int],
+    layers: Sequence[int] | Architecture,
     activation: str,
     seed: int,
     batch: int = 60,
@@ -46,12 +47,15 @@ def orthogonal_problem(
 
     The biases (standard deviation 0.5) keep the activations' size from fading with depth.
     """
+    if not isinstance(layers, Architecture):
+        layers = Architecture.of_widths(layers, auxiliary_inputs=True)
     network = InvertibleNetwork(
-        widths, activation, SLOPE, seeds=(seed,), dtype=torch.float64, device=device
+        layers, activation, SLOPE, seeds=(seed,), dtype=torch.float64, device=device
     )
     source = generator(seed, "verification")
     for bias in network.biases:
         bias.copy_(0.5 * torch.randn(bias.shape, dtype=torch.float64, generator=source))
+    widths = network.widths
     inputs = torch.randn(batch, widths[0], dtype=torch.float64, generator=source)
     n_classes = min(10, widths[-1])
     labels = torch.randint(n_classes, (batch,), generator=source)
@@ -59,14 +63,18 @@ def orthogonal_problem(
 
 
 def backpropagation(problem: Problem) -> list[LayerGradient]:
-    """The gradients of ½‖y_L − t‖², batch mean, by autograd through ``network.forward``."""
-    network = _copy(problem.network, problem.network.dtype)
-    for parameter in network.parameters():
-        parameter.requires_grad_()
-    outputs = network.forward(problem.inputs)[-1][..., : problem.n_classes]
+    """The gradients of ½‖y_L − t‖², batch mean, by autograd through plain products."""
+    network = problem.network
+    weights = [weight.clone().requires_grad_() for weight in network.weights]
+    biases = [bias.clone().requires_grad_() for bias in network.biases]
+    units = problem.inputs
+    for reading, weight, bias in zip(network.architecture.readings, weights, biases, strict=True):
+        hidden = reading.read(units) @ weight.mT + bias.unsqueeze(-2)
+        units = reading.units(network.activation.value(hidden))
+    outputs = units[..., : problem.n_classes]
     target = torch.nn.functional.one_hot(problem.labels, problem.n_classes).to(outputs.dtype)
     loss = (outputs - target).square().sum() / (2 * outputs.shape[-2])
-    found = torch.autograd.grad(loss, network.parameters())
+    found = torch.autograd.grad(loss, [*weights, *biases])
     pairs = zip(found[: network.depth], found[network.depth :], strict=True)
     return [LayerGradient(weight, bias) for weight, bias in pairs]
 
@@ -85,21 +93,17 @@ def crossings(problem: Problem, rule: str, gamma: float) -> Tensor:
     if rule == "bp" or network.activation.slope == 1.0:
         return counts
     activations = network.forward(problem.inputs)
-    error = output_error(activations[-1], problem.labels.expand(1, -1), problem.n_classes)
-    for layer in range(network.depth, 1, -1):
-        outputs = activations[layer]
-        scale = 1.0 if rule == "tp" else gamma ** (network.depth - layer + 1)
-        direction = error
+    error = squared_error(activations[-1], problem.labels.expand(1, -1), problem.n_classes)
+    for view, arriving, step in passages(network, activations, error, find_rule(rule), gamma):
+        if view.number == 1:
+            continue
+        scale = 1.0 if rule == "tp" else step
+        direction = arriving
         if rule == "gait":
-            direction = network.activation.times_derivative(error, outputs, 2)
-        target = torch.sub(outputs, direction, alpha=scale)
-        counts += ((outputs > 0) != (target > 0)).sum(-1)[0]
-        local_error = network.activation.times_derivative(error, outputs)
-        weight = network.weights[layer - 1]
-        view = LayerView(weight, outputs, local_error, network.activation, layer, network.seeds)
-        below = find_rule(rule)(view, error, scale)
-        unread = network.widths[layer - 1] - network.widths[layer]
-        error = torch.nn.functional.pad(below, (0, unread))
+            direction = network.activation.times_derivative(arriving, view.outputs, 2)
+        target = torch.sub(view.outputs, direction, alpha=scale)
+        crossed = (view.outputs > 0) != (target > 0)
+        counts += crossed.reshape(len(counts), -1).sum(-1)
     return counts
 
 
@@ -120,6 +124,6 @@ def _copy(network: InvertibleNetwork, dtype: torch.dtype) -> InvertibleNetwork:
         [weight.to(dtype) for weight in network.weights],
         [bias.to(dtype) for bias in network.biases],
         negative_slope=network.activation.slope,
-        input_width=network.widths[0],
         seeds=network.seeds,
+        architecture=network.architecture,
     )

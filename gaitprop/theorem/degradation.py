@@ -3,7 +3,7 @@
 E_l = W_lᵀW_l − I is the orthogonality defect of layer l. With no unit across the kink GAIT-prop's
 error e' and backpropagation's e obey, from e'_L = e_L on (proof: docs/theory.md),
 
-    e'_{l-1} − e_{l-1} = W_l⁻¹ D_l (e'_l − e_l) − (I + E_l)⁻¹ E_l e_{l-1}.
+    e'_{l-1} − e_{l-1} = R_lᵀ [W_l⁻¹ D_l (e'_l − e_l) − (I + E_l)⁻¹ E_l W_lᵀ D_l e_l].
 
 The bound takes norms in this, and holds for any ‖E_l‖₂ < 1; the forecast keeps the terms of first
 order. Both need backpropagation alone: no layer is inverted.
@@ -18,9 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gaitprop.gradients import layer_gradients, output_error
+from gaitprop.gradients import layer_gradients, passages
+from gaitprop.linalg import matmul
+from gaitprop.losses import squared_error
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
+from gaitprop.rules import RULES
 from gaitprop.seeding import generator
 from gaitprop.theorem.comparison import backpropagation, orthogonal_problem
 
@@ -76,35 +79,35 @@ def degradation(
     """
     activations = network.forward(inputs)
     labels = labels.expand(activations[-1].shape[:-1])
-    error = output_error(activations[-1], labels, n_classes)
+    error = squared_error(activations[-1], labels, n_classes)
     change = torch.zeros_like(error)  # e' − e, to first order
     limit = error.new_zeros(error.shape[:-2])  # bounds ‖e' − e‖_F over the batch
-    derivative = network.activation.times_derivative
     bounds, forecasts = [], []
-    for layer in range(network.depth, 0, -1):
-        weight, outputs = network.weights[layer - 1], activations[layer]
-        read = weight.shape[-1]
-        units = activations[layer - 1][..., :read]
-        local_error, local_change = derivative(error, outputs), derivative(change, outputs)
-        size = _frobenius(local_error.mT @ units)
+    for view, _, _ in passages(network, activations, error, RULES["bp"], 0.0):
+        weight, local_error = view.weight, view.local_error
+        reading = network.architecture.readings[view.number - 1]
+        units = reading.read(activations[view.number - 1])
+        local_change = network.activation.times_derivative(reading.rows(change), view.outputs)
+        size = _frobenius(matmul(local_error.mT, units))
         # ‖D‖₂ ≤ 1, and ‖AB‖_F ≤ ‖A‖_F ‖B‖₂.
         bounds.append(limit * torch.linalg.matrix_norm(units, 2) / size)
-        forecasts.append(_frobenius(local_change.mT @ units) / size)
+        forecasts.append(_frobenius(matmul(local_change.mT, units)) / size)
+        if view.number == 1:
+            break
         defect = defect_matrix(weight)
         largest = torch.linalg.matrix_norm(defect, 2)
-        below = local_error @ weight
+        below = matmul(local_error, weight)
+        # ‖R‖₂² is the largest number of rows that hold a unit.
+        spread = reading.counts(units).max().sqrt()
         limit = limit / (1 - largest).sqrt() + largest / (1 - largest) * _frobenius(below)
-        limit = limit.where(largest < 1, torch.inf)
-        changed = local_change @ weight - below @ defect
-        unread = network.widths[layer - 1] - read
-        error = torch.nn.functional.pad(below, (0, unread))
-        change = torch.nn.functional.pad(changed, (0, unread))
+        limit = (spread * limit).where(largest < 1, torch.inf)
+        change = reading.fold(matmul(local_change, weight) - matmul(below, defect))
     return Degradation(torch.stack(bounds[::-1], -1), torch.stack(forecasts[::-1], -1))
 
 
 def defect_matrix(weight: Tensor) -> Tensor:
     """E = WᵀW − I of each matrix: (…, n, n) to (…, n, n)."""
-    product = weight.mT @ weight
+    product = matmul(weight.mT, weight)
     product.diagonal(dim1=-2, dim2=-1).sub_(1.0)
     return product
 
@@ -123,7 +126,7 @@ def depart(
         for weight in problem.network.weights:
             noise = torch.randn(weight.shape, dtype=torch.float64, generator=source).to(device)
             noise *= norm / torch.linalg.matrix_norm(noise + noise.mT, 2)
-            weight += weight @ noise
+            weight += matmul(weight, noise)
         theory = degradation(*problem)
         distances = [
             _frobenius(ours.weight - theirs.weight) / _frobenius(theirs.weight)

@@ -4,9 +4,11 @@ Targets are computed as the paper prints them, layer by layer, and the error of 
 left of y_l − t_l after a division by γ for every layer above. At distance k from the output y and t
 differ by γ^k, so the difference keeps few digits of its own, or none: rounding is multiplied by
 γ^-k. ``gaitprop.rules`` computes the same numbers without that difference; this module is what they
-are compared to (``gait verify``, docs/theory.md).
+are compared to (``gait verify``, docs/theory.md). The follow-up's evaluation takes as long a step
+in every layer and sample, so that the difference keeps its digits where there are enough of them:
+in float64.
 
-Ahmad, van Gerven and Ambrogioni, NeurIPS 2020 (arXiv 2006.06438).
+Ahmad, van Gerven and Ambrogioni, NeurIPS 2020 (arXiv 2006.06438); the follow-up, arXiv 2102.11598.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from gaitprop.errors import ArgumentError
 from gaitprop.gradients import LayerGradient
+from gaitprop.linalg import matmul
 from gaitprop.network import InvertibleNetwork
 
 LITERAL_RULES = ("gait", "itp", "tp")
@@ -37,8 +40,10 @@ def literal_gradients(
         ITP        t_{l-1} = g_l((1 − γ)y_l + γt_l)
         TP         t_{l-1} = g_l(t_l)
 
-    The target of an auxiliary unit is its own value. The error is (y_l − t_l) / γ^k, k the number
-    of layers above (TP: no division). Everything is in the network's dtype, as published.
+    The target of an auxiliary unit is its own value; that of a unit which several positions of a
+    convolution read is the sum of what these give, less its own value for all of them but one. The
+    error is (y_l − t_l) / γ^k, k the number of layers above (TP: no division). Everything is in the
+    network's dtype, as published.
 
     Args:
         network: in float32 or float64.
@@ -60,23 +65,86 @@ def literal_gradients(
     if not 0.0 < gamma <= 1.0:
         raise ArgumentError(f"gamma is {gamma!r}; allowed: above 0 and at most 1")
     activations = network.forward(inputs)
-    target = activations[-1].clone()
-    one_hot = torch.nn.functional.one_hot(labels.long(), n_classes).to(target.dtype)
-    target[..., :n_classes] = one_hot
+    target = _output_target(activations[-1], labels, n_classes)
     gradients: list[LayerGradient] = []
     for layer in range(network.depth, 0, -1):
-        outputs, below = activations[layer], activations[layer - 1]
-        read = network.widths[layer]
+        outputs = activations[layer]
         above = 0 if rule == "tp" else network.depth - layer
         error = (outputs - target) / gamma**above
-        local_error = network.activation.times_derivative(error, outputs)
-        weight_gradient = local_error.mT @ below[..., :read] / outputs.shape[-2]
-        gradients.append(LayerGradient(weight_gradient, local_error.mean(-2)))
+        gradients.append(_gradient(network, layer, activations, error))
         if layer > 1:
             step = _step(network, outputs, rule, gamma)
-            inverted = network.invert_layer(layer, (1 - step) * outputs + step * target)
-            target = torch.cat([inverted, below[..., read:]], dim=-1)
+            aim = (1 - step) * outputs + step * target
+            target = _target_below(network, layer, aim, activations[layer - 1])
     return gradients[::-1]
+
+
+def rescaled_gradients(
+    network: InvertibleNetwork, inputs: Tensor, labels: Tensor, n_classes: int, length: float
+) -> list[LayerGradient]:
+    """GAIT-prop's gradients as the follow-up evaluates them: every step has the same length.
+
+        t_{l-1} = g_l(y_l + γ_l D_l²∘(t_l − y_l)),  γ_l = length · √n_l / ‖t_l − y_l‖₂,
+        e_l = m_l (y_l − t_l),  m_{l-1} = m_l / γ_l,  m_L = 1,
+
+    with a γ_l of its own for each sample. arXiv 2102.11598, whose length is 1e-7, in float64.
+
+    Args:
+        network: in float32 or float64.
+        inputs: (batch, n_0) or (S, batch, n_0).
+        labels: (batch,) or (S, batch), integers in 0…n_classes−1.
+        n_classes: how many outputs carry a target.
+        length: of a step, in root mean square over a layer's units; above 0.
+
+    Returns:
+        As ``layer_gradients``, without regularizer.
+
+    Raises:
+        ArgumentError: the length is not above 0.
+        SingularLayerError: a layer has no inverse.
+    """
+    if not 0.0 < length < float("inf"):
+        raise ArgumentError(f"length is {length!r}; allowed: above 0")
+    activations = network.forward(inputs)
+    target = _output_target(activations[-1], labels, n_classes)
+    multiplier = torch.ones_like(target[..., :1])
+    gradients: list[LayerGradient] = []
+    for layer in range(network.depth, 0, -1):
+        outputs = activations[layer]
+        error = multiplier * (outputs - target)
+        gradients.append(_gradient(network, layer, activations, error))
+        if layer > 1:
+            distance = (target - outputs).norm(dim=-1, keepdim=True)
+            gamma = length * outputs.shape[-1] ** 0.5 / distance
+            step = network.activation.times_derivative(gamma.expand_as(outputs), outputs, 2)
+            aim = outputs + step * (target - outputs)
+            target = _target_below(network, layer, aim, activations[layer - 1])
+            multiplier = multiplier / gamma
+    return gradients[::-1]
+
+
+def _output_target(outputs: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+    target = outputs.clone()
+    one_hot = torch.nn.functional.one_hot(labels.long(), n_classes).to(target.dtype)
+    target[..., :n_classes] = one_hot
+    return target
+
+
+def _gradient(
+    network: InvertibleNetwork, layer: int, activations: list[Tensor], error: Tensor
+) -> LayerGradient:
+    reading, outputs = network.architecture.readings[layer - 1], activations[layer]
+    samples = outputs.shape[-2]
+    local_error = reading.rows(network.activation.times_derivative(error, outputs))
+    weight_gradient = matmul(local_error.mT, reading.read(activations[layer - 1]))
+    return LayerGradient(weight_gradient / samples, local_error.sum(-2) / samples)
+
+
+def _target_below(network: InvertibleNetwork, layer: int, aim: Tensor, below: Tensor) -> Tensor:
+    """What y_{l-1} would have to be for y_l to be ``aim``: Rᵀ g_l(aim) − (RᵀR − I) y_{l-1}."""
+    reading = network.architecture.readings[layer - 1]
+    inverted = network.invert_layer(layer, aim)
+    return reading.fold(inverted) - (reading.counts(below) - 1) * below
 
 
 def _step(network: InvertibleNetwork, outputs: Tensor, rule: str, gamma: float) -> Tensor:

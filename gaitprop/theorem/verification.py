@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from gaitprop.gradients import LayerGradient, layer_gradients
+from gaitprop.layers import Architecture, Convolution, Dense
 from gaitprop.theorem.comparison import (
     Problem,
     backpropagation,
@@ -23,7 +24,7 @@ from gaitprop.theorem.comparison import (
     relative_differences,
 )
 from gaitprop.theorem.degradation import Departure, depart
-from gaitprop.theorem.literal import LITERAL_RULES, literal_gradients
+from gaitprop.theorem.literal import LITERAL_RULES, literal_gradients, rescaled_gradients
 
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 1e-3}
 """What difference to BP, relative to it, counts as none: above rounding, below any effect."""
@@ -42,6 +43,33 @@ GAMMA = 1e-3
 KINK_GAMMAS, KINK_BATCH = (0.0, 1e-6, 1e-3, 1e-2, 1e-1), 1000
 DEPARTURES = (1e-8, 1e-6, 1e-4, 1e-2, 1e-1)
 """‖WᵀW − I‖₂ of nearly orthogonal layers, to first order."""
+
+CONVOLUTIONS = {
+    "3 x 3, overlapping, then dense": Architecture(
+        (1, 8, 8), (Convolution(1, 3, 1, 1), Dense(64), Dense(64))
+    ),
+    "strides 1 and 2, padding 0 and 1": Architecture(
+        (3, 12, 12),
+        (
+            Convolution(3, 3, 1, 1),
+            Convolution(4, 3, 2, 1),
+            Convolution(6, 2),
+            Dense(100),
+            Dense(100),
+        ),
+    ),
+    "8 convolutions": Architecture((4, 9, 9), (Convolution(4, 3, 1, 1),) * 8),
+    "rectangular first layer": Architecture(
+        (3, 10, 10), (Convolution(3, 4, 2, 1, outputs=32), Convolution(8, 3, 1, 1), Dense(128))
+    ),
+}
+"""Networks with convolutions: every kind of layer, with unread channels and overlapping patches."""
+
+RESCALED_DEPTHS = (1, 2, 4, 8, 16, 32)
+"""Hidden layers at which the follow-up's evaluation is compared."""
+
+STEP_LENGTHS = {torch.float64: (1e-7,), torch.float32: (1e-7, 1e-4)}
+"""Of the follow-up's evaluation: its own, and one that suits float32 better."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +108,31 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Rescaling:
+    """GAIT-prop in a square network as three evaluations give it, beside BP, on all samples.
+
+    Differences are relative, the largest over layers and seeds; inf where they are not finite.
+
+    Attributes:
+        hidden_layers: how many.
+        width: of all layers.
+        precision: ``float64`` or ``float32``.
+        length: of the follow-up's steps.
+        stable: difference of ``layer_gradients`` at γ = 0.
+        rescaled: of ``rescaled_gradients``, the follow-up's evaluation.
+        literal: of ``literal_gradients`` at γ = 1e-3, the published evaluation.
+    """
+
+    hidden_layers: int
+    width: int
+    precision: str
+    length: float
+    stable: float
+    rescaled: float
+    literal: float
+
+
+@dataclass(frozen=True)
 class Verification:
     """Everything that was measured.
 
@@ -88,16 +141,21 @@ class Verification:
             other rules at fewer depths, and all rules in linear networks.
         kink: GAIT-prop at growing γ, float64.
         departures: GAIT-prop at growing distance from orthogonality.
+        convolutions: GAIT-prop in networks with convolutions, by what they are.
+        rescalings: GAIT-prop as the follow-up evaluates it, at growing depth.
     """
 
     comparisons: list[Comparison]
     kink: list[Comparison]
     departures: list[Departure]
+    convolutions: dict[str, list[Comparison]] = field(default_factory=dict)
+    rescalings: list[Rescaling] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
         """Whether the theorem does, wherever there is one."""
-        verdicts = [row.holds for row in (*self.comparisons, *self.kink)]
+        convolutions = (row for rows in self.convolutions.values() for row in rows)
+        verdicts = [row.holds for row in (*self.comparisons, *self.kink, *convolutions)]
         return False not in [*verdicts, *(departure.holds for departure in self.departures)]
 
 
@@ -132,8 +190,13 @@ def verify(
         if row.precision == "float64"
     ]
     departures = [depart(square(4), norm, seeds, device) for norm in DEPARTURES]
+    convolutions = {
+        name: compare(architecture, "leaky_relu", ("gait",), GAMMA, seeds, device=device)
+        for name, architecture in CONVOLUTIONS.items()
+    }
+    rescalings = [row for depth in RESCALED_DEPTHS for row in rescale(depth, seeds, device)]
     on_progress(1.0)
-    return Verification(comparisons, kink, departures)
+    return Verification(comparisons, kink, departures, convolutions, rescalings)
 
 
 def square(hidden_layers: int) -> tuple[int, ...]:
@@ -141,8 +204,36 @@ def square(hidden_layers: int) -> tuple[int, ...]:
     return (WIDTH,) * (hidden_layers + 2)
 
 
+def rescale(
+    hidden_layers: int, seeds: Sequence[int], device: torch.device | str = "cpu"
+) -> list[Rescaling]:
+    """The evaluations of GAIT-prop at one depth: a row for each precision and step length."""
+    widths = square(hidden_layers)
+    drawn = [orthogonal_problem(widths, "leaky_relu", seed, device=device) for seed in seeds]
+    rows = []
+    for dtype, lengths in STEP_LENGTHS.items():
+        problems = [problem.rounded(dtype) for problem in drawn]
+        expected = [backpropagation(problem) for problem in problems]
+        stable = [layer_gradients(*problem, rule="gait", gamma=0.0) for problem in problems]
+        literal = [literal_gradients(*problem, rule="gait", gamma=GAMMA) for problem in problems]
+        for length in lengths:
+            rescaled = [rescaled_gradients(*problem, length=length) for problem in problems]
+            rows.append(
+                Rescaling(
+                    hidden_layers=hidden_layers,
+                    width=WIDTH,
+                    precision=str(dtype).removeprefix("torch."),
+                    length=length,
+                    stable=max(map(_largest, stable, expected)),
+                    rescaled=max(map(_largest, rescaled, expected)),
+                    literal=max(map(_largest, literal, expected)),
+                )
+            )
+    return rows
+
+
 def compare(
-    widths: tuple[int, ...],
+    layers: tuple[int, ...] | Architecture,
     activation: str,
     rules: Sequence[str],
     gamma: float,
@@ -151,7 +242,7 @@ def compare(
     device: torch.device | str = "cpu",
 ) -> list[Comparison]:
     """Orthogonal networks of one shape: a row for each rule and precision, float64 first."""
-    drawn = [orthogonal_problem(widths, activation, seed, batch, device) for seed in seeds]
+    drawn = [orthogonal_problem(layers, activation, seed, batch, device) for seed in seeds]
     rows = []
     for dtype in TOLERANCES:
         problems = [problem.rounded(dtype) for problem in drawn]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from pipeline.cli.output import JSON, to_standard_error
 from pipeline.project.environment import prepare_environment
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
+
+if TYPE_CHECKING:
+    from pipeline.params.schema import Params
 
 
 def download(
@@ -195,6 +198,23 @@ def repro(
         sys.exit(code)
     if not dry:
         stage.complete_runs(params)
+        _tell_other_bits(params)
+
+
+def _tell_other_bits(params: Params) -> None:
+    """One line where committed sources gave other results than the committed ones."""
+    from pipeline.project import source
+    from pipeline.project.paths import results_folder
+    from pipeline.training.identity import why_not_portable
+
+    differ = source.changed("dvc.lock", str(results_folder(params.profile)))
+    if not differ or not source.source().clean or (why := why_not_portable(params)) is None:
+        return
+    print(
+        f"{len(differ)} files differ from the committed results ({differ[0]}, …), as is to be"
+        f" expected here: {why}",
+        file=sys.stderr,
+    )
 
 
 def _refuse_unknown(what: str, received: str, allowed: list[str]) -> None:

@@ -32,6 +32,12 @@ def source() -> Source:
     return Source(head, clean=changes == "")
 
 
+def changed(*paths: str) -> list[str]:
+    """Which files below these places are not as committed; none where there is no history."""
+    status = _git("status", "--porcelain", "--", *paths) or ""
+    return [line.split(maxsplit=1)[1] for line in status.splitlines()]
+
+
 def _git(*arguments: str) -> str | None:
     # A source archive inside somebody else's repository must not borrow that one's commit.
     if not Path(".git").exists():

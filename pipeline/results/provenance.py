@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey
-from pipeline.training.identity import code_checksum
+from pipeline.training.identity import code_checksum, pipeline_code
 from pipeline.training.model_files import CONFIG, result_checksum
 
 FILE = "provenance.json"
-_PIPELINE = Path(__file__).parents[1]
 
 
 def describe(
@@ -42,7 +40,7 @@ def describe(
     # Where archives are fetched from changes no result.
     apart = {"archives"} if sweep else {"archives", "sweep"}
     return {
-        "code": code_checksum(_python_files(code)),
+        "code": code_checksum(pipeline_code(code)),
         "command": command,
         "files": {name: sha256(content) for name, content in files.items()},
         "models": {str(key): of_model(key) for key in keys},
@@ -66,11 +64,3 @@ def as_bytes(content: Mapping[str, Any]) -> bytes:
 def sha256(content: bytes) -> str:
     """In hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-def _python_files(names: Sequence[str]) -> list[Path]:
-    found = []
-    for name in names:
-        path = _PIPELINE / name
-        found += sorted(path.rglob("*.py")) if path.is_dir() else [path]
-    return found

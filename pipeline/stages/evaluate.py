@@ -25,15 +25,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 # What decides the tables, beside the library.
-CODE = (
-    "training/model_files.py",
-    "data/image_tensors.py",
-    "training/history.py",
-    "data/image_sets.py",
-    "params/labels.py",
-    "stages/evaluate.py",
-    "results/summary_tables.py",
-)
+CODE = ("data", "params", "results", "stages/evaluate.py", "training")
 TEST_FIGURES = ("test_accuracy", "test_loss")
 
 

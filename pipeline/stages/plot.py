@@ -20,14 +20,7 @@ from pipeline.training import history, model_files
 
 PLOTS = "plots"
 # What decides the figures.
-CODE = (
-    "data/image_tensors.py",
-    "figures",
-    "training/history.py",
-    "data/image_sets.py",
-    "params/labels.py",
-    "stages/plot.py",
-)
+CODE = ("data", "figures", "params", "results", "stages/plot.py", "training")
 
 
 def run(params: Params) -> list[Path]:

@@ -185,7 +185,7 @@ def _train(made: Experiment, state: Path | None, state_s: float, reports: _Repor
         reports.add(epochs[-1], last)
 
 
-def _restored(state: Path, made: Experiment, optimizer: torch.optim.Adam) -> Restored | None:
+def _restored(state: Path, made: Experiment, optimizer: torch.optim.Optimizer) -> Restored | None:
     try:
         return training_state.load(state, made.network, optimizer)
     except DamagedStateError as error:

@@ -2,8 +2,8 @@
 
 Columns: epoch, seed, train_loss, train_accuracy (empty at epoch 0), validation_loss,
 validation_accuracy, then for each layer, from 1: orthogonality_defect_layer_1…,
-condition_number_layer_1…, bp_cosine_layer_1…, bp_relative_norm_layer_1… (empty between two
-intervals of the diagnostics).
+condition_number_layer_1…, bp_cosine_layer_1…, bp_relative_norm_layer_1…,
+defect_of_errors_layer_1… (empty between two intervals of the diagnostics).
 """
 
 from __future__ import annotations

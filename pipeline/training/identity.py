@@ -12,21 +12,17 @@ import torch
 
 import gaitprop
 from gaitprop import numerics
-from pipeline.training.experiment import device_name, flat
+from pipeline.params.schema import Params
+from pipeline.training.experiment import choose_device, choose_numerics, device_name, flat
 from pipeline.training.plugin_source import plugin_of
 
 # Under this name runs keep ``training_code_checksum``.
 CODE_TAG = "gait.code"
+# What in the pipeline decides what training gives; dvc.yaml says the same.
+CODE = ("data", "params/schema.py", "stages/train.py", "training")
 _PIPELINE = Path(__file__).parents[1]
-_TRAINING = (
-    "data/image_tensors.py",
-    "stages/train.py",
-    "training/experiment.py",
-    "training/history.py",
-    "training/model_files.py",
-    "training/training_loop.py",
-    "training/training_state.py",
-)
+# Parts of the library that train nothing.
+_ELSEWHERE = ("nn", "theorem")
 
 
 def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
@@ -50,6 +46,18 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
     }
 
 
+def why_not_portable(params: Params) -> str | None:
+    """Why other machines may give other bits than this one; None where they give the same.
+
+    Raises:
+        GaitError: see ``choose_numerics`` and ``choose_device``.
+    """
+    if choose_device(params.training.device).type != "cpu":
+        return "a GPU computes"
+    choose_numerics(params)
+    return numerics.why_not_portable()
+
+
 def machine() -> dict[str, str]:
     """What else computes here: it decides bits wherever numerics are not portable."""
     return {
@@ -65,19 +73,26 @@ def training_code_checksum(rule: str) -> str:
     Args:
         rule: only one that is not built in makes a difference.
     """
-    library = Path(gaitprop.__file__).parent
-    own = code_checksum([*library.rglob("*.py"), *(_PIPELINE / name for name in _TRAINING)])
+    library = [p for p in Path(gaitprop.__file__).parent.iterdir() if p.name not in _ELSEWHERE]
+    own = code_checksum([*library, *pipeline_code(CODE)])
     plugin = plugin_of(rule)
     if plugin is None:
         return own
     return hashlib.sha256(f"{own}\0{plugin['sha256']}".encode()).hexdigest()
 
 
-def code_checksum(files: Iterable[Path]) -> str:
-    """Of the files' names and contents, wherever the project lies."""
+def pipeline_code(names: Iterable[str]) -> list[Path]:
+    """Files and folders of the pipeline, by their names in it."""
+    return [_PIPELINE / name for name in names]
+
+
+def code_checksum(code: Iterable[Path]) -> str:
+    """Of the names and contents of files, and of all that folders hold, wherever the project is."""
     digest = hashlib.sha256()
     root = _PIPELINE.parent
+    files = [file for path in code for file in ([path] if path.is_file() else path.rglob("*"))]
     for path in sorted(files):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

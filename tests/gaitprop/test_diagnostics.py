@@ -11,11 +11,14 @@ from gaitprop.diagnostics import (
     alignment_with_bp,
     close_to_singular,
     condition_numbers,
+    defects_of_errors,
     diagnose,
     orthogonality_defects,
 )
 from gaitprop.linalg import solve_rows
+from tests.gaitprop import plain
 from tests.gaitprop.oracles import autograd_gradients, literal, random_case
+from tests.gaitprop.plain import ARCHITECTURES
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -47,6 +50,50 @@ def test_alignment_is_the_oracles(rule: str, widths: tuple[int, ...]) -> None:
         cosine = (own[0] * bp[0]).sum() / (size * bp_size)
         assert alignment.cosine[layer].item() == pytest.approx(cosine, rel=1e-9)
         assert alignment.relative_norm[layer].item() == pytest.approx(size / bp_size, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_defects_of_errors_by_single_errors(name: str) -> None:
+    """Every row of D∘e by itself, E as a matrix; errors by BP's own chain of layers."""
+    network = plain.a_network(ARCHITECTURES[name], bend=0.1)
+    batch = plain.a_batch(ARCHITECTURES[name])
+    weights = [weight[0].clone() for weight in network.weights]
+    biases = [bias[0] for bias in network.biases]
+    units = plain.forward(network, weights, biases, batch.inputs.requires_grad_())
+    classes = units[-1].flatten(1)[:, : batch.n_classes]
+    target = torch.nn.functional.one_hot(batch.labels, batch.n_classes)
+    errors = torch.autograd.grad((classes - target).square().sum() / 2, units[1:])
+    batch.inputs.requires_grad_(False)
+    received = defects_of_errors(network, *batch)[0]
+    for layer, (error, weight) in enumerate(zip(errors, weights, strict=True)):
+        local = error.where(units[layer + 1] > 0, 0.1 * error)
+        above = sizes = 0.0
+        for sample in local.flatten(2):
+            for position in range(sample.shape[1]):
+                row = sample[:, position]
+                if len(weight) < weight.shape[1]:
+                    excess = weight @ weight.T - torch.eye(len(weight), dtype=row.dtype)
+                else:
+                    row = weight.T @ row
+                    excess = weight.T @ weight - torch.eye(weight.shape[1], dtype=row.dtype)
+                above += float((excess @ row).square().sum())
+                sizes += float(row.square().sum())
+        assert received[layer].item() == pytest.approx((above / sizes) ** 0.5, rel=1e-10)
+
+
+def test_few_directions_hide_in_the_mean_defect() -> None:
+    """A weight that is wrong in the one direction of the only error, right in 39 others."""
+    network = InvertibleNetwork((40, 40, 40), dtype=torch.float64)
+    inputs = torch.randn(1, 40, generator=torch.Generator().manual_seed(1)).double()
+    labels = torch.tensor([0])
+    before = defects_of_errors(network, inputs, labels, 1)[0, 1]
+    weight = network.weights[1][0]
+    weight[0] *= 1.5  # the row of the only output that has an error
+    after = defects_of_errors(network, inputs, labels, 1)[0, 1]
+    assert before < 1e-14
+    # W = diag(1.5, 1, …) Q: E = Qᵀ diag(1.5² − 1, 0, …) Q, and the error is along its direction.
+    assert after.item() == pytest.approx(1.25, rel=1e-9)
+    assert orthogonality_defects(network)[0, 1].item() == pytest.approx(1.25 / 40**0.5, rel=1e-9)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -55,7 +55,10 @@ def mixed(weight: torch.dtype, bias: torch.dtype) -> InvertibleNetwork:
 
 # What is called, and words of the message: what was received, what is allowed.
 REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
-    "widths grow": (lambda: InvertibleNetwork((4, 5)), ["[4, 5]", "5 follows 4", "never grow"]),
+    "widths grow": (
+        lambda: InvertibleNetwork((4, 5), auxiliary_inputs=True),
+        ["[4, 5]", "5 follows 4", "never grow"],
+    ),
     "widths grow later": (lambda: InvertibleNetwork((6, 4, 5)), ["[6, 4, 5]", "5 follows 4"]),
     "no layer": (lambda: InvertibleNetwork((4,)), ["[4]", "one for each layer"]),
     "no widths": (lambda: InvertibleNetwork(()), ["[]", "at least 1"]),
@@ -70,7 +73,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "activation alone": (lambda: make_activation("tanh", 0.1), ["'tanh'", "allowed"]),
     "no weights": (lambda: given([], []), ["0 weights and 0 biases", "at least one"]),
     "a bias too few": (lambda: given([(2, 2)], []), ["1 weights and 0 biases", "one of each"]),
-    "not square": (lambda: given([(3, 2)], [(2,)]), ["layer 1", "(3, 2)", "(n, n)"]),
+    "bias of a rectangle": (lambda: given([(3, 2)], [(2,)]), ["layer 1", "(3, 2)", "(2,)"]),
+    "no matrix": (lambda: given([(3,)], [(3,)]), ["[(3,)]", "matrices"]),
+    "input width of a rectangle": (
+        lambda: given([(3, 2)], [(3,)], input_width=4),
+        ["input_width is 4", "3 x 2", "allowed: 2"],
+    ),
     "bias shape": (lambda: given([(2, 2)], [(3,)]), ["layer 1", "(3,)", "(n)"]),
     "second layer": (lambda: given([(2, 2), (2, 1)], [(2,), (1,)]), ["layer 2", "(2, 1)"]),
     "two seed counts": (

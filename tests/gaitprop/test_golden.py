@@ -6,7 +6,6 @@ The published code keeps the transposes, y = x W + b, and stores minus the gradi
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from tests.gaitprop.rounding import (
     regularizer_bound,
 )
 
-SHARED = Path(os.environ.get("GAIT_SHARED", Path(__file__).parents[3] / "shared"))
-VECTORS = SHARED / "vectors"
+VECTORS = Path(__file__).with_name("vectors")
 NAMES = [
     f"{kind}_{activation}_{weights}_reg{orthogonality}"
     for kind in ("square2", "square3", "tower4")
@@ -33,10 +31,6 @@ NAMES = [
     for orthogonality in ("0.0", "0.1")
 ]
 U = np.finfo(float).eps / 2
-
-pytestmark = pytest.mark.skipif(
-    not VECTORS.is_dir(), reason=f"no golden vectors in {VECTORS}; set GAIT_SHARED"
-)
 
 
 @cache

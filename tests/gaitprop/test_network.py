@@ -169,7 +169,9 @@ def test_given_seeds_are_recorded() -> None:
 def _filled(
     widths: tuple[int, ...], activation: str, seeds: tuple[int, ...]
 ) -> tuple[InvertibleNetwork, Tensor]:
-    network = InvertibleNetwork(widths, activation, 0.2, True, seeds, dtype=torch.float64)
+    network = InvertibleNetwork(
+        widths, activation, 0.2, True, seeds, auxiliary_inputs=True, dtype=torch.float64
+    )
     source = torch.Generator().manual_seed(1)
     for bias in network.biases:
         bias.copy_(torch.randn(bias.shape, dtype=torch.float64, generator=source))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gaitprop import RULES, ArgumentError, DivergenceError, InvertibleNetwork, layer_gradients
-from gaitprop.regularizer import penalty
+from gaitprop.losses import LOSSES
+from gaitprop.regularizer import PENALTIES, penalty
 from gaitprop.rules import find_rule
 from gaitprop.seeding import generator
 from gaitprop.training import (
@@ -251,6 +252,25 @@ def test_the_regularizer_at_intervals_has_as_many_times_the_weight() -> None:
             train_step(by_hand, optimizer, data.images[batch], data.labels[batch], 4, rule, now)
     for mine, other in zip(network.parameters(), by_hand.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("penalty_kind", PENALTIES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_step_takes_the_loss_and_the_penalty_that_are_set(loss: str, penalty_kind: str) -> None:
+    """W − η g of plain gradient descent, g by ``layer_gradients``."""
+    settings = replace(
+        settings_for("gait"), loss=loss, penalty=penalty_kind, optimizer="sgd", learning_rate=0.1
+    )
+    network = InvertibleNetwork(WIDTHS["tower"], orthogonal=False, seeds=SEEDS)
+    images, labels = clouds(32).images[:20], clouds(32).labels[:20]
+    gradients = layer_gradients(
+        network, images, labels, 4, "gait", 1e-3, 0.1, loss=loss, penalty=penalty_kind
+    )
+    expected = [w - 0.1 * g.weight for w, g in zip(network.weights, gradients, strict=True)]
+    batch = images.expand(len(SEEDS), -1, -1), labels.expand(len(SEEDS), -1), 4
+    train_step(network, make_optimizer(network, settings), *batch, find_rule("gait"), settings)
+    for received, wanted in zip(network.weights, expected, strict=True):
+        torch.testing.assert_close(received, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_every_step_is_counted() -> None:

@@ -10,8 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gaitprop import layer_gradients
 from gaitprop.theorem.degradation import degradation, depart
+from tests.gaitprop import plain
 from tests.gaitprop.oracles import Array, Case, random_case
+from tests.gaitprop.plain import ARCHITECTURES
 
 SHAPES = [(8, 8, 8, 8), (9, 9, 7, 5), (24,) * 10]
 
@@ -86,6 +89,27 @@ def test_the_bound_holds_for_any_network(
     case = nearly_orthogonal(widths, slope, norm, seed)
     bound, _ = theory(case)
     assert (measured(case) <= bound + 1e-12 * (1 + bound)).all()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_convolutions_leave_as_the_theory_says(name: str) -> None:
+    """The bound with what overlapping patches add up, and the forecast to second order."""
+    batch = plain.a_batch(ARCHITECTURES[name])
+    remainders = []
+    for bend in (1e-3, 1e-4, 1e-5):
+        network = plain.a_network(ARCHITECTURES[name], bend=bend)
+        found = degradation(network, *batch)
+        pairs = zip(
+            layer_gradients(network, *batch, rule="gait", gamma=0.0),
+            layer_gradients(network, *batch, rule="bp"),
+            strict=True,
+        )
+        measured = torch.stack([(g.weight - b.weight).norm() / b.weight.norm() for g, b in pairs])
+        assert (measured <= found.bound[0] + 1e-13).all()
+        assert measured[0] > bend / 10
+        remainders.append(float((measured - found.first_order[0]).abs().max()))
+    for larger, smaller in pairwise(remainders):
+        assert smaller < larger / 50
 
 
 def test_no_bound_where_a_defect_reaches_one() -> None:

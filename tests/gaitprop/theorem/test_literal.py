@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from gaitprop import ArgumentError, InvertibleNetwork
-from gaitprop.theorem.literal import LITERAL_RULES, literal_gradients
-from tests.gaitprop.oracles import literal, random_case
+from gaitprop import ArgumentError, InvertibleNetwork, layer_gradients
+from gaitprop.theorem.literal import LITERAL_RULES, literal_gradients, rescaled_gradients
+from tests.gaitprop import plain
+from tests.gaitprop.oracles import Case, literal, random_case, relative
+from tests.gaitprop.plain import ARCHITECTURES, a_batch, a_network
 from tests.gaitprop.rounding import assert_within, gradient_bounds
 
 
@@ -39,6 +42,70 @@ def test_seeds_as_a_leading_dimension() -> None:
         for left, right in zip(together, alone, strict=True):
             torch.testing.assert_close(left.weight[index], right.weight[0])
             torch.testing.assert_close(left.bias[index], right.bias[0])
+
+
+@pytest.mark.parametrize("rule", LITERAL_RULES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_convolutions_by_transposed_ones(name: str, rule: str) -> None:
+    network, batch = a_network(ARCHITECTURES[name], bend=0.1), a_batch(ARCHITECTURES[name])
+    expected = plain.by_targets(network, batch, rule, 0.1)
+    received = literal_gradients(network, *batch, rule, 0.1)
+    for ours, weight, bias in zip(received, expected.weights, expected.biases, strict=True):
+        torch.testing.assert_close(ours.weight[0], weight, rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(ours.bias[0], bias, rtol=1e-9, atol=1e-10)
+
+
+def rescaled_by_loops(case: Case, length: float) -> list[np.ndarray]:
+    """The follow-up's formula for the weights, one sample at a time."""
+    found = [np.zeros_like(weight) for weight in case.weights]
+    for x, label in zip(case.inputs, case.labels, strict=True):
+        ys = [x]
+        for weight, bias in zip(case.weights, case.biases, strict=True):
+            hidden = weight @ ys[-1][: len(bias)] + bias
+            ys.append(np.where(hidden > 0, hidden, case.slope * hidden))
+        target, multiplier = ys[-1].copy(), 1.0
+        target[: case.n_classes] = np.arange(case.n_classes) == label
+        for layer in range(case.depth, 0, -1):
+            y, below = ys[layer], ys[layer - 1]
+            weight, bias, n = case.weights[layer - 1], case.biases[layer - 1], len(y)
+            derivative = np.where(y > 0, 1.0, case.slope)
+            local = derivative * multiplier * (y - target)
+            found[layer - 1] += np.outer(local, below[:n]) / len(case.inputs)
+            gamma = length * n**0.5 / np.sqrt(((target - y) ** 2).sum())
+            aim = y + gamma * derivative**2 * (target - y)
+            hidden = np.where(aim > 0, aim, aim / case.slope)
+            target = below.copy()
+            target[:n] = np.linalg.inv(weight) @ (hidden - bias)
+            multiplier /= gamma
+    return found
+
+
+@pytest.mark.parametrize("length", [1e-4, 0.1, 2.0])
+@pytest.mark.parametrize("widths", [(6, 6), (6, 6, 6, 6), (9, 7, 5, 3)])
+def test_rescaled_is_the_follow_ups_formula(widths: tuple[int, ...], length: float) -> None:
+    """At lengths that push units across the kink too, and at one that pushes none."""
+    case = random_case(widths, 0.3, "near", batch=6)
+    batch = torch.tensor(case.inputs), torch.tensor(case.labels), case.n_classes
+    received = rescaled_gradients(case.network(), *batch, length)
+    for ours, theirs in zip(received, rescaled_by_loops(case, length), strict=True):
+        assert relative(ours.weight.numpy(), theirs) < 1e-9
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_rescaled_is_gait_prop_in_its_limit(name: str) -> None:
+    """Steps too short to cross a kink, weights of any kind; convolutions too."""
+    network, batch = a_network(ARCHITECTURES[name], bend=0.1), a_batch(ARCHITECTURES[name])
+    expected = layer_gradients(network, *batch, rule="gait", gamma=0.0)
+    received = rescaled_gradients(network, *batch, 1e-6)
+    for ours, theirs in zip(received, expected, strict=True):
+        torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("length", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_step_has_a_length(length: float) -> None:
+    network, batch = a_network(ARCHITECTURES["narrow"]), a_batch(ARCHITECTURES["narrow"])
+    with pytest.raises(ArgumentError, match=f"length is {length}; allowed: above 0"):
+        rescaled_gradients(network, *batch, length)
 
 
 @pytest.mark.parametrize(

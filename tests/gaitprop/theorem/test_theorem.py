@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from gaitprop import RULES, InvertibleNetwork, layer_gradients
-from gaitprop.gradients import LayerGradient, output_error
+from gaitprop.gradients import LayerGradient
+from gaitprop.losses import squared_error
 from gaitprop.rules.layer import LayerView
 from tests.gaitprop.oracles import RULE_NAMES, random_case
 
@@ -68,7 +69,7 @@ def crossings(
 ) -> list[Tensor]:
     """For layers L…2, the units whose target y − γ^k D²e is on the other side, e by the rule."""
     activations = network.forward(inputs)
-    error = output_error(activations[-1], labels.expand(1, -1), classes)
+    error = squared_error(activations[-1], labels.expand(1, -1), classes)
     found = []
     for k, layer in enumerate(range(network.depth, 1, -1), start=1):
         y = activations[layer]
@@ -139,7 +140,7 @@ def test_the_difference_is_on_exactly_the_units_that_cross() -> None:
     network = orthogonal_network((12, 12), 0.5)
     inputs, labels, classes = batch_for((12,), 200)
     y = network.forward(inputs)[-1]
-    error = output_error(y, labels.expand(1, -1), classes)
+    error = squared_error(y, labels.expand(1, -1), classes)
     derivative = torch.where(y > 0, 1.0, 0.5)
     view = LayerView(network.weights[0], y, derivative * error, network.activation, 1, (0,))
     difference = RULES["gait"](view, error, 0.8) - RULES["bp"](view, error, 0.8)

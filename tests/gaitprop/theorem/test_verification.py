@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gaitprop import RULES, LayerGradient
+from gaitprop.layers import Architecture, Convolution
 from gaitprop.theorem.comparison import (
     Problem,
     backpropagation,
@@ -17,7 +18,7 @@ from gaitprop.theorem.comparison import (
     relative_differences,
 )
 from gaitprop.theorem.degradation import depart
-from gaitprop.theorem.verification import Verification, compare
+from gaitprop.theorem.verification import CONVOLUTIONS, Verification, compare, rescale
 from tests.gaitprop.oracles import Case, autograd_gradients, literal, random_case, relative
 
 SMALL = ((8, 8, 8, 8), (9, 7, 5, 3))
@@ -127,3 +128,62 @@ def test_a_broken_rule_fails(broken: str, monkeypatch: pytest.MonkeyPatch) -> No
     departure = depart((8, 8, 8), 1e-6, (0,))
     assert departure.holds is (broken == "bp")
     assert Verification([], [], [departure]).holds is departure.holds
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_the_theorem_holds_for_convolutions(name: str) -> None:
+    """To rounding: a hundredth of what the verdict allows in float64, and less in float32."""
+    rows = compare(CONVOLUTIONS[name], "leaky_relu", ("gait",), 1e-3, (0, 1))
+    for row, rounding in zip(rows, (1e-13, 1e-5), strict=True):
+        assert row.holds
+        assert row.stable < rounding
+        assert row.samples - row.left_out > 60
+    assert Verification([], [], [], {name: rows}).holds
+
+
+def test_a_convolution_that_fails_fails_the_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = RULES["gait"]
+    monkeypatch.setitem(RULES, "gait", lambda *view: 1.01 * sound(*view))
+    name, architecture = next(iter(CONVOLUTIONS.items()))
+    rows = compare(architecture, "leaky_relu", ("gait",), 1e-3, (0,))
+    assert not Verification([], [], [], {name: rows}).holds
+
+
+def test_convolutions_crossings_are_counted_by_sample() -> None:
+    """Each sample alone gives its own count, and the target's own definition the same."""
+    architecture = CONVOLUTIONS["3 x 3, overlapping, then dense"]
+    problem = orthogonal_problem(architecture, "leaky_relu", 0, 40)
+    counts = crossings(problem, "gait", 0.9)
+    assert int(counts.sum()) > 0
+    assert (counts == 0).any()
+    for sample in range(40):
+        keep = torch.arange(40) == sample
+        assert int(crossings(problem.only(keep), "gait", 0.9)) == int(counts[sample])
+
+
+def test_convolutions_cross_at_every_position() -> None:
+    """A last layer of convolutions, whose targets are the errors' own."""
+    architecture = Architecture((1, 6, 6), (Convolution(1, 2), Convolution(2, 2)))
+    problem = orthogonal_problem(architecture, "leaky_relu", 1, 50)
+    outputs = problem.network(problem.inputs)[0]
+    error = outputs.clone()
+    error[:, problem.n_classes :] = 0.0
+    error[torch.arange(50), problem.labels] -= 1.0
+    target = outputs - 0.9 * torch.where(outputs > 0, 1.0, 0.1).to(outputs) ** 2 * error
+    expected = ((outputs > 0) != (target > 0)).sum(-1)
+    assert int(expected.max()) > 0
+    assert torch.equal(crossings(problem, "gait", 0.9), expected)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 16])
+def test_the_follow_ups_evaluation_needs_float64(depth: int) -> None:
+    """Its steps keep half of float64's digits at any depth, and next to nothing of float32's."""
+    double, single, longer = rescale(depth, (0, 1))
+    assert [row.precision for row in (double, single, longer)] == ["float64", "float32", "float32"]
+    assert double.length == single.length == 1e-7
+    assert 1e-10 < double.rescaled < 1e-6
+    assert double.stable < 1e-13
+    assert single.rescaled > 1.0
+    assert single.stable < 1e-5 < longer.rescaled
+    assert depth < 4 or double.literal > 1e-3
+    assert depth < 16 or single.literal == math.inf

@@ -38,6 +38,7 @@ def test_a_healthy_project_needs_nothing_and_is_left_as_it_was(project: Path) ->
         *(
             "Python",
             "torch",
+            "numerics",
             "DVC",
             "params.yaml",
             "data",

@@ -19,6 +19,7 @@ from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, dvc, g
 from tests.pipeline.report_project import SWEEP, VERIFICATION
 
 STAGE = "train@digits-digits-square"
+TOUCHED = ("gaitprop/rules/gait.py", "gaitprop/theorem/literal.py", "gaitprop/linalg.py")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def runs(folder: Path) -> list[Run]:
 def restored(project: Path) -> Iterator[Path]:
     """The project, put back afterwards to what was committed."""
     yield project
-    for name in (".dvc/config", "params.yaml", "dvc.lock", "gaitprop/rules/gait.py"):
+    for name in (".dvc/config", "params.yaml", "dvc.lock", *TOUCHED):
         (project / name).write_text(git_show(project, name))
 
 
@@ -126,6 +127,15 @@ def test_a_rules_file_concerns_that_rules_models_alone(restored: Path) -> None:
     assert not {f"{STAGE}-bp", "reference@digits-digits-square", "download@digits-digits"} & set(
         changed
     )
+
+
+def test_the_theorem_concerns_no_model_and_the_engine_every_one(restored: Path) -> None:
+    theorem, engine = (restored / name for name in TOUCHED[1:])
+    theorem.write_text(theorem.read_text() + "# a remark\n")
+    assert json.loads(dvc(restored, "status", "--json")) == {}
+    engine.write_text(engine.read_text() + "# a remark\n")
+    changed = set(json.loads(dvc(restored, "status", "--json")))
+    assert {f"{STAGE}-bp", f"{STAGE}-gait", "reference@digits-digits-square"} <= changed
 
 
 def test_parameters_concern_their_own_models_alone(restored: Path) -> None:

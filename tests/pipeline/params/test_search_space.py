@@ -211,13 +211,16 @@ def test_a_trial_is_named_by_what_decides_its_figures(
     # What the figures do not depend on.
     assert named("name: other\ntrials: 3\nseed: 5") == name
     assert named("resources: {cpus: 1}") == name
+    assert named("resources: {cpus: 2}") == name
     assert named("", HEAD.replace("learning_rate: 0.001", "learning_rate: 0.5")) == name
     assert named("", HEAD.replace("root: data/archives", "root: elsewhere")) == name
     # What they do.
     assert named("fixed: {training.epochs: 3}") != name
-    assert named("resources: {cpus: 2}") != name
     assert named("resources: {gpus: 1}") != name
     assert named("", HEAD.replace("split_seed: 0", "split_seed: 1")) != name
+    fast = HEAD.replace("numerics: portable", "numerics: fast")
+    assert named("", fast) != name
+    assert named("resources: {cpus: 2}", fast) != named("", fast)
 
 
 def test_whole_numbers_name_the_same_trial_as_fractions(tmp_path: Path) -> None:

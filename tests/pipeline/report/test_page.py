@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.report import claims, page
-from pipeline.stages import report
 from tests.pipeline.figures.test_figures import make_params
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY
@@ -182,8 +181,3 @@ def test_nothing_of_the_results_is_markup() -> None:
     assert evil not in text and "alert(1)" in text
     # The charts' data hold the beginning of it: no script element ends before its own end.
     assert text.count("</script") == text.count("<script") == 3
-
-
-def test_every_template_is_in_the_provenance() -> None:
-    folder = Path(report.__file__).parents[1] / "report" / "templates"
-    assert {f"report/templates/{each.name}" for each in folder.iterdir()} <= set(report.CODE)

@@ -212,7 +212,8 @@ def test_the_page_tells_what_the_run_is(record: Training, project: Path) -> None
     # What charts are grouped by: losses and accuracies first, then layer by layer.
     layered = {name.partition("/")[0] for name in parent.data.metrics if "/" in name}
     assert layered == {
-        *("bp_cosine", "bp_relative_norm", "condition_number", "orthogonality_defect")
+        *("bp_cosine", "bp_relative_norm", "condition_number"),
+        *("defect_of_errors", "orthogonality_defect"),
     }
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("digits")

@@ -1,0 +1,94 @@
+"""Weights that are kept orthogonal, and what that saves: where W is orthogonal, W⁻¹ is Wᵀ.
+
+After every step of the optimizer the weights go back to the nearest orthogonal matrix, the polar
+factor of W, by Newton and Schulz's iteration (Higham, *Functions of Matrices*, ch. 8):
+
+    W ← W − ½ W E,  E = WᵀW − I,  which leaves E ← −¾ E² + ¼ E³.
+
+It needs products alone: after a usual step two iterations of a Gram matrix and a product. It
+converges for singular values below √3, which a step exceeds only where the learning rate is too
+large for anything. A rectangular first layer is left as it is:
+it is never inverted, so GAIT-prop is backpropagation whatever its matrix.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gaitprop.errors import ArgumentError
+from gaitprop.linalg import add_matmul, gram, matmul, solve_rows
+from gaitprop.surroundings import undisturbed
+
+CONSTRAINTS = ("none", "orthogonal")
+
+MOST_ITERATIONS = 40
+
+ORTHOGONAL = 0.1
+"""A matrix with a larger ‖WᵀW − I‖_F / √n is not one that a training left orthogonal."""
+
+
+def check_constraint(name: str) -> None:
+    """Raises ArgumentError unless there is such a constraint."""
+    if name not in CONSTRAINTS:
+        raise ArgumentError(f"constraint is {name!r}; allowed: {', '.join(CONSTRAINTS)}")
+
+
+@undisturbed
+def orthogonalize(weight: Tensor) -> Tensor:
+    """Makes each matrix orthogonal to rounding, in place; the nearest such matrix.
+
+    A matrix goes on alone, so that seeds get what they get by themselves. The host looks at each
+    iteration, which a GPU waits for.
+
+    Args:
+        weight: (…, n, n), contiguous, of full rank and with singular values below √3; changed.
+            A matrix outside that is left not orthogonal, or not finite.
+
+    Returns:
+        ``weight``.
+    """
+    n = weight.shape[-1]
+    for matrix in weight.view(-1, n, n):
+        for _ in range(MOST_ITERATIONS):
+            excess = gram(matrix)
+            excess.diagonal().sub_(1.0)
+            size = float(excess.norm())
+            # The update reads the matrix while it writes it, so it reads a copy.
+            add_matmul(matrix, matrix.clone(), excess, -0.5)
+            # This step has left a defect of ¾ size² at most. What a product of rows of length 1
+            # rounds is of the size of the unit roundoff, and the matrix of them n times as large.
+            if not size * size > n * torch.finfo(weight.dtype).eps:
+                break
+    return weight
+
+
+def solve_orthogonal_rows(weight: Tensor, rows: Tensor) -> Tensor:
+    """W⁻¹ applied to each row vector, as ``solve_rows``, where W is orthogonal but for rounding.
+
+    Wᵀ applied, and once more to what is left: x = r W, then x + (r − x Wᵀ) W. With E = WᵀW − I that
+    is off by E² x, so by nothing where E is of the size of rounding: three small products, no LU.
+    On the CPU a matrix of which more is left than the root of the unit roundoff is solved by LU
+    after all; a GPU would wait for the check.
+
+    Args:
+        weight: (…, n, n).
+        rows: (…, batch, n), with the same leading dimensions, at most one.
+
+    Returns:
+        (…, batch, n), contiguous.
+
+    Raises:
+        SingularLayerError: a matrix is not orthogonal at all, but singular.
+    """
+    solution = matmul(rows, weight)
+    left = rows - matmul(solution, weight.mT)
+    add_matmul(solution, left, weight, 1.0)
+    if weight.is_cuda:
+        return solution
+    limit = torch.finfo(rows.dtype).eps ** 0.5
+    far = ~(left.flatten(-2).norm(dim=-1) <= limit * rows.flatten(-2).norm(dim=-1))
+    if far.any():
+        solved = solve_rows(weight[far], rows[far])
+        solution[far] = solved
+    return solution

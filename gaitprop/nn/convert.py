@@ -1,0 +1,103 @@
+"""A model of torch's own layers becomes one of invertible layers, as far as it can."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+from torch import nn
+
+from gaitprop.network import PRECISIONS
+from gaitprop.nn.functional import check_gamma
+from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
+from gaitprop.nn.rule import rule_key
+from gaitprop.rules import Rule
+
+
+class Conversion(NamedTuple):
+    """What ``convert`` has done.
+
+    Attributes:
+        replaced: names of the layers that the rule trains now.
+        left_alone: for each other layer with parameters of its own, the reason.
+    """
+
+    replaced: tuple[str, ...]
+    left_alone: dict[str, str]
+
+
+def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> Conversion:
+    """Replaces each square ``nn.Linear`` that a leaky ReLU follows, in place.
+
+    The two have to be neighbours in an ``nn.Sequential``: elsewhere only ``forward`` knows what
+    follows what. The parameters stay the same objects, under the same names, so that optimizers and
+    state dicts still fit; the leaky ReLU becomes an ``nn.Identity``. What the model computes stays
+    the same. Layers that are left alone are trained by autograd, as before.
+
+    Args:
+        model: any module that holds its layers; changed.
+        rule: for every replaced layer.
+        gamma: for every replaced layer; see ``InvertibleLinear``.
+
+    Returns:
+        What was replaced, and what was left alone and why.
+
+    Raises:
+        ArgumentError: the rule or γ is not allowed; nothing was changed.
+    """
+    rule_key(rule)
+    check_gamma(gamma)
+    names = {id(module): name for name, module in model.named_modules()}
+    replaced: list[str] = []
+    follower: dict[int, nn.Module] = {}
+    for sequence in model.modules():
+        if not isinstance(sequence, nn.Sequential):
+            continue
+        for place, (module, after) in enumerate(itertools.pairwise(list(sequence))):
+            if _obstacle(module, after):
+                follower[id(module)] = after
+            else:
+                sequence[place] = _replacement(module, after, rule, gamma)
+                sequence[place + 1] = nn.Identity()
+                replaced.append(names[id(module)])
+    left_alone = {
+        name: _obstacle(module, follower.get(id(module)))
+        for name, module in model.named_modules()
+        if list(module.parameters(recurse=False))
+        and not isinstance(module, InvertibleLinear | InvertibleConv2d)
+    }
+    # A layer may stand in several places.
+    return Conversion(tuple(dict.fromkeys(replaced)), left_alone)
+
+
+def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
+    """Why the module cannot be replaced; empty if it can."""
+    # A class made of nn.Linear, as a parametrization makes one, may compute something else.
+    if type(module) is not nn.Linear:
+        return f"it is a {type(module).__name__}, not an nn.Linear"
+    if module.in_features != module.out_features:
+        return f"it is not square: {module.in_features} to {module.out_features} units"
+    if module.weight.dtype not in PRECISIONS:
+        return f"it is in {module.weight.dtype}, neither float32 nor float64"
+    if type(after) is not nn.LeakyReLU:
+        return "no nn.LeakyReLU follows it in an nn.Sequential"
+    if not 0.0 < after.negative_slope <= 1.0:
+        return f"the leaky ReLU after it has the slope {after.negative_slope}, not in (0, 1]"
+    if any(each._forward_hooks or each._forward_pre_hooks for each in (module, after)):
+        return "it or the leaky ReLU after it has hooks"
+    return ""
+
+
+def _replacement(
+    module: nn.Module, after: nn.Module, rule: str | Rule, gamma: float
+) -> InvertibleLinear:
+    assert isinstance(module, nn.Linear)
+    assert isinstance(after, nn.LeakyReLU)
+    n, slope = module.in_features, after.negative_slope
+    # On the meta device nothing is drawn, and no random number used up.
+    layer = InvertibleLinear(
+        n, n, rule, gamma, "leaky_relu", slope, module.bias is not None, "meta"
+    )
+    for key, parameter in module.named_parameters():
+        layer.register_parameter(key, parameter)
+    return layer.train(module.training)

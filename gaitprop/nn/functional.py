@@ -1,0 +1,192 @@
+"""Invertible layers as functions of their parameters; the modules call these.
+
+Autocast: parameters are float32 or float64 always, inputs are cast to their dtype under
+``torch.autocast``, and the arithmetic runs in it, outputs included: a solve in bfloat16 would leave
+nothing of the theorem. (``torch.amp.custom_fwd`` is for functions of one kind of device, and writes
+to its first argument where there is a ``setup_context``.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gaitprop.activations import make_activation
+from gaitprop.errors import ArgumentError
+from gaitprop.network import PRECISIONS
+from gaitprop.nn.function import InvertibleLayer
+from gaitprop.nn.rule import rule_key
+from gaitprop.reading import Reading
+from gaitprop.rules import Rule
+
+
+def invertible_linear(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    rule: str | Rule = "gait",
+    gamma: float = 0.0,
+    activation: str = "leaky_relu",
+    negative_slope: float = 0.1,
+    number: int = 1,
+) -> Tensor:
+    """y = f(W x[:n] + b), whose gradients are a learning rule's.
+
+    Args:
+        input: x, (…, m) with m ≥ n; units beyond the first n are not read, and get no error.
+        weight: W, (n, n), float32 or float64.
+        bias: b, (n,), of the weight's dtype.
+        rule: a name in ``gaitprop.RULES``, or of an installed package's rule, or a function.
+        gamma: γ ≥ 0 of this layer; see ``InvertibleLinear``.
+        activation: ``"leaky_relu"`` or ``"linear"``.
+        negative_slope: of the leaky ReLU, in (0, 1].
+        number: the layer's, told to a rule that draws random numbers.
+
+    Returns:
+        (…, n), of the weight's dtype.
+
+    Raises:
+        ArgumentError: a value, shape or dtype is not allowed.
+        SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
+            GPU gradients are inf or NaN instead).
+    """
+    n = _check_parameters(weight, bias)
+    if input.dim() < 1 or input.shape[-1] < n:
+        raise ArgumentError(
+            f"input is of shape {tuple(input.shape)}; allowed: (…, {n}) or more units, of which the"
+            f" first {n} are read"
+        )
+    read = _cast(input, weight)
+    # Views that change nothing are left out: each is a step of its own in backward.
+    if read.shape[-1] > n:
+        read = read[..., :n]
+    settings = _settings(rule, gamma, activation, negative_slope, number, input.device.type)
+    if read.dim() == 2:
+        return _apply(read, weight, bias, settings)
+    return _apply(read.reshape(-1, n), weight, bias, settings).view(read.shape)
+
+
+def invertible_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    kernel_size: int,
+    stride: int = 1,
+    padding: int = 0,
+    rule: str | Rule = "gait",
+    gamma: float = 0.0,
+    activation: str = "leaky_relu",
+    negative_slope: float = 0.1,
+    number: int = 1,
+) -> Tensor:
+    """f(W r + b) of the patch r at each position, whose gradients are a learning rule's.
+
+    A patch of k×k pixels of c channels gives c·k² channels at its position: W is square, and what
+    it maps can be mapped back. The errors of a pixel's patches add up. docs/theory.md, arXiv
+    2102.11598.
+
+    Args:
+        input: (batch, C, height, width), or without batch, with C ≥ c; channels beyond the first c
+            are not read, and get no error.
+        weight: W, (n, n), n = c·k², float32 or float64; columns in the order of
+            ``torch.nn.functional.unfold``: by channel, then the patch's row, then its column.
+        bias: b, (n,), of the weight's dtype.
+        kernel_size: k.
+        stride: from one position to the next, in both directions.
+        padding: zeros on each of the four sides.
+        rule: as in ``invertible_linear``, like everything below.
+        gamma: γ of this layer.
+        activation: the name of f.
+        negative_slope: of f.
+        number: the layer's.
+
+    Returns:
+        (batch, n, positions down, positions across), or without batch.
+
+    Raises:
+        ArgumentError: a value, shape or dtype is not allowed.
+        SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
+            GPU gradients are inf or NaN instead).
+    """
+    n = _check_parameters(weight, bias)
+    channels, rest = divmod(n, kernel_size**2) if kernel_size > 0 else (0, 1)
+    if rest:
+        raise ArgumentError(
+            f"kernel_size is {kernel_size} for a weight of shape {tuple(weight.shape)}; allowed:"
+            " k with (c·k², c·k²) for c channels"
+        )
+    if input.dim() not in (3, 4):
+        raise ArgumentError(
+            f"input is of shape {tuple(input.shape)}; allowed: (batch, channels, height, width) or"
+            " (channels, height, width)"
+        )
+    reading = Reading((*input.shape[-3:],), channels, kernel_size, stride, padding)
+    units = _cast(input, weight).reshape(-1, reading.n_units)
+    settings = _settings(rule, gamma, activation, negative_slope, number, input.device.type)
+    rows = _apply(reading.read(units), weight, bias, settings)
+    return reading.units(rows).reshape(*input.shape[:-3], n, *reading.positions)
+
+
+def _apply(
+    rows: Tensor, weight: Tensor, bias: Tensor | None, settings: tuple[float, str, float, int]
+) -> Tensor:
+    outputs: Tensor = InvertibleLayer.apply(rows, weight, bias, *settings)  # type: ignore[no-untyped-call]
+    return outputs
+
+
+def check_dtype(dtype: torch.dtype, of: str) -> None:
+    """Raises ArgumentError unless the dtype is one in which a layer can be inverted."""
+    if dtype not in PRECISIONS:
+        raise ArgumentError(
+            f"{of} is {dtype}; allowed: float32 or float64, also under torch.autocast"
+        )
+
+
+def check_gamma(gamma: float) -> None:
+    """Raises ArgumentError unless γ is finite and at least 0."""
+    if not 0.0 <= gamma < float("inf"):
+        raise ArgumentError(f"gamma is {gamma!r}; allowed: 0 or more, finite")
+
+
+def _check_parameters(weight: Tensor, bias: Tensor | None) -> int:
+    """Raises ArgumentError unless weight (n, n) and bias (n,) fit; n."""
+    check_dtype(weight.dtype, "weight")
+    n = weight.shape[-1]
+    if weight.shape != (n, n) or (bias is not None and bias.shape != (n,)):
+        of_bias = "" if bias is None else f" with bias {tuple(bias.shape)}"
+        raise ArgumentError(
+            f"weight is of shape {tuple(weight.shape)}{of_bias}; allowed: (n, n) with (n,)"
+        )
+    if bias is not None and bias.dtype != weight.dtype:
+        raise ArgumentError(f"bias is {bias.dtype}; allowed: {weight.dtype}, as the weight")
+    return n
+
+
+def _settings(
+    rule: str | Rule,
+    gamma: float,
+    activation: str,
+    negative_slope: float,
+    number: int,
+    device: str,
+) -> tuple[float, str, float, int]:
+    """Checked, as ``InvertibleLayer`` takes them."""
+    check_gamma(gamma)
+    half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    if half and (gamma > 0.0 or rule == "tp"):
+        raise ArgumentError(
+            f"rule is {rule!r}, gamma {gamma!r}, under autocast to float16, whose losses are"
+            " rescaled, while these targets depend on the loss's scale; allowed: bfloat16, or a"
+            " rule other than tp with gamma 0"
+        )
+    slope = make_activation(activation, negative_slope).slope
+    return slope, rule_key(rule), float(gamma), number
+
+
+def _cast(input: Tensor, weight: Tensor) -> Tensor:
+    """The input in the weight's dtype under autocast; else it has to be of that dtype."""
+    if input.dtype == weight.dtype:
+        return input
+    if input.is_floating_point() and torch.is_autocast_enabled(input.device.type):
+        return input.to(weight.dtype)
+    raise ArgumentError(f"input is {input.dtype}; allowed: {weight.dtype}, as the weight")

@@ -1,0 +1,227 @@
+"""Invertible layers as modules: parameters, settings, a forward whose gradients are a rule's."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from gaitprop.activations import make_activation
+from gaitprop.errors import ArgumentError
+from gaitprop.nn.functional import check_dtype, check_gamma, invertible_conv2d, invertible_linear
+from gaitprop.nn.rule import rule_key
+from gaitprop.rules import Rule
+
+
+class Settings(TypedDict):
+    """Of a layer, as the functions take them."""
+
+    rule: str | Rule
+    gamma: float
+    activation: str
+    negative_slope: float
+    number: int
+
+
+class _InvertibleLayer(nn.Module):
+    """What the two kinds of layer share: a square weight, a bias, and a rule with its settings."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        n: int,
+        rule: str | Rule,
+        gamma: float,
+        activation: str,
+        negative_slope: float,
+        bias: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        rule_key(rule)
+        check_gamma(gamma)
+        make_activation(activation, negative_slope)
+        check_dtype(dtype or torch.get_default_dtype(), "dtype")
+        self.rule, self.gamma = rule, gamma
+        self.activation, self.negative_slope = activation, negative_slope
+        self.number = 1
+        self.weight = nn.Parameter(torch.empty(n, n, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(n, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """An orthogonal weight, uniform over the orthogonal group, and a bias of 0."""
+        nn.init.orthogonal_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def _settings(self) -> Settings:
+        return {
+            "rule": self.rule,
+            "gamma": self.gamma,
+            "activation": self.activation,
+            "negative_slope": self.negative_slope,
+            "number": self.number,
+        }
+
+    def _extra_repr(self) -> str:
+        rule = getattr(self.rule, "__name__", self.rule)
+        slope = f", negative_slope={self.negative_slope}" if self.activation != "linear" else ""
+        bias = "" if self.bias is not None else ", bias=False"
+        return f"rule={rule}, gamma={self.gamma}, activation={self.activation}{slope}{bias}"
+
+
+class InvertibleLinear(_InvertibleLayer):
+    """y = f(W x[:n] + b): ``nn.Linear`` and its activation, trained by a learning rule.
+
+    ``loss.backward()`` puts what the rule gives into ``.grad``; ``bp`` gives what autograd gives.
+    Every rule has the same gradient of W and b, and sends its own error to the units that the layer
+    reads; where none of them needs a gradient, as in a first layer, nothing is inverted. The
+    weight has to stay invertible: it starts orthogonal, see ``orthogonality_penalty`` and
+    ``orthogonal_`` for keeping it near.
+
+    γ: with ``gamma`` 0 GAIT-prop and ITP are exact limits, and linear in the error: any loss and
+    any reduction will do. A γ above 0 makes a target, y − γ D²∘e for GAIT-prop, and the error then
+    depends on the loss's scale wherever a target crosses the activation's kink. ``gamma`` is this
+    layer's own step: a network of the paper's γ has γ^k in the k-th layer from the output, and a
+    loss that is summed over the batch; the same of a mean over B samples is B·γ^k. The targets of
+    ``tp`` are such a step of size 1.
+
+    Attributes:
+        weight: W, (n, n).
+        bias: b, (n,), or None.
+        rule, gamma, activation, negative_slope: as given; may be changed between steps.
+        number: 1; a rule that draws fixed random numbers draws others for another number.
+
+    Args:
+        in_features: how many units the input has.
+        out_features: n, at most ``in_features``; the units after the first n are auxiliary: not
+            read, and without error.
+        rule: a name in ``gaitprop.RULES``, or of an installed package's rule, or a function.
+        gamma: the layer's γ, at least 0.
+        activation: ``"leaky_relu"`` or ``"linear"``.
+        negative_slope: of the leaky ReLU, in (0, 1].
+        bias: whether there is one.
+        device: where the parameters live.
+        dtype: float32 or float64; torch's default where not given.
+
+    Raises:
+        ArgumentError: a value is not allowed.
+
+    Shape:
+        (…, in_features) to (…, out_features).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        rule: str | Rule = "gait",
+        gamma: float = 0.0,
+        activation: str = "leaky_relu",
+        negative_slope: float = 0.1,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if not 1 <= out_features <= in_features:
+            raise ArgumentError(
+                f"out_features is {out_features} of {in_features} in_features; allowed: 1 to"
+                f" {in_features}, since a layer's inverse needs all that it reads back"
+            )
+        super().__init__(out_features, rule, gamma, activation, negative_slope, bias, device, dtype)
+        self.in_features, self.out_features = in_features, out_features
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The outputs, (…, out_features)."""
+        if input.shape[-1:] != (self.in_features,):
+            raise ArgumentError(
+                f"input is of shape {tuple(input.shape)}; allowed: (…, {self.in_features})"
+            )
+        return invertible_linear(input, self.weight, self.bias, **self._settings())
+
+    def extra_repr(self) -> str:
+        """The arguments, as ``repr`` shows them."""
+        return f"{self.in_features}, {self.out_features}, {self._extra_repr()}"
+
+
+class InvertibleConv2d(_InvertibleLayer):
+    """A convolution whose k×k patches of c channels give c·k² channels, trained by a rule.
+
+    W is square, (c·k², c·k²), and the same at every position; positions are further samples to the
+    rule, and the errors of the patches that hold a pixel add up. With a ``stride`` of k no pixel is
+    in two patches, and the layer has as many outputs as inputs. Everything else is as in
+    ``InvertibleLinear``. Convolutions of this kind are those of arXiv 2102.11598.
+
+    Attributes:
+        weight: W, (n, n), n = c·k²; ``weight.view(n, c, k, k)`` is the weight of ``nn.Conv2d``.
+        bias: b, (n,), or None.
+        out_channels: n.
+        rule, gamma, activation, negative_slope, number: as in ``InvertibleLinear``.
+
+    Args:
+        in_channels: c, how many channels are read: the first ones of an input that may have more,
+            as the outputs of a convolution below do.
+        kernel_size: k.
+        stride: from one position to the next, in both directions.
+        padding: zeros on each of the four sides, at most k − 1.
+        rule: as in ``InvertibleLinear``, like everything below.
+        gamma: the layer's γ.
+        activation: the name of f.
+        negative_slope: of f.
+        bias: whether there is one.
+        device: where the parameters live.
+        dtype: float32 or float64.
+
+    Raises:
+        ArgumentError: a value is not allowed.
+
+    Shape:
+        (batch, C, height, width) to (batch, c·k², down, across), C ≥ c, with
+        down = (height + 2·padding − k) // stride + 1; or both without batch.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        rule: str | Rule = "gait",
+        gamma: float = 0.0,
+        activation: str = "leaky_relu",
+        negative_slope: float = 0.1,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        sizes = {"in_channels": (in_channels, 1), "kernel_size": (kernel_size, 1)}
+        sizes |= {"stride": (stride, 1), "padding": (padding, 0)}
+        for name, (size, least) in sizes.items():
+            if not isinstance(size, int) or size < least:
+                raise ArgumentError(f"{name} is {size!r}; allowed: an integer, {least} or more")
+        n = in_channels * kernel_size**2
+        super().__init__(n, rule, gamma, activation, negative_slope, bias, device, dtype)
+        self.in_channels, self.out_channels = in_channels, n
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The outputs, (batch, out_channels, down, across)."""
+        return invertible_conv2d(
+            input,
+            self.weight,
+            self.bias,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            **self._settings(),
+        )
+
+    def extra_repr(self) -> str:
+        """The arguments, as ``repr`` shows them."""
+        patches = f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        return f"{self.in_channels}, {patches}, {self._extra_repr()}"

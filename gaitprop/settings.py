@@ -1,0 +1,97 @@
+"""How a network is trained: every choice that is not the network or the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gaitprop.constraints import check_constraint
+from gaitprop.errors import ArgumentError
+from gaitprop.gradients import check_rule_settings
+from gaitprop.losses import find_loss
+from gaitprop.regularizer import check_penalty
+from gaitprop.rules import Rule, find_rule
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained.
+
+    Attributes:
+        rule: a name in ``gaitprop.RULES``, or of an installed package's rule; or a function.
+        learning_rate: the optimizer's, above 0.
+        orthogonality: λ of the orthogonality penalty, at least 0; of square layers.
+        orthogonality_interval: the penalty is applied in every so-manieth step of an epoch,
+            from the first on, with as many times the weight; 1 is in every step.
+        gamma: γ of GAIT-prop and ITP, 0 to 1.
+        epochs: passes over the training set.
+        batch_size: samples of one seed in a step; a last, smaller batch of an epoch is left out
+            (the next epoch's shuffling brings its samples back).
+        beta1: Adam's decay of the gradient's mean, in [0, 1).
+        beta2: Adam's decay of the gradient's square; the published code's 0.99 is the default.
+        epsilon: Adam's ε, at least 0.
+        probe_size: alignment with BP is measured on the first so many training samples.
+        diagnostics_interval: the diagnostics are taken every so many epochs, and before the first
+            and after the last.
+        loss: in ``gaitprop.losses.LOSSES``.
+        penalty: in ``gaitprop.regularizer.PENALTIES``; what ``orthogonality`` weighs.
+        constraint: in ``gaitprop.constraints.CONSTRAINTS``; ``orthogonal`` makes the square layers'
+            weights orthogonal to rounding after every step. They must be at the start, and have no
+            penalty, which would be 0.
+        optimizer: in ``gaitprop.optimizers.OPTIMIZERS``.
+        momentum: SGD's, in [0, 1).
+        weight_decay: of the optimizer, at least 0: added to the gradient (Adam, SGD) or taken from
+            the parameters (AdamW).
+    """
+
+    rule: str | Rule = "gait"
+    learning_rate: float = 1e-4
+    orthogonality: float = 0.1
+    orthogonality_interval: int = 1
+    gamma: float = 1e-3
+    epochs: int = 1
+    batch_size: int = 60
+    beta1: float = 0.9
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    probe_size: int = 128
+    diagnostics_interval: int = 1
+    loss: str = "squared_error"
+    penalty: str = "off_diagonal"
+    constraint: str = "none"
+    optimizer: str = "adam"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+def check_settings(settings: TrainingSettings) -> None:
+    """Raises ArgumentError unless every choice is allowed."""
+    find_rule(settings.rule)
+    check_rule_settings(settings.gamma, settings.orthogonality)
+    find_loss(settings.loss)
+    check_penalty(settings.penalty)
+    check_constraint(settings.constraint)
+    if settings.optimizer not in OPTIMIZERS:
+        raise ArgumentError(
+            f"optimizer is {settings.optimizer!r}; allowed: {', '.join(OPTIMIZERS)}"
+        )
+    if not 0.0 < settings.learning_rate < float("inf"):
+        raise ArgumentError(f"learning_rate is {settings.learning_rate!r}; allowed: above 0")
+    for name in ("beta1", "beta2", "momentum"):
+        if not 0.0 <= getattr(settings, name) < 1.0:
+            raise ArgumentError(f"{name} is {getattr(settings, name)!r}; allowed: 0 to below 1")
+    for name in ("epsilon", "weight_decay"):
+        if not 0.0 <= getattr(settings, name) < float("inf"):
+            raise ArgumentError(
+                f"{name} is {getattr(settings, name)!r}; allowed: 0 or more, finite"
+            )
+    for name in (
+        "epochs",
+        "batch_size",
+        "probe_size",
+        "diagnostics_interval",
+        "orthogonality_interval",
+    ):
+        if getattr(settings, name) < 1:
+            raise ArgumentError(f"{name} is {getattr(settings, name)}; allowed: at least 1")

@@ -1,0 +1,104 @@
+"""What ``convert`` replaces computes what it did, with the same parameters, trained by a rule."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from gaitprop.nn import InvertibleLinear, convert
+from tests.gaitprop.nn.models import gradients
+
+
+class Two(nn.Module):
+    """A sequence in a module, whose forward also has a layer that no sequence holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(6, 8),
+            nn.LeakyReLU(0.2),
+            nn.Linear(8, 8),
+            nn.LeakyReLU(0.2),
+            nn.Linear(8, 8, bias=False),
+            nn.LeakyReLU(0.3, inplace=True),
+            nn.Linear(8, 8),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(8, 8)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.body(inputs))
+
+
+def test_the_model_stays_the_same_but_for_the_rule() -> None:
+    torch.manual_seed(0)
+    model, inputs = Two().double().eval(), torch.randn(5, 6, dtype=torch.float64)
+    expected, names = model(inputs), list(model.state_dict())
+    parameters = list(map(id, model.parameters()))
+    before = gradients(model, model(inputs).square().sum())
+    done = convert(model, "bp")
+    assert done.replaced == ("body.2", "body.4")
+    assert done.left_alone == {
+        "body.0": "it is not square: 6 to 8 units",
+        "body.6": "no nn.LeakyReLU follows it in an nn.Sequential",
+        "head": "no nn.LeakyReLU follows it in an nn.Sequential",
+    }
+    assert [type(each) for each in model.body[2:6]] == 2 * [InvertibleLinear, nn.Identity]
+    assert [model.body[place].negative_slope for place in (2, 4)] == [0.2, 0.3]
+    assert not model.body[2].training
+    assert list(model.state_dict()) == names
+    assert list(map(id, model.parameters())) == parameters
+    torch.testing.assert_close(model(inputs), expected)
+    after = gradients(model, model(inputs).square().sum())
+    for ours, theirs in zip(after, before, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert convert(model, "gait").replaced == ()
+
+
+def test_rule_and_gamma_are_passed_on() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.LeakyReLU())
+    state = torch.get_rng_state()
+    convert(model, "itp", 0.25)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (model[0].rule, model[0].gamma, model[0].negative_slope) == ("itp", 0.25, 0.01)
+    assert not model[0].weight.is_meta
+    model(torch.ones(2, 3)).sum().backward()
+
+
+def hooked() -> nn.Linear:
+    layer = nn.Linear(3, 3)
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layer", "after", "reason"),
+    [
+        (nn.Conv2d(1, 9, 3), nn.LeakyReLU(), "it is a Conv2d, not an nn.Linear"),
+        (weight_norm(nn.Linear(3, 3)), nn.LeakyReLU(), "ParametrizedLinear, not an nn.Linear"),
+        (nn.Linear(3, 3).half(), nn.LeakyReLU(), "torch.float16, neither float32 nor float64"),
+        (nn.Linear(3, 3), nn.LeakyReLU(-0.1), r"has the slope -0.1, not in \(0, 1\]"),
+        (hooked(), nn.LeakyReLU(), "it or the leaky ReLU after it has hooks"),
+    ],
+)
+def test_what_is_left_alone(layer: nn.Module, after: nn.Module, reason: str) -> None:
+    model = nn.Sequential(layer, after)
+    done = convert(model)
+    assert done.replaced == ()
+    assert model[0] is layer and model[1] is after
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(done.left_alone["0"])
+
+
+def test_a_layer_in_two_places_is_replaced_where_it_can_be() -> None:
+    shared, bend = nn.Linear(3, 3), nn.LeakyReLU(0.1)
+    model = nn.Sequential(shared, bend, shared, nn.Tanh(), shared, bend)
+    inputs = torch.randn(4, 3)
+    expected = model(inputs)
+    done = convert(model, "bp")
+    torch.testing.assert_close(model(inputs), expected)
+    assert len(list(model.parameters())) == 2
+    assert done.replaced == ("0",)
+    assert done.left_alone == {"2": "no nn.LeakyReLU follows it in an nn.Sequential"}

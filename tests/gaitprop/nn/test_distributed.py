@@ -1,0 +1,42 @@
+"""Two processes with half of the batch each: the gradients of one with all of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.gaitprop.nn.models import gradients, small_batch, small_model
+
+TIMEOUT = timedelta(seconds=60)
+
+
+def half(rank: int, port: int, folder: str) -> None:
+    """What each process does; results go to the folder."""
+    torch.set_num_threads(1)
+    store = dist.TCPStore("127.0.0.1", port, timeout=TIMEOUT)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=TIMEOUT)
+    images, labels = small_batch()
+    part = slice(3 * rank, 3 * rank + 3)
+    # The second starts from other parameters, and gets the first's.
+    model = DistributedDataParallel(small_model("gait", seed=rank))
+    found = gradients(model, cross_entropy(model(images[part]), labels[part]))
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_distributed_data_parallel(tmp_path: Path) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    spawn(half, (store.port, str(tmp_path)), nprocs=2)
+    model = small_model("gait")
+    images, labels = small_batch()
+    expected = gradients(model, cross_entropy(model(images), labels))
+    for rank in range(2):
+        received = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for ours, theirs in zip(received, expected, strict=True):
+            assert (ours - theirs).norm() < 1e-5 * theirs.norm()

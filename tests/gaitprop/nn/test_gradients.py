@@ -1,0 +1,167 @@
+"""``backward`` gives what the engine's ``layer_gradients`` gives, and autograd where it should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jacrev
+
+from gaitprop import Architecture, Dense, SingularLayerError, layer_gradients
+from gaitprop.nn import InvertibleConv2d, InvertibleLinear
+from tests.gaitprop.nn.models import gradients, model_of, squared_error
+from tests.gaitprop.plain import ARCHITECTURES, a_batch, a_network, autograd
+
+DENSE = {
+    "square": Architecture((6,), (Dense(6), Dense(6), Dense(6), Dense(6))),
+    "tower": Architecture((8,), (Dense(8), Dense(8), Dense(5), Dense(3))),
+}
+SHAPES = DENSE | ARCHITECTURES
+SETTINGS = [("bp", 0.0), ("tp", 0.0), *((r, g) for r in ("gait", "itp") for g in (0.0, 0.05, 0.8))]
+
+
+def assert_equal(received: list[Tensor], expected: list[Tensor], tolerance: float = 1e-11) -> None:
+    for place, (ours, theirs) in enumerate(zip(received, expected, strict=True)):
+        difference = float((ours.view_as(theirs) - theirs).norm() / theirs.norm())
+        assert difference < tolerance, f"parameter {place}: {difference:.1e}"
+
+
+def by_parameter(pairs: zip) -> list[Tensor]:
+    return [each for pair in pairs for each in pair]
+
+
+@pytest.mark.parametrize(("rule", "gamma"), SETTINGS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_they_are_the_engines(name: str, rule: str, gamma: float) -> None:
+    network = a_network(SHAPES[name], bend=0.05, slope=0.3)
+    batch = a_batch(SHAPES[name])
+    model = model_of(network, rule, gamma)
+    received = gradients(model, squared_error(model(batch.inputs), batch))
+    engine = layer_gradients(network, *batch, rule=rule, gamma=gamma)
+    expected = by_parameter(zip(*zip(*engine, strict=True), strict=True))
+    size = len(batch.inputs)
+    assert_equal(received, [size * each[0] for each in expected])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_gait_prop_is_autograds_backpropagation_where_weights_are_orthogonal(name: str) -> None:
+    network, batch = a_network(SHAPES[name]), a_batch(SHAPES[name])
+    model = model_of(network, "gait")
+    loss = squared_error(model(batch.inputs), batch) / len(batch.inputs)
+    expected = autograd(network, batch)
+    assert_equal(gradients(model, loss), by_parameter(zip(*expected, strict=True)))
+
+
+def test_gamma_times_the_batch_is_what_a_mean_needs() -> None:
+    network, batch = a_network(DENSE["tower"], bend=0.05), a_batch(DENSE["tower"])
+    size = len(batch.inputs)
+    model = model_of(network, "gait", 0.5)
+    of_sum = gradients(model, squared_error(model(batch.inputs), batch))
+    for module in model:
+        if isinstance(module, InvertibleLinear):
+            module.gamma *= size
+    of_mean = gradients(model, squared_error(model(batch.inputs), batch) / size)
+    assert_equal(of_mean, [each / size for each in of_sum])
+
+
+def test_a_layer_below_which_nothing_learns_is_not_inverted() -> None:
+    first, second = InvertibleLinear(4, 4), InvertibleLinear(4, 4)
+    inputs = torch.randn(3, 4)
+    for each in (first, second):
+        nn.init.zeros_(each.weight)
+    first(inputs).sum().backward()
+    assert first.weight.grad is not None
+    with pytest.raises(SingularLayerError, match="a 4 x 4 weight matrix is singular"):
+        second(first(inputs)).sum().backward()
+    first.requires_grad_(False)
+    second(first(inputs)).sum().backward()
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4), (0, 4)])
+def test_dense_layers_take_any_leading_dimensions(shape: tuple[int, ...]) -> None:
+    layer = InvertibleLinear(4, 3, rule="bp", dtype=torch.float64)
+    inputs = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    expected = nn.functional.leaky_relu(inputs[..., :3] @ layer.weight.T + layer.bias, 0.1)
+    outputs = layer(inputs)
+    torch.testing.assert_close(outputs, expected)
+    received = torch.autograd.grad(outputs.square().sum(), [inputs, *layer.parameters()])
+    wanted = torch.autograd.grad(expected.square().sum(), [inputs, *layer.parameters()])
+    for ours, theirs in zip(received, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (3, 5, 4), (0, 3, 5, 4)])
+def test_convolutions_are_torchs(shape: tuple[int, ...]) -> None:
+    layer = InvertibleConv2d(2, 2, stride=2, padding=1, rule="bp", dtype=torch.float64)
+    nn.init.normal_(layer.bias)
+    inputs = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    kernel = layer.weight.view(8, 2, 2, 2)
+    hidden = nn.functional.conv2d(inputs[..., :2, :, :], kernel, layer.bias, 2, 1)
+    expected = nn.functional.leaky_relu(hidden, 0.1)
+    outputs = layer(inputs)
+    assert outputs.is_contiguous()
+    torch.testing.assert_close(outputs, expected)
+    received = torch.autograd.grad(outputs.square().sum(), [inputs, *layer.parameters()])
+    wanted = torch.autograd.grad(expected.square().sum(), [inputs, *layer.parameters()])
+    for ours, theirs in zip(received, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_linear_activation_and_no_bias() -> None:
+    layer = InvertibleLinear(3, 3, activation="linear", bias=False)
+    inputs = torch.randn(5, 3, requires_grad=True)
+    torch.testing.assert_close(layer(inputs), inputs @ layer.weight.T)
+    error = torch.randn(5, 3)
+    layer(inputs).backward(error)
+    torch.testing.assert_close(inputs.grad, torch.linalg.solve(layer.weight, error.T).T)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    sentence = "gaitprop.nn was asked for a second derivative; allowed: the first alone"
+    layer, inputs = InvertibleLinear(3, 3), torch.randn(2, 3)
+    for loss in (layer(inputs).sum(), layer(inputs).square().sum()):
+        first = torch.autograd.grad(loss, list(layer.parameters()), create_graph=True)
+        for each in first:
+            with pytest.raises(RuntimeError, match=sentence):
+                each.sum().backward(retain_graph=True)
+
+    def of(weight: Tensor) -> Tensor:
+        return functional_call(layer, {"weight": weight, "bias": layer.bias}, inputs).square().sum()
+
+    weight = layer.weight.detach()
+    with pytest.raises(RuntimeError, match=sentence):
+        grad(lambda each: grad(of)(each).sum())(weight)
+    with pytest.raises(RuntimeError, match=sentence):
+        jacrev(jacrev(of))(weight)
+
+
+def test_a_function_is_a_rule() -> None:
+    def doubled(layer, error, scale):
+        return 2 * layer.local_error
+
+    def passed_on(layer, error, scale):
+        return error
+
+    inputs, error = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
+    layer = InvertibleLinear(3, 3, rule=doubled, activation="linear")
+    layer(inputs).backward(error)
+    assert torch.equal(inputs.grad, 2 * error)
+    layer.rule, inputs.grad = passed_on, None
+    layer(inputs).backward(error)
+    assert torch.equal(inputs.grad, error)
+    assert "rule=passed_on" in repr(layer)
+
+
+def test_functions_of_one_name_are_rules_of_their_own() -> None:
+    """As in a notebook, whose cell is run again after a change."""
+    layers = []
+    for factor in (2, 3):
+
+        def times(layer, error, scale, factor=factor):
+            return factor * error
+
+        layers.append(InvertibleLinear(3, 3, rule=times))
+    inputs, error = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
+    for layer, factor in zip(layers, (2, 3), strict=True):
+        (below,) = torch.autograd.grad(layer(inputs), inputs, error)
+        assert torch.equal(below, factor * error)

@@ -1,0 +1,233 @@
+"""The modules as modules: what they hold, show, save and refuse."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gaitprop import ArgumentError
+from gaitprop.nn import (
+    InvertibleConv2d,
+    InvertibleLinear,
+    convert,
+    invertible_conv2d,
+    invertible_linear,
+    orthogonal_,
+    orthogonality_penalty,
+)
+from gaitprop.regularizer import orthogonality_defect
+from tests.gaitprop.nn.models import gradients, small_batch, small_model
+
+
+def own_rule(layer: Any, error: torch.Tensor, scale: float) -> torch.Tensor:
+    return layer.local_error
+
+
+def test_what_they_start_with() -> None:
+    torch.manual_seed(0)
+    dense, convolution = InvertibleLinear(9, 5), InvertibleConv2d(2, 3)
+    assert dense.weight.shape == (5, 5)
+    assert convolution.weight.shape == (18, 18)
+    for layer in (dense, convolution):
+        assert list(dict(layer.named_parameters())) == ["weight", "bias"]
+        assert orthogonality_defect(layer.weight) < 1e-6
+        assert layer.weight.is_contiguous()
+        assert not layer.bias.any()
+    torch.manual_seed(0)
+    assert torch.equal(InvertibleLinear(9, 5).weight, dense.weight)
+    assert InvertibleLinear(3, 3, bias=False).bias is None
+    assert InvertibleLinear(3, 3, device="meta").weight.is_meta
+
+
+def test_repr() -> None:
+    assert repr(InvertibleLinear(9, 5, "itp", 0.5)) == (
+        "InvertibleLinear(9, 5, rule=itp, gamma=0.5, activation=leaky_relu, negative_slope=0.1)"
+    )
+    assert repr(InvertibleConv2d(2, 3, 2, 1, activation="linear", bias=False)) == (
+        "InvertibleConv2d(2, kernel_size=3, stride=2, padding=1, rule=gait, gamma=0.0,"
+        " activation=linear, bias=False)"
+    )
+
+
+def test_default_dtype() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = small_model()
+        images, labels = small_batch()
+        outputs = model(images.double())
+        assert outputs.dtype == torch.float64
+        found = gradients(model, nn.functional.cross_entropy(outputs, labels))
+        assert {each.dtype for each in found} == {torch.float64}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.deepcopy,
+        lambda model: pickle.loads(pickle.dumps(model)),
+        lambda model: _saved(model, small_model(seed=1)),
+    ],
+    ids=["deepcopy", "pickle", "state_dict"],
+)
+@pytest.mark.parametrize("rule", ["gait", "itp", own_rule])
+def test_copies_do_the_same(rule: Any, copied: Callable[[nn.Module], nn.Module]) -> None:
+    model = small_model(rule)
+    other = copied(model)
+    for module in other:
+        if hasattr(module, "rule"):
+            module.rule = rule
+    images, labels = small_batch()
+    found = [
+        gradients(each, nn.functional.cross_entropy(each(images), labels))
+        for each in (model, other)
+    ]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+    assert {id(each) for each in model.parameters()}.isdisjoint(map(id, other.parameters()))
+
+
+def _saved(model: nn.Module, into: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    into.load_state_dict(torch.load(file, weights_only=True))
+    return into
+
+
+def _half() -> None:
+    InvertibleLinear(3, 3).bfloat16()(torch.ones(2, 3, dtype=torch.bfloat16))
+
+
+def _square_of_3() -> torch.Tensor:
+    return torch.eye(3)
+
+
+# What is done, and all that is said.
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "width grows": (
+        lambda: InvertibleLinear(3, 4),
+        "out_features is 4 of 3 in_features; allowed: 1 to 3, since a layer's inverse needs all"
+        " that it reads back",
+    ),
+    "no outputs": (lambda: InvertibleLinear(3, 0), "out_features is 0 of 3 in_features; .*"),
+    "rule": (
+        lambda: InvertibleLinear(3, 3, "gate"),
+        "rule is 'gate'; allowed: bp, gait, itp, tp",
+    ),
+    "no rule": (lambda: InvertibleLinear(3, 3, 7), "rule is 7; allowed: a name or a function"),
+    "gamma": (
+        lambda: InvertibleLinear(3, 3, gamma=-1.0),
+        "gamma is -1.0; allowed: 0 or more, finite",
+    ),
+    "gamma of a call": (
+        lambda: invertible_linear(torch.ones(1, 3), _square_of_3(), gamma=float("nan")),
+        "gamma is nan; allowed: 0 or more, finite",
+    ),
+    "activation": (
+        lambda: InvertibleLinear(3, 3, activation="relu"),
+        "activation is 'relu'; allowed: leaky_relu, linear",
+    ),
+    "slope": (lambda: InvertibleLinear(3, 3, negative_slope=0.0), "negative_slope is 0.0; .*"),
+    "dtype": (
+        lambda: InvertibleLinear(3, 3, dtype=torch.float16),
+        "dtype is torch.float16; allowed: float32 or float64, also under torch.autocast",
+    ),
+    "dtype of parameters": (_half, "weight is torch.bfloat16; allowed: .*"),
+    "dtype of the input": (
+        lambda: InvertibleLinear(3, 3)(torch.ones(2, 3, dtype=torch.float64)),
+        "input is torch.float64; allowed: torch.float32, as the weight",
+    ),
+    "integers": (
+        lambda: InvertibleLinear(3, 3)(torch.ones(2, 3, dtype=torch.int64)),
+        "input is torch.int64; allowed: torch.float32, as the weight",
+    ),
+    "width of the input": (
+        lambda: InvertibleLinear(4, 3)(torch.ones(2, 5)),
+        r"input is of shape \(2, 5\); allowed: \(…, 4\)",
+    ),
+    "too few units": (
+        lambda: invertible_linear(torch.ones(2, 2), _square_of_3()),
+        r"input is of shape \(2, 2\); allowed: \(…, 3\) or more units, of which the first 3 are"
+        " read",
+    ),
+    "scalar": (
+        lambda: invertible_linear(torch.tensor(1.0), _square_of_3()),
+        r"input is of shape \(\); .*",
+    ),
+    "rectangular weight": (
+        lambda: invertible_linear(torch.ones(2, 3), torch.ones(2, 3)),
+        r"weight is of shape \(2, 3\); allowed: \(n, n\) with \(n,\)",
+    ),
+    "bias": (
+        lambda: invertible_linear(torch.ones(2, 3), _square_of_3(), torch.ones(2)),
+        r"weight is of shape \(3, 3\) with bias \(2,\); allowed: \(n, n\) with \(n,\)",
+    ),
+    "bias of another dtype": (
+        lambda: invertible_linear(torch.ones(2, 3), _square_of_3(), torch.ones(3).double()),
+        "bias is torch.float64; allowed: torch.float32, as the weight",
+    ),
+    "kernel": (
+        lambda: InvertibleConv2d(1, (3, 3)),
+        r"kernel_size is \(3, 3\); allowed: an integer, 1 or more",
+    ),
+    "padding": (lambda: InvertibleConv2d(1, 3, padding=-1), "padding is -1; .*, 0 or more"),
+    "kernel of a call": (
+        lambda: invertible_conv2d(torch.ones(1, 1, 4, 4), _square_of_3(), None, 2),
+        r"kernel_size is 2 for a weight of shape \(3, 3\); allowed: k with \(c·k², c·k²\) for c"
+        " channels",
+    ),
+    "flat images": (
+        lambda: InvertibleConv2d(1, 2)(torch.ones(3, 16)),
+        r"input is of shape \(3, 16\); allowed: \(batch, channels, height, width\) or \(channels,"
+        r" height, width\)",
+    ),
+    "too few channels": (
+        lambda: InvertibleConv2d(3, 2)(torch.ones(1, 2, 4, 4)),
+        "channels is 3; allowed: 1 to 2, what the layer below has",
+    ),
+    "image below the kernel": (
+        lambda: InvertibleConv2d(1, 5)(torch.ones(1, 1, 4, 4)),
+        "kernel_size is 5 on 4 x 4 with .*; allowed: 1 to 4",
+    ),
+    "penalty": (
+        lambda: orthogonality_penalty(InvertibleLinear(3, 3), "half"),
+        "penalty is 'half'; allowed: off_diagonal, full",
+    ),
+    "nothing to penalise": (
+        lambda: orthogonality_penalty(nn.Linear(3, 3)),
+        "Linear has no invertible layer; allowed: a module with an InvertibleLinear or"
+        " InvertibleConv2d in it",
+    ),
+    "nothing to keep orthogonal": (lambda: orthogonal_(nn.Linear(3, 3)), "Linear has no .*"),
+    "rule of a conversion": (
+        lambda: convert(nn.Linear(3, 3), "gate"),
+        "rule is 'gate'; allowed: bp, gait, itp, tp",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_gets_one_sentence(name: str) -> None:
+    action, sentence = REFUSED[name]
+    with pytest.raises(ArgumentError, match=rf"^{sentence}$"):
+        action()
+
+
+@pytest.mark.parametrize(("rule", "gamma"), [("gait", 0.5), ("tp", 0.0)])
+def test_a_target_that_depends_on_the_loss_refuses_rescaled_losses(rule: str, gamma: float) -> None:
+    layer = InvertibleLinear(3, 3, rule, gamma)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.ones(2, 3))
+    with torch.autocast("cpu", torch.float16), pytest.raises(ArgumentError, match="are rescaled"):
+        layer(torch.ones(2, 3))
+    layer.rule, layer.gamma = "gait", 0.0
+    with torch.autocast("cpu", torch.float16):
+        layer(torch.ones(2, 3))

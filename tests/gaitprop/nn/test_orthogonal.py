@@ -1,0 +1,103 @@
+"""The penalty is the engine's, and ``orthogonal_`` keeps GAIT-prop backpropagation throughout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.func import grad, vmap
+from torch.nn.functional import cross_entropy
+
+from gaitprop import ArgumentError, regularizer
+from gaitprop.nn import InvertibleLinear, orthogonal_, orthogonality_penalty
+from gaitprop.nn.function import WeightPenalty
+from tests.gaitprop.nn.models import gradients, small_batch, small_model
+
+
+def invertible(model: nn.Module) -> list[nn.Module]:
+    return [each for each in model.modules() if hasattr(each, "rule")]
+
+
+@pytest.mark.parametrize("kind", regularizer.PENALTIES)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_the_penalty_is_the_engines(kind: str, autocast: bool) -> None:
+    model = small_model().double()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        penalty = orthogonality_penalty(model, kind)
+    weights = [each.weight.detach() for each in invertible(model)]
+    assert len(weights) == 3
+    torch.testing.assert_close(penalty, sum(regularizer.penalty(each, kind) for each in weights))
+    (0.3 * penalty).backward()
+    for module, weight in zip(invertible(model), weights, strict=True):
+        expected = regularizer.penalty_gradient(weight, 0.3, kind)
+        torch.testing.assert_close(module.weight.grad, expected)
+    assert model[2].weight.grad is None
+
+
+def test_a_second_derivative_of_the_penalty_is_refused() -> None:
+    layer = InvertibleLinear(3, 3)
+    (first,) = torch.autograd.grad(orthogonality_penalty(layer), layer.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="a second derivative"):
+        first.sum().backward()
+
+
+# Dynamo makes an instance of every autograd.Function, of which autograd warns (torch 2.13.0).
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_the_penalty_of_stacked_seeds_and_compiled() -> None:
+    torch.compiler.reset()
+    models = [InvertibleLinear(4, 4) for _ in range(3)]
+    with torch.no_grad():
+        for each in models:
+            each.weight += torch.randn(4, 4)
+    found = vmap(grad(lambda w: WeightPenalty.apply(w, "off_diagonal")[0]), in_dims=2)(
+        torch.stack([each.weight.detach() for each in models], 2)
+    )
+    penalty = torch.compile(orthogonality_penalty, fullgraph=True, backend="aot_eager")
+    for each, gradient in zip(models, found, strict=True):
+        (compiled,) = torch.autograd.grad(penalty(each), each.weight)
+        expected = regularizer.penalty_gradient(each.weight.detach(), 1.0)
+        torch.testing.assert_close(gradient, expected)
+        torch.testing.assert_close(compiled, expected)
+
+
+def test_weights_stay_orthogonal_and_gait_prop_stays_backpropagation() -> None:
+    model = small_model("gait")
+    images, labels = small_batch()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    start = [each.weight.clone() for each in invertible(model)]
+    for _ in range(20):
+        gradients(model, cross_entropy(model(images), labels))
+        optimizer.step()
+        orthogonal_(model)
+        for each in invertible(model):
+            assert regularizer.orthogonality_defect(each.weight) < 2e-6
+            assert each.weight.is_contiguous()
+    for each, before in zip(invertible(model), start, strict=True):
+        assert (each.weight - before).norm() > 0.1
+    found = {}
+    for rule in ("gait", "bp"):
+        for each in invertible(model):
+            each.rule = rule
+        found[rule] = [*gradients(model, cross_entropy(model(images), labels))]
+    for ours, theirs in zip(*found.values(), strict=True):
+        assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+
+
+def test_the_nearest_orthogonal_matrix() -> None:
+    layer = InvertibleLinear(5, 5, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight += 0.1 * torch.randn(5, 5, dtype=torch.float64)
+    u, _, v = torch.linalg.svd(layer.weight.detach())
+    orthogonal_(layer)
+    torch.testing.assert_close(layer.weight.detach(), u @ v)
+
+
+@pytest.mark.parametrize("spoil", [lambda w: w.mul_(3.0), lambda w: w[0].zero_()])
+def test_weights_that_are_far_from_orthogonal_are_left(spoil) -> None:
+    layer = InvertibleLinear(4, 4)
+    with torch.no_grad():
+        spoil(layer.weight)
+    before = layer.weight.clone()
+    with pytest.raises(ArgumentError, match="a 4 x 4 weight of largest singular value"):
+        orthogonal_(layer)
+    assert torch.equal(layer.weight, before)

@@ -1,0 +1,92 @@
+"""Each optimizer by its textbook formula, over a whole training; fused or not must not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from gaitprop import ArgumentError, InvertibleNetwork, layer_gradients
+from gaitprop.optimizers import make_optimizer
+from gaitprop.rules import find_rule
+from gaitprop.settings import OPTIMIZERS, TrainingSettings
+from gaitprop.training import train_step
+
+SETTINGS = TrainingSettings(
+    learning_rate=0.01, beta1=0.8, beta2=0.95, epsilon=1e-6, momentum=0.7, weight_decay=0.03
+)
+STEPS = 5
+State = dict[str, Tensor | float]
+
+
+def adam(parameter: Tensor, gradient: Tensor, state: State, step: int) -> Tensor:
+    """Kingma and Ba, arXiv 1412.6980, algorithm 1; the decay is part of the gradient."""
+    return _adaptive(parameter, gradient + 0.03 * parameter, state, step)
+
+
+def adamw(parameter: Tensor, gradient: Tensor, state: State, step: int) -> Tensor:
+    """Loshchilov and Hutter, arXiv 1711.05101, algorithm 2: the decay is apart."""
+    return _adaptive(parameter, gradient, state, step) - 0.01 * 0.03 * parameter
+
+
+def sgd(parameter: Tensor, gradient: Tensor, state: State, step: int) -> Tensor:
+    """v ← μ v + g, W ← W − η v."""
+    state["v"] = 0.7 * state.get("v", 0.0) + gradient + 0.03 * parameter
+    return parameter - 0.01 * state["v"]
+
+
+def _adaptive(parameter: Tensor, gradient: Tensor, state: State, step: int) -> Tensor:
+    state["m"] = 0.8 * state.get("m", 0.0) + 0.2 * gradient
+    state["v"] = 0.95 * state.get("v", 0.0) + 0.05 * gradient**2
+    mean, square = state["m"] / (1 - 0.8**step), state["v"] / (1 - 0.95**step)
+    return parameter - 0.01 * mean / (square.sqrt() + 1e-6)
+
+
+FORMULAS: dict[str, Callable[..., Tensor]] = {"adam": adam, "adamw": adamw, "sgd": sgd}
+
+
+def test_every_optimizer_has_its_formula() -> None:
+    assert tuple(FORMULAS) == OPTIMIZERS
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_are_the_textbooks(name: str) -> None:
+    settings = replace(SETTINGS, optimizer=name, orthogonality=0.0)
+    source = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2, 8, 6, dtype=torch.float64, generator=source)
+    labels = torch.randint(3, (2, 8), generator=source)
+    network, plain = (InvertibleNetwork((6, 6, 4), seeds=(0, 1), dtype=torch.float64) for _ in "12")
+    optimizer, rule = make_optimizer(network, settings), find_rule("gait")
+    states: list[State] = [{} for _ in plain.parameters()]
+    for step in range(1, STEPS + 1):
+        train_step(network, optimizer, inputs, labels, 3, rule, settings)
+        gradients = layer_gradients(plain, inputs, labels, 3, "gait")
+        flat = [g.weight for g in gradients] + [g.bias for g in gradients]
+        for parameter, gradient, state in zip(plain.parameters(), flat, states, strict=True):
+            parameter.copy_(FORMULAS[name](parameter.clone(), gradient, state, step))
+    for ours, theirs in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "lion"}, "optimizer is 'lion'; allowed: adam, adamw, sgd"),
+        ({"momentum": 1.0}, "momentum is 1.0; allowed: 0 to below 1"),
+        ({"momentum": -0.1}, "momentum is -0.1"),
+        ({"beta1": 1.0}, "beta1 is 1.0"),
+        ({"beta2": float("nan")}, "beta2 is nan"),
+        ({"epsilon": -1e-8}, "epsilon is -1e-08; allowed: 0 or more"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf"),
+        ({"loss": "hinge"}, "loss is 'hinge'; allowed: squared_error, cross_entropy"),
+        ({"penalty": "l1"}, "penalty is 'l1'; allowed: off_diagonal, full"),
+        ({"constraint": "unit"}, "constraint is 'unit'; allowed: none, orthogonal"),
+    ],
+)
+def test_what_is_not_allowed_is_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make_optimizer(InvertibleNetwork((4, 4)), replace(SETTINGS, **changes))

@@ -1,0 +1,117 @@
+"""The same bits on every processor: this one, and others that qemu plays.
+
+bits.json holds what every machine must give; ``python tests/portable/bits.py`` writes it. A part of
+this is in `make test`; `make test-portable` runs all of it, which takes hours of one core.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.project_copy import REPOSITORY, copy_project
+from tests.portable.bits import PARTS
+
+KEPT = json.loads(Path(__file__).with_name("bits.json").read_text(encoding="utf-8"))
+SCRIPT = Path(__file__).with_name("bits.py")
+INTEL, AMD = ("Haswell-v4", "Skylake-Client-v4"), ("EPYC", "EPYC-Rome")
+ALL = os.environ.get("GAIT_TEST_PORTABLE") == "all"
+PROCESSORS = (*INTEL, *AMD) if ALL else (INTEL[0], AMD[1])
+PLAYED = [part for part in PARTS if ALL or part == "shortest"]
+
+pytestmark = [
+    pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "AMD64"), reason="portable numerics are for x86-64"
+    ),
+    pytest.mark.timeout(7200),
+]
+
+
+def on(processor: str | None, *arguments: str, folder: Path = REPOSITORY, threads: int = 1) -> str:
+    """What Python prints on this processor (None), or on another that qemu plays."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("GAIT_", "MLFLOW_"))}
+    environment = {
+        **inherited,
+        "GAIT_TEST_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),
+        "DO_NOT_TRACK": "true",
+        # The interpreter itself, not the link to it in .venv, is what qemu can start.
+        "PYTHONPATH": os.pathsep.join([str(folder), sysconfig.get_path("purelib")]),
+    }
+    command = [str(Path(sys.executable).resolve()), *arguments]
+    if processor is not None:
+        command = ["qemu-x86_64", "-cpu", processor, *command]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def kept(*parts: str) -> dict[str, str]:
+    cases = [
+        f"{rule} {shape} {precision}"
+        for part in parts
+        for shape, precision, rules in PARTS[part]
+        for rule in rules
+    ]
+    return {case: KEPT[case] for case in cases}
+
+
+@pytest.fixture(scope="session")
+def qemu() -> None:
+    if shutil.which("qemu-x86_64") is None:
+        if os.environ.get("GAIT_TEST_QEMU") == "required":
+            pytest.fail("qemu-x86_64 is missing; Debian has it in qemu-user")
+        pytest.skip("qemu-x86_64 plays other processors, and is missing (Debian: qemu-user)")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_this_processor(threads: int) -> None:
+    assert json.loads(on(None, str(SCRIPT), threads=threads)) == kept(*PARTS)
+
+
+@pytest.mark.usefixtures("qemu")
+@pytest.mark.parametrize("part", PLAYED)
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_another_processor(processor: str, part: str) -> None:
+    assert json.loads(on(processor, str(SCRIPT), part)) == kept(part)
+
+
+@pytest.mark.usefixtures("qemu")
+@pytest.mark.skipif(not ALL, reason="takes an hour; `make test-portable` runs it")
+@pytest.mark.parametrize("processor", [INTEL[0], AMD[1]])
+def test_the_whole_digits_profile(processor: str, tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    shutil.copy(REPOSITORY / "profiles/digits.yaml", project / "params.yaml")
+    on(None, "-m", "pipeline", "download", "digits", folder=project)
+    for model in ("reference", "bp", "gait", "itp", "tp"):
+        command = ("-m", "pipeline", "train", "digits", "square", model)
+        on(processor, *command, folder=project)
+        made = {each.name: each.read_bytes() for each in models(project, model)}
+        shutil.rmtree(project / "models")
+        on(None, *command, folder=project)
+        assert made == {each.name: each.read_bytes() for each in models(project, model)}
+
+
+def models(project: Path, model: str) -> list[Path]:
+    return sorted((project / "models/digits/digits/square" / model).iterdir())
+
+
+def test_a_machine_that_computes_otherwise_is_found() -> None:
+    # MKL as it comes: what portable numerics keep away.
+    code = (
+        "import torch; a = torch.rand(64, 64); a @ a\n"
+        "from tests.portable import bits; bits.main(['shortest'])"
+    )
+    found = json.loads(on(None, "-c", code))
+    assert found.keys() == kept("shortest").keys()
+    assert found != kept("shortest")

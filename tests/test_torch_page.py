@@ -1,0 +1,77 @@
+"""docs/torch.md: what it installs, what it runs, and what it says of the results."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.documents import blocks
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENT = (REPOSITORY / "docs" / "torch.md").read_text()
+PROGRAMS = [text for name, language, text in blocks(DOCUMENT) if language == "python" and not name]
+
+
+def run(folder: Path, *command: str, **environment: str) -> str:
+    said = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    return said.stdout
+
+
+def numbers(text: str) -> list[float]:
+    return [float(each) for each in re.findall(r"\d[\d.]*(?:e[-+]\d+)?", text)]
+
+
+def test_from_the_installation_to_a_trained_network(tmp_path: Path) -> None:
+    """With what is installed already, and a quarter of the epochs."""
+    commands = [text for _, language, text in blocks(DOCUMENT) if language == "sh"]
+    assert commands == ["pip install .\n", "python digits.py\n"]
+    packages = tmp_path / "packages"
+    install = "uv pip install --quiet --no-deps --no-build-isolation --offline --target"
+    run(REPOSITORY, *install.split(), str(packages), ".")
+    (program,) = (text for name, _, text in blocks(DOCUMENT) if name == "digits.py")
+    shorter = program.replace("range(1, 21)", "range(1, 6)")
+    assert shorter != program
+    (tmp_path / "digits.py").write_text(shorter)
+    where = "import gaitprop; print(gaitprop.__file__)"
+    assert run(tmp_path, sys.executable, "-c", where, PYTHONPATH=str(packages)).startswith(
+        str(packages)
+    )
+    said = run(tmp_path, sys.executable, "digits.py", PYTHONPATH=str(packages))
+    assert re.fullmatch(r"epoch 5: \d\d\.\d% of the test set\n", said)
+    assert numbers(said)[1] > 88
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_programs_run(program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(program, "docs/torch.md", "exec"), {})
+    said = capsys.readouterr().out
+    if '"itp"' in program:
+        of_bp, of_gait, of_itp = numbers(said)
+        assert of_bp == 0.0
+        assert of_gait < 1e-13
+        assert of_itp > 1
+    if "orthogonal_(model)" in program:
+        assert numbers(said)[0] < 1e-5
+
+
+def test_there_are_programs() -> None:
+    assert len(PROGRAMS) == 4
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", DOCUMENT)
+    assert targets
+    assert [each for each in targets if not (REPOSITORY / "docs" / each).exists()] == []

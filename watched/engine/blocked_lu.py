@@ -1,0 +1,1 @@
+../../gaitprop/blocked_lu.py
