@@ -183,10 +183,7 @@ def _data() -> Finding:
 
 def _variables() -> Finding:
     """The environment's settings; what they say was checked before any command."""
-    names = [*variables.ALL, *(name for name in sorted(os.environ) if name.startswith("GAIT_"))]
-    found = [
-        f"{name}={shown(os.environ[name])}" for name in dict.fromkeys(names) if name in os.environ
-    ]
+    found = [f"{name}={shown(value)}" for name, value in variables.present().items()]
     return Finding("variables", ", ".join(found) or "none is set")
 
 

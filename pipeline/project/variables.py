@@ -20,6 +20,12 @@ def given(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def present() -> dict[str, str]:
+    """Those that are set, and whatever else is named like them, misspelt perhaps."""
+    names = [*ALL, *(name for name in sorted(os.environ) if name.startswith("GAIT_"))]
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def seconds(name: str) -> float:
     """A variable that is a length of time, or its default.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.project.errors import GaitError
 from tests.pipeline.project_copy import small_params
 
@@ -33,6 +33,6 @@ def test_one_sentence(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(GaitError) as caught:
-        schema.load(path)
+        params_file.load(path)
     assert str(path) in str(caught.value) and said in str(caught.value)
     assert len(str(caught.value)) < 1000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.data import image_tensors
-from pipeline.params import schema
+from pipeline.params import params_file
 from pipeline.params.search_space import Configuration
 from pipeline.sweep import trial
 from pipeline.sweep.trial import Task, attempt
@@ -27,7 +27,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     (folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + SECTION)
     image_tensors.prepare("digits", folder / "digits.safetensors", root=folder)
     images = image_tensors.load(folder / "digits.safetensors")
-    return Task(schema.load(folder / "params.yaml"), images)
+    return Task(params_file.load(folder / "params.yaml"), images)
 
 
 def outcome(task: Task, batch_size: int) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.sweep.searcher import AshaByRule
-from pipeline.sweep.trial_records import FINISHED, STOPPED
+from pipeline.training.epochs import FINISHED, STOPPED
 from tests.pipeline.project_copy import gait, small_params
 
 SECTION = """

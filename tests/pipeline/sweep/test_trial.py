@@ -90,7 +90,14 @@ def test_reports_of_every_epoch(task: Task) -> None:
     last = said[-1]["epochs"][-1]["rows"]
     mean = sum(row["validation_accuracy"] for row in last) / 2
     assert said[-1]["validation_accuracy"] == pytest.approx(mean)
-    assert said[-1]["facts"] == {"node": "here", "device": "cpu"}
+    facts = said[-1]["facts"]
+    assert facts.pop("cpu")
+    assert facts == {
+        "node": "here",
+        "device": "cpu",
+        "numerics": task.params.training.numerics,
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def test_few_reports_of_short_epochs(task: Task) -> None:
