@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from gaitprop import InvertibleNetwork
+from gaitprop import InvertibleNetwork, numerics
 from pipeline.data import image_tensors
 from pipeline.params import params_file
 from pipeline.params.search_space import Configuration
@@ -79,6 +79,17 @@ def reports(task: Task, configuration: Configuration, until: int | None = None) 
     return said
 
 
+def told(task: Task) -> dict[str, str]:
+    """What a worker tells of where it is."""
+    return {
+        "node": "here",
+        "device": "cpu",
+        "numerics": task.params.training.numerics,
+        "cpu": numerics.processor(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
 def rows(said: list[Any]) -> list[Any]:
     return [row for report in said for epoch in report["epochs"] for row in epoch["rows"]]
 
@@ -90,14 +101,7 @@ def test_reports_of_every_epoch(task: Task) -> None:
     last = said[-1]["epochs"][-1]["rows"]
     mean = sum(row["validation_accuracy"] for row in last) / 2
     assert said[-1]["validation_accuracy"] == pytest.approx(mean)
-    facts = said[-1]["facts"]
-    assert facts.pop("cpu")
-    assert facts == {
-        "node": "here",
-        "device": "cpu",
-        "numerics": task.params.training.numerics,
-        "threads": str(torch.get_num_threads()),
-    }
+    assert said[-1]["facts"] == told(task)
 
 
 def test_few_reports_of_short_epochs(task: Task) -> None:
@@ -133,8 +137,7 @@ def test_a_lost_worker_is_taken_over(task: Task, tmp_path: Path, lost_after: int
     assert record == collector.ended[trial]
     whole = rows(reports(replace(task, states=None), GOOD))
     assert [row for epoch in record.epochs for row in epoch.rows] == whole
-    facts = {"git.commit": "1", "ray.trial": "ray-1", "node": "here", "device": "cpu"}
-    assert record.facts == facts
+    assert record.facts == {"git.commit": "1", "ray.trial": "ray-1", **told(task)}
     assert ears.heard[-1] == "FINISHED"
     assert not list((tmp_path / "states").iterdir())
 
