@@ -42,6 +42,7 @@ def test_a_healthy_project_needs_nothing_and_is_left_as_it_was(project: Path) ->
             "DVC",
             "params.yaml",
             "data",
+            "variables",
             "packages",
             "MLflow store",
             "Ray",
