@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any
 
+import numpy
 import torch
 
 from gaitprop import plugins
@@ -109,11 +110,14 @@ def read_own(chosen: ImageSet) -> dict[str, torch.Tensor]:
 
 
 def _as_bytes(name: str, part: Any) -> torch.Tensor:
-    values = torch.as_tensor(part)
+    # By way of an array of our own: tables know how to become one, and others may be read-only.
+    values = part if isinstance(part, torch.Tensor) else torch.as_tensor(numpy.array(part))
     whole = values.to(torch.uint8)
-    if not torch.equal(whole.to(values.dtype), values):
-        raise ValueError(f"{name} are not all whole numbers of 0 to {_LARGEST}")
-    return whole.flatten(1) if name.endswith("images") else whole
+    if len(wrong := values[whole.to(values.dtype) != values]):
+        raise ValueError(
+            f"{name} are not all whole numbers of 0 to {_LARGEST}: there is {wrong[0].item()}"
+        )
+    return (whole.flatten(1) if name.endswith("images") else whole).contiguous()
 
 
 def _usable(entry: EntryPoint, found: Any) -> ImageSet:

@@ -34,6 +34,10 @@ DIGITS_TEST_FRACTION = 0.2
 NETWORK_TIMEOUT_S = 60.0
 """Seconds without one byte after which a mirror counts as dead; torchvision would wait for ever."""
 
+# The brightest pixel of a set is at its maximum or close to it. What is far below is of another
+# scale: fractions of 1 that became bytes, 16 shades of grey under a maximum of 255.
+_LEAST_OF_MAXIMUM = 0.5
+
 # What goes wrong on the way to the disk; every other OSError of a download is the network's.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
@@ -167,8 +171,28 @@ def _check(data: ImageData, inputs: int) -> None:
             raise ValueError(f"{part} tensors are not uint8")
         if not len(labels) or images.shape != (len(labels), inputs) or labels.ndim != 1:
             raise ValueError(f"{part} tensors have shapes {images.shape} and {labels.shape}")
-        if int(labels.max()) >= data.classes or int(images.max()) > data.maximum:
-            raise ValueError(f"{part} tensors hold values out of range")
+        for what, found, most in (
+            ("labels", labels, data.classes - 1),
+            ("images", images, data.maximum),
+        ):
+            if int(found.max()) > most:
+                raise ValueError(
+                    f"{part}_{what} are of {int(found.min())} to {int(found.max())}; allowed: 0 to"
+                    f" {most}"
+                )
+    _check_contrast(data.train_images, data.maximum)
+
+
+def _check_contrast(images: torch.Tensor, maximum: int) -> None:
+    """Raise ValueError for what a wrong conversion makes of images: nothing, or almost nothing."""
+    largest = int(images.max())
+    if int(images.min()) == largest:
+        raise ValueError(f"train_images hold {largest} everywhere; allowed: images that differ")
+    if largest < _LEAST_OF_MAXIMUM * maximum:
+        raise ValueError(
+            f"train_images are of {int(images.min())} to {largest}, and the set's maximum is"
+            f" {maximum}; allowed: a maximum that images come near to, since they are divided by it"
+        )
 
 
 def _read_digits() -> dict[str, torch.Tensor]:

@@ -170,8 +170,16 @@ def prepared(folder: Path, name: str) -> image_tensors.ImageData:
     return image_tensors.load(path)
 
 
-def test_a_packages_data_set(blobs: Package, tmp_path: Path) -> None:
-    blobs("pack", SET.format(read=READ, more="maximum=23, "), blobs="blobs")
+@pytest.mark.parametrize(
+    "table",
+    [
+        "",
+        "; import pandas; images = pandas.DataFrame(images.reshape(4, 6))",
+        "; import torch; images = torch.tensor(images.reshape(4, 6).T.copy()).T",
+    ],
+)
+def test_a_packages_data_set(blobs: Package, tmp_path: Path, table: str) -> None:
+    blobs("pack", SET.format(read=READ + table, more="maximum=23, "), blobs="blobs")
     first = prepared(tmp_path, "blobs")
     assert torch.equal(first.train_images, torch.arange(24, dtype=torch.uint8).reshape(4, 6))
     assert first.test_labels.tolist() == [0, 1]
@@ -191,8 +199,23 @@ def test_a_packages_data_set(blobs: Package, tmp_path: Path) -> None:
         ("images, labels = np.full((3, 6), np.nan), [0, 1, 2]", "", "not all whole numbers"),
         ("images, labels = np.ones((3, 5)), [0, 1, 2]", "", "shapes torch.Size([3, 5])"),
         ("images, labels = np.ones((3, 6)), [0, 1]", "", "train tensors have shapes"),
-        ("images, labels = np.ones((3, 6)), [0, 1, 3]", "", "values out of range"),
-        (READ, "maximum=4, ", "values out of range"),
+        (
+            "images, labels = np.full((3, 6), 0.5), [0, 1, 2]",
+            "",
+            "whole numbers of 0 to 255: there is 0.5",
+        ),
+        (
+            "images, labels = np.eye(3, 6), [1, 2, 3]",
+            "maximum=1, ",
+            "train_labels are of 1 to 3; allowed: 0 to 2",
+        ),
+        (READ, "maximum=4, ", "train_images are of 0 to 23; allowed: 0 to 4"),
+        (READ, "", "train_images are of 0 to 23, and the set's maximum is 255"),
+        (
+            "images, labels = np.zeros((3, 6)), [0, 1, 2]",
+            "",
+            "train_images hold 0 everywhere; allowed: images that differ",
+        ),
         ("return np.ones((3, 6)), [0, 1, 2]", "", "2 values in place of train_images"),
         ("images, labels = 1 / 0, []", "", "ZeroDivisionError: division by zero"),
     ],
