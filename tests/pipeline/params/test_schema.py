@@ -256,14 +256,14 @@ def test_a_constraint_needs_weights_that_start_orthogonal(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("shape", "weights"),
     [
-        ("hidden_layers: 1", [(64, 64)] * 3),
+        ("hidden_layers: 1", [(64, 64)] * 2),
         ("hidden_layers: 1\n    projection: 20", [(20, 64), (20, 20), (20, 20)]),
         ("hidden_layers: 0\n    projection: 80", [(80, 64), (80, 80)]),
         ("widths: [64, 20, 10]", [(64, 64), (20, 20), (10, 10)]),
         ("widths: [32, 10]", [(32, 64), (10, 10)]),
         ("widths: [32, 10]\n    auxiliary_inputs: true", [(32, 32), (10, 10)]),
         (
-            "convolutions: [{channels: 1, kernel_size: 3, stride: 2, padding: 1}]\n    widths: [10]",
+            "convolutions: [{channels: 1, kernel_size: 3, stride: 2}]\n    widths: [10]",
             [(9, 9), (10, 10)],
         ),
     ],
