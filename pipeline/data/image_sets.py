@@ -6,6 +6,7 @@ docs/extend.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -23,6 +24,7 @@ GROUP = "gait.datasets"
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 # Images and labels are kept as bytes.
 _LARGEST = 255
+_MNIST = (1, 28, 28)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class ImageSet:
         name: as params.yaml has it.
         title: for readers.
         inputs: numbers in an image.
+        shape: channels, height and width of an image, which convolutions need to know; ``inputs``
+            numbers in all.
         classes: labels are whole numbers of 0 to classes − 1.
         source: class in `torchvision.datasets`, by name so that torchvision is imported only when
             used.
@@ -48,13 +52,14 @@ class ImageSet:
     source: str | None = None
     read: Callable[[], Sequence[Any]] | None = None
     maximum: int = _LARGEST
+    shape: tuple[int, int, int] | None = None
 
 
 IMAGE_SETS: dict[str, ImageSet] = {
-    "digits": ImageSet("digits", "Digits", 64, 10, maximum=16),
-    "mnist": ImageSet("mnist", "MNIST", 784, 10, "MNIST"),
-    "fashion": ImageSet("fashion", "Fashion-MNIST", 784, 10, "FashionMNIST"),
-    "kmnist": ImageSet("kmnist", "Kuzushiji-MNIST", 784, 10, "KMNIST"),
+    "digits": ImageSet("digits", "Digits", 64, 10, maximum=16, shape=(1, 8, 8)),
+    "mnist": ImageSet("mnist", "MNIST", 784, 10, "MNIST", shape=_MNIST),
+    "fashion": ImageSet("fashion", "Fashion-MNIST", 784, 10, "FashionMNIST", shape=_MNIST),
+    "kmnist": ImageSet("kmnist", "Kuzushiji-MNIST", 784, 10, "KMNIST", shape=_MNIST),
 }
 
 
@@ -136,4 +141,11 @@ def _usable(entry: EntryPoint, found: Any) -> ImageSet:
         if not isinstance(value, int) or value < least or (most is not None and value > most):
             until = f"to {most}" if most is not None else "or more"
             raise ArgumentError(f"{told} has {quantity} {value!r}; allowed: {least} {until}")
+    if found.shape is not None and (
+        len(found.shape) != 3 or min(found.shape) < 1 or math.prod(found.shape) != found.inputs
+    ):
+        raise ArgumentError(
+            f"{told} has shape {found.shape!r}; allowed: (channels, height, width) of"
+            f" {found.inputs} numbers in all"
+        )
     return found

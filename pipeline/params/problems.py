@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -73,6 +74,8 @@ def _known_keys(place: Sequence[Any]) -> list[str]:
     for key in place[:-1]:
         if isinstance(kind, type) and issubclass(kind, Section):
             kind = kind.model_fields[key].annotation if key in kind.model_fields else None
+            if NoneType in get_args(kind):
+                kind = get_args(kind)[0]
         else:
             # A mapping of names to sections: the name does not matter.
             kind = next(reversed(get_args(kind)), None)

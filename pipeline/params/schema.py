@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from gaitprop import layers
+from gaitprop.errors import ArgumentError
 from gaitprop.rules import RULES, find_rule, rule_names
-from pipeline.data.image_sets import image_set, set_names
+from pipeline.data.image_sets import ImageSet, image_set, set_names
 from pipeline.params.section import Name, Section
 from pipeline.params.sweep_section import Sweep
 from pipeline.project.errors import GaitError
@@ -61,14 +63,43 @@ class Data(Section):
     split_seed: int = Field(ge=0, description="seed of that split, the same for every model")
 
 
+class Convolution(Section):
+    """One layer of patches: it gives channels · kernel_size² channels at every position."""
+
+    channels: int = Field(ge=1, description="channels read of the layer below, the first ones")
+    kernel_size: int = Field(ge=1, description="k, of patches of k x k")
+    stride: int = Field(default=1, ge=1, description="step from one position to the next")
+    padding: int = Field(default=0, ge=0, description="zeros on each side")
+
+
 class Architecture(Section):
-    """A network's shape: square (`hidden_layers`) or tower (`widths`)."""
+    """A network's shape, by `hidden_layers` (square) or by `widths` (tower).
+
+    Below them there may be a `projection` or `convolutions`. A first layer whose width is not the
+    input's is rectangular, and reads all inputs.
+    """
 
     hidden_layers: int | None = Field(
         default=None, ge=0, le=1000, description="square: so many layers below the output layer"
     )
+    projection: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="square, of this width: a rectangular first layer reads all inputs, and"
+        " `hidden_layers` and the output layer follow",
+    )
     widths: list[Annotated[int, Field(ge=1)]] | None = Field(
-        default=None, min_length=1, description="tower: widths above the input, never growing"
+        default=None,
+        min_length=1,
+        description="tower: widths above the input or the convolutions; only the first may grow",
+    )
+    convolutions: list[Convolution] | None = Field(
+        default=None, min_length=1, description="below `widths`, for images whose shape is known"
+    )
+    auxiliary_inputs: bool = Field(
+        default=False,
+        description="a tower's first layer is square, and leaves the other inputs unread",
     )
     activation: Literal["leaky_relu", "linear"] = Field(
         default="leaky_relu", description="of every layer, the output's too"
@@ -84,6 +115,14 @@ class Architecture(Section):
     def _one_shape(self) -> Architecture:
         if (self.hidden_layers is None) == (self.widths is None):
             raise ValueError("give either hidden_layers (square) or widths (tower), and not both")
+        for key, beside, others in (
+            ("projection", "hidden_layers", ("widths",)),
+            ("convolutions", "widths", ("hidden_layers",)),
+            ("auxiliary_inputs", "widths", ("hidden_layers", "convolutions")),
+        ):
+            wrong = [other for other in others if getattr(self, other) is not None]
+            if getattr(self, key) and wrong:
+                raise ValueError(f"{key} is given with {wrong[0]}; allowed: {key} with {beside}")
         for below, above in itertools.pairwise(self.widths or []):
             if above > below:
                 raise ValueError(
@@ -92,26 +131,52 @@ class Architecture(Section):
                 )
         return self
 
-    def layer_widths(self, inputs: int) -> list[int]:
-        """The input's width and each layer's."""
-        if self.widths is not None:
-            return [inputs, *self.widths]
-        assert self.hidden_layers is not None
-        return [inputs] * (self.hidden_layers + 2)
+    def on(self, images: ImageSet) -> layers.Architecture:
+        """The layers on these images.
+
+        Raises:
+            ArgumentError: they do not fit.
+        """
+        if self.widths is None:
+            assert self.hidden_layers is not None
+            widths = [self.projection or images.inputs] * (self.hidden_layers + 2)
+            if self.projection is not None:
+                return layers.Architecture.of_widths([images.inputs, *widths])
+            return layers.Architecture.of_widths(widths)
+        if self.convolutions is None:
+            widths = [images.inputs, *self.widths]
+            return layers.Architecture.of_widths(widths, self.auxiliary_inputs)
+        if images.shape is None:
+            raise ArgumentError(
+                f"convolutions on {images.name}, whose images have no known shape; allowed: image"
+                " sets that say theirs (ImageSet.shape)"
+            )
+        kernels = [layers.Convolution(**each.model_dump()) for each in self.convolutions]
+        dense = [layers.Dense(width) for width in self.widths]
+        return layers.Architecture(images.shape, (*kernels, *dense))
 
 
 class RuleSettings(Section):
     """How one rule's models are trained."""
 
-    learning_rate: float = Field(gt=0, le=10, description="Adam's")
+    learning_rate: float = Field(gt=0, le=10, description="the optimizer's")
     orthogonality: float = Field(
         ge=0, le=1e6, description="λ of the soft orthogonality regularizer"
+    )
+    penalty: Literal["off_diagonal", "full"] = Field(
+        default="off_diagonal",
+        description="what λ weighs; off_diagonal: columns that are orthogonal, of any length; full:"
+        " ‖WᵀW − I‖², lengths too",
+    )
+    constraint: Literal["none", "orthogonal"] = Field(
+        default="none",
+        description="orthogonal: weights that are made orthogonal after every step; λ is not used",
     )
     gamma: float = Field(default=1e-3, ge=0, le=1, description="γ; bp and tp have none; 0: limit")
 
 
 class Adam(Section):
-    """The optimizer's constants; the published code's second decay is 0.99."""
+    """Constants of Adam and AdamW; the published code's second decay is 0.99."""
 
     beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the gradient's mean")
     beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the gradient's square")
@@ -126,7 +191,18 @@ class Training(Section):
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         min_length=1, description="one network each: initialisation and shuffling"
     )
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="of all models")
     adam: Adam = Field(default_factory=Adam)
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="SGD's")
+    weight_decay: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="added to the gradient (adam, sgd) or taken from the parameters (adamw)",
+    )
+    loss: Literal["squared_error", "cross_entropy"] = Field(
+        default="squared_error", description="on the class outputs, in training and in the tables"
+    )
     orthogonality_interval: int = Field(
         default=1,
         ge=1,
@@ -157,6 +233,15 @@ class Training(Section):
     def _different_seeds(self) -> Training:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds are {self.seeds}; allowed: each seed once")
+        return self
+
+    @model_validator(mode="after")
+    def _momentum_of_sgd(self) -> Training:
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(
+                f"momentum is {self.momentum} with optimizer {self.optimizer}; allowed: 0, or"
+                " optimizer sgd"
+            )
         return self
 
 
@@ -204,16 +289,28 @@ class Params(Section):
                 images = image_set(dataset)
             except GaitError as error:
                 raise ValueError(str(error)) from error
-            widths = self.architectures[name].layer_widths(images.inputs)
-            if widths[1] > widths[0]:
-                raise ValueError(
-                    f"architectures.{name}.widths start with {widths[1]}, but {dataset} has"
-                    f" {widths[0]} inputs; allowed: widths that never grow"
-                )
+            try:
+                widths = self.architectures[name].on(images).widths
+            except ArgumentError as error:
+                raise ValueError(f"architectures.{name} on {dataset}: {error}") from error
             if widths[-1] < images.classes:
                 raise ValueError(
                     f"architectures.{name} has {widths[-1]} outputs, but {dataset} has"
                     f" {images.classes} classes; allowed: an output for each class, or more"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _orthogonal_from_the_start(self) -> Params:
+        constrained = [
+            model for model in self.models() if self.settings_of(model).constraint == "orthogonal"
+        ]
+        for model, name in itertools.product(constrained, self.run.architectures):
+            initialisation = self.architectures[name].initialisation
+            if initialisation != "orthogonal":
+                raise ValueError(
+                    f"constraint of {model} is orthogonal, but initialisation of"
+                    f" architectures.{name} is {initialisation}; allowed: orthogonal"
                 )
         return self
 

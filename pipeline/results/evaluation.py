@@ -38,6 +38,7 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
         test_labels.to(device),
         images.classes,
         images.maximum,
+        params.training.loss,
     )
     epochs = history.read(key.folder / model_files.HISTORY)
     last = epochs[epochs.epoch == epochs.epoch.max()].set_index("seed")

@@ -1,7 +1,8 @@
 """What MLflow loads as a trained model: it copies this file beside the weights and runs it there.
 
 Nothing is unpickled, and nothing of this project is needed: numpy computes the forward pass
-y_l = f(W_l y_{l-1}[:n_l] + b_l), so that a machine that serves needs no PyTorch either.
+y_l = f(W_l R_l y_{l-1} + b_l), where R_l reads the first units or a convolution's patches, so that
+a machine that serves needs no PyTorch either.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ class Classifier(PythonModel):
         """Reads the artifact ``network``, as ``pipeline.training.model_files`` wrote it."""
         with safetensors.safe_open(context.artifacts["network"], framework="numpy") as file:
             described = json.loads(file.metadata()["network"])
-            layers = range(1, len(described["widths"]))
+            architecture = described["architecture"]
+            self._layers: list[dict[str, Any]] = architecture["layers"]
+            self._shape: list[int] = architecture["input_shape"]
+            layers = range(1, len(self._layers) + 1)
             self._weights = [file.get_tensor(f"weight_{layer}") for layer in layers]
             self._biases = [file.get_tensor(f"bias_{layer}") for layer in layers]
         self._slope: float = described["negative_slope"]
@@ -60,12 +64,26 @@ class Classifier(PythonModel):
         return classes
 
     def _outputs(self, images: numpy.ndarray, network: int) -> numpy.ndarray:
-        values = images.astype(self._weights[0].dtype)
-        for weight, bias in zip(self._weights, self._biases, strict=True):
-            read = values[:, : weight.shape[-1]]
-            hidden = read @ weight[network].T + bias[network]
+        values = images.astype(self._weights[0].dtype).reshape(len(images), *self._shape)
+        for layer, weights, biases in zip(self._layers, self._weights, self._biases, strict=True):
+            weight, bias = weights[network], biases[network]
+            if "channels" in layer:
+                # (N, positions down, positions across, outputs), then channels first again.
+                hidden = (_patches(values, layer) @ weight.T + bias).transpose(0, 3, 1, 2)
+            else:
+                hidden = values.reshape(len(values), -1)[:, : weight.shape[-1]] @ weight.T + bias
             values = numpy.where(hidden > 0, hidden, self._slope * hidden)
-        return values
+        return values.reshape(len(values), -1)
+
+
+def _patches(values: numpy.ndarray, layer: dict[str, Any]) -> numpy.ndarray:
+    """(N, C, height, width) to (N, positions down, positions across, channels · k · k)."""
+    k, stride, margin = layer["kernel_size"], layer["stride"], layer["padding"]
+    padded = numpy.pad(values, ((0, 0), (0, 0), (margin, margin), (margin, margin)))
+    read = padded[:, : layer["channels"]]
+    windows = numpy.lib.stride_tricks.sliding_window_view(read, (k, k), (2, 3))
+    at = windows[:, :, ::stride, ::stride].transpose(0, 2, 3, 1, 4, 5)
+    return at.reshape(*at.shape[:3], -1)
 
 
 set_model(Classifier())

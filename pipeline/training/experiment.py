@@ -14,6 +14,7 @@ import torch
 from gaitprop import ArgumentError, InvertibleNetwork, numerics
 from gaitprop.training import TrainingData, TrainingSettings
 from pipeline.data import image_tensors
+from pipeline.data.image_sets import image_set
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
@@ -52,7 +53,7 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
             f" {len(split.images)}, the training images of {key.dataset}"
         )
     device = choose_device(params.training.device)
-    network = _untrained(params, key, images, device)
+    network = _untrained(params, key, device)
     training_data = TrainingData(
         images=split.images.to(device),
         labels=split.labels.to(device),
@@ -80,6 +81,12 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         epsilon=training.adam.epsilon,
         probe_size=training.probe_size,
         diagnostics_interval=training.diagnostics_interval,
+        loss=training.loss,
+        penalty=rule.penalty,
+        constraint=rule.constraint,
+        optimizer=training.optimizer,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
     )
 
 
@@ -153,12 +160,10 @@ def _training(params: Params) -> dict[str, Any]:
     return params.training.model_dump(exclude={"threads"} if portable else None)
 
 
-def _untrained(
-    params: Params, key: ModelKey, images: image_tensors.ImageData, device: torch.device
-) -> InvertibleNetwork:
+def _untrained(params: Params, key: ModelKey, device: torch.device) -> InvertibleNetwork:
     architecture = params.architectures[key.architecture]
     return InvertibleNetwork(
-        architecture.layer_widths(images.train_images.shape[1]),
+        architecture.on(image_set(key.dataset)),
         activation=architecture.activation,
         negative_slope=architecture.negative_slope,
         orthogonal=architecture.initialisation == "orthogonal",

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 
 from gaitprop import InvertibleNetwork
+from gaitprop.layers import Architecture
 from pipeline.project.errors import GaitError
 
 NETWORK, HISTORY, CONFIG = "network.safetensors", "history.csv", "config.json"
@@ -23,9 +24,9 @@ def save_network(path: Path, network: InvertibleNetwork) -> None:
     tensors |= {f"bias_{layer}": b.cpu() for layer, b in enumerate(network.biases, start=1)}
     # One key alone: safetensors writes several in an order that changes from run to run.
     described = {
+        "architecture": network.architecture.as_plain(),
         "negative_slope": network.activation.slope,
         "seeds": network.seeds,
-        "widths": network.widths,
     }
     # Not save_file: it tells of a full disk by an error of its own.
     path.write_bytes(save(tensors, {"network": json.dumps(described, sort_keys=True)}))
@@ -35,13 +36,14 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> InvertibleNe
     """The network as saved, on the given device."""
     with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
         described = json.loads(file.metadata()["network"])
-        layers = range(1, len(described["widths"]))
+        architecture = Architecture.from_plain(described["architecture"])
+        layers = range(1, len(architecture.layers) + 1)
         return InvertibleNetwork.from_parameters(
             [file.get_tensor(f"weight_{layer}") for layer in layers],
             [file.get_tensor(f"bias_{layer}") for layer in layers],
             negative_slope=described["negative_slope"],
-            input_width=described["widths"][0],
             seeds=described["seeds"],
+            architecture=architecture,
         )
 
 

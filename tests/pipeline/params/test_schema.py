@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.image_sets import image_set
 from pipeline.params import params_file, profiles
 from pipeline.project.errors import GaitError
 
@@ -83,7 +84,58 @@ def test_committed_params_are_the_digits_profile() -> None:
         ("epochs: 60", "epochs: yes", "training.epochs", "received 'yes'"),
         ("device: auto", "device: tpu", "training.device", "'auto', 'cpu' or 'cuda'"),
         ("hidden_layers: 4", "widths: [64, 32, 48]", "architectures.square", "48 follows 32"),
-        ("hidden_layers: 4", "widths: [80, 10]", "the file", "digits has 64 inputs"),
+        (
+            "hidden_layers: 4",
+            "widths: [80, 10]\n    auxiliary_inputs: true",
+            "the file",
+            "architectures.square on digits: widths are [64, 80, 10]: 80 follows 64",
+        ),
+        (
+            "hidden_layers: 4",
+            "widths: [9]\n    projection: 9",
+            "architectures.square",
+            "projection is given with widths; allowed: projection with hidden_layers",
+        ),
+        (
+            "hidden_layers: 4",
+            "hidden_layers: 4\n    auxiliary_inputs: true",
+            "architectures.square",
+            "auxiliary_inputs is given with hidden_layers; allowed: auxiliary_inputs with widths",
+        ),
+        (
+            "hidden_layers: 4",
+            "hidden_layers: 4\n    convolutions: [{channels: 1, kernel_size: 3}]",
+            "architectures.square",
+            "convolutions is given with hidden_layers; allowed: convolutions with widths",
+        ),
+        (
+            "hidden_layers: 4",
+            "convolutions: [{channels: 2, kernel_size: 3}]\n    widths: [10]",
+            "the file",
+            "channels is 2; allowed: 1 to 1, what the layer below has",
+        ),
+        (
+            "hidden_layers: 4",
+            "convolutions: [{channels: 1, kernel: 3}]\n    widths: [10]",
+            "architectures.square.convolutions.0.kernel",
+            "unknown key (did you mean 'kernel_size'?)",
+        ),
+        ("hidden_layers: 4", "hidden_layers: 4\n    projection: 0", "projection", "received 0"),
+        ("epochs: 60", "epochs: 60\n  optimizer: lion", "training.optimizer", "received 'lion'"),
+        ("epochs: 60", "epochs: 60\n  loss: hinge", "training.loss", "received 'hinge'"),
+        ("epochs: 60", "epochs: 60\n  weight_decay: -1.0", "training.weight_decay", "-1.0"),
+        (
+            "epochs: 60",
+            "epochs: 60\n  momentum: 0.9",
+            "training",
+            "momentum is 0.9 with optimizer adam; allowed: 0, or optimizer sgd",
+        ),
+        (
+            "orthogonality: 0.0\n",
+            "orthogonality: 0.0\n  penalty: l1\n",
+            "reference.penalty",
+            "received 'l1'",
+        ),
         ("hidden_layers: 4", "widths: [64, 9]", "the file", "digits has 10 classes"),
         (
             "hidden_layers: 4",
@@ -192,3 +244,31 @@ def test_profiles_replace_params_but_no_edits(
     assert params.read_text() == other + "# mine\n"
     profiles.use("digits", force=True)
     assert params.read_text() == DIGITS
+
+
+def test_a_constraint_needs_weights_that_start_orthogonal(tmp_path: Path) -> None:
+    text = changed("orthogonality: 0.0\n", "orthogonality: 0.0\n  constraint: orthogonal\n")
+    text = text.replace("initialisation: orthogonal ", "initialisation: gaussian ")
+    reason = "constraint of reference is orthogonal, but initialisation of architectures.square is"
+    assert f"{reason} gaussian; allowed: orthogonal" in problems(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights"),
+    [
+        ("hidden_layers: 1", [(64, 64)] * 2),
+        ("hidden_layers: 1\n    projection: 20", [(20, 64), (20, 20), (20, 20)]),
+        ("hidden_layers: 0\n    projection: 80", [(80, 64), (80, 80)]),
+        ("widths: [64, 20, 10]", [(64, 64), (20, 20), (10, 10)]),
+        ("widths: [32, 10]", [(32, 64), (10, 10)]),
+        ("widths: [32, 10]\n    auxiliary_inputs: true", [(32, 32), (10, 10)]),
+        (
+            "convolutions: [{channels: 1, kernel_size: 3, stride: 2}]\n    widths: [10]",
+            [(9, 9), (10, 10)],
+        ),
+    ],
+)
+def test_shapes_of_weights(tmp_path: Path, shape: str, weights: list[tuple[int, int]]) -> None:
+    (tmp_path / "params.yaml").write_text(changed("hidden_layers: 4", shape))
+    architecture = params_file.load(tmp_path / "params.yaml").architectures["square"]
+    assert list(architecture.on(image_set("digits")).weight_shapes) == weights
