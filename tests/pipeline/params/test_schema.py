@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.image_sets import image_set
-from pipeline.params import params_file, profiles
+from pipeline.params import params_file, profiles, search_space
 from pipeline.project.errors import GaitError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -272,3 +272,23 @@ def test_shapes_of_weights(tmp_path: Path, shape: str, weights: list[tuple[int, 
     (tmp_path / "params.yaml").write_text(changed("hidden_layers: 4", shape))
     architecture = params_file.load(tmp_path / "params.yaml").architectures["square"]
     assert list(architecture.on(image_set("digits")).weight_shapes) == weights
+
+
+def test_a_sweep_may_vary_shapes_and_settings(tmp_path: Path) -> None:
+    kernels = "[[{channels: 1, kernel_size: 2}], [{channels: 1, kernel_size: 3}]]"
+    text = changed("hidden_layers: 4", "widths: [10]").replace(
+        "rule.learning_rate: [1.0e-5, 1.0e-4, 1.0e-3]",
+        f"architecture.convolutions: {kernels}\n    training.loss: [squared_error, cross_entropy]",
+    )
+    text = text.replace(
+        "rule.orthogonality: [0.0, 1.0e-3, 1.0e-2, 0.1, 1.0, 10.0, 100.0, 1000.0]",
+        "rule.penalty: [off_diagonal, full]",
+    )
+    (tmp_path / "params.yaml").write_text(text)
+    params = params_file.load(tmp_path / "params.yaml")
+    found = search_space.configurations(params)
+    assert len(found) == 4 * 2 * 2 * 2
+    last = search_space.experiment(params, found[-1])
+    shapes = last.architectures["square"].on(image_set("digits")).weight_shapes
+    assert shapes == ((9, 9), (10, 10))
+    assert (last.training.loss, last.rules["tp"].penalty) == ("cross_entropy", "full")
