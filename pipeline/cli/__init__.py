@@ -8,7 +8,7 @@ import sys
 import typer
 
 from pipeline.cli import project_commands, record_commands, stage_commands, sweep_commands
-from pipeline.project import variables
+from pipeline.project import running_code, variables
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.interruption import Interrupted
 from pipeline.project.redaction import without_password
@@ -58,6 +58,7 @@ def main() -> None:
     os.environ["MPLBACKEND"] = "agg"
     try:
         variables.check()
+        running_code.check()
         app(prog_name="gait")
     except GaitError as error:
         print(f"gait: {without_password(str(error))}", file=sys.stderr)

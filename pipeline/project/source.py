@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,11 @@ from pipeline.project import variables
 
 # What decides a result, apart from the data: a run is clean if git knows all of it as it stands.
 SOURCES = ("gaitprop", "pipeline", "params.yaml", "dvc.yaml", "requirements.lock")
+
+_ELSEWHERE = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_PREFIX"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,14 @@ def _git(*arguments: str) -> str | None:
     if not Path(".git").exists():
         return None
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            # A git hook's, or another project's shell: they would name that one's tree and index.
+            env={name: value for name, value in os.environ.items() if name not in _ELSEWHERE},
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
