@@ -98,10 +98,12 @@ def test_the_settings_reach_the_training(project: Path) -> None:
         assert len(cosines) == 4
         assert (cosines.to_numpy() > 0.99).all()
         # The cross-entropy of guessing is 2.3; the squared error of small outputs is about 0.5.
-        assert (history.validation_loss[history.epoch == 0] > 1.5).all()
+        before, after = (history.validation_loss[history.epoch == epoch] for epoch in (0, 2))
+        assert (before > 1.5).all()
+        assert after.mean() < before.mean()
     seeds = pandas.read_csv(project / "results/digits/seeds.csv")
     assert len(seeds) == 8
-    assert (seeds.test_accuracy > 0.3).all()
+    assert (seeds.test_loss > 1.5).all()
 
 
 def test_plots_have_every_architecture(project: Path) -> None:
