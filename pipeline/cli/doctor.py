@@ -73,9 +73,8 @@ def _python() -> Finding:
 def _torch() -> Finding:
     import torch
 
-    devices = [
-        f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"
-    ]
+    # Which of its vector instructions PyTorch uses is decided once: numerics come to that below.
+    devices = [f"cpu ({torch.get_num_threads()} threads)"]
     devices += [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())]
     for each in range(torch.cuda.device_count()):
         try:
