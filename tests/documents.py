@@ -37,7 +37,9 @@ def shell(project: Path, script: str, code: int = 0, **environment: str) -> str:
     """Runs a script in the project, whose own environment comes first."""
     path = os.pathsep.join([str(project / ".venv/bin"), os.path.dirname(sys.executable)])
     command = f'export PATH="{path}:$PATH"; set -e; {script}'
-    return run(project, "bash", "-c", command, code=code, UV_OFFLINE="1", **environment)
+    # The project's own code, whose environment this is.
+    own = {"UV_OFFLINE": "1", "PYTHONPATH": str(project), **environment}
+    return run(project, "bash", "-c", command, code=code, **own)
 
 
 def put_into_params(project: Path, fragment: str, shorter: Mapping[str, str]) -> None:
