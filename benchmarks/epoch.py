@@ -57,7 +57,7 @@ def main() -> None:
 
 def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, list[float]]:
     """Seconds of each epoch, by part."""
-    # Here, since only this part needs more than torch and numpy.
+    # Here, since only this part needs more than torch.
     from pipeline.tracking import delivery
     from pipeline.tracking.state_keeping import Keeper
     from pipeline.tracking.store import open_experiment

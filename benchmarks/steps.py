@@ -1,4 +1,4 @@
-"""The time of a training step, as a ratio to others of the same run; needs torch and numpy alone.
+"""The time of a training step, as a ratio to others of the same run; needs torch alone.
 
     python -m benchmarks.steps OUTPUT.json [--device cuda] [--seconds 5] [--digits] [--threads 1]
 

@@ -8,6 +8,8 @@ def main() -> None:
     try:
         from pipeline.cli import main as command
     except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] in ("gaitprop", "pipeline"):
+            raise
         # The library alone needs torch and nothing else; its wheel brings this command too.
         print(
             f"gait: the package {error.name} is not installed; the experiments need more than the"
