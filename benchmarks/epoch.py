@@ -59,7 +59,7 @@ def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, lis
     """Seconds of each epoch, by part."""
     # Here, since only this part needs more than torch.
     from pipeline.tracking import delivery
-    from pipeline.tracking.state_keeping import Keeper
+    from pipeline.tracking.state_writer import StateWriter
     from pipeline.tracking.store import open_experiment
     from pipeline.training import history, training_state
     from pipeline.training.epochs import FINISHED, Epoch
@@ -96,7 +96,7 @@ def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, lis
         started_ms=int(time.time() * 1000),
     )
     sending = delivery.Delivery(*open_experiment("benchmark"), training)
-    keeper = Keeper(training, {}, Path("state"), sending)
+    states = StateWriter(training, {}, Path("state"), sending)
     steps = steps_per_epoch(images, shape.batch_size)
     ends: list[float] = []
     parts: dict[str, list[float]] = {"steps": [], "evaluation": [], "records": []}
@@ -116,7 +116,7 @@ def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, lis
         rows = history.rows(record, network.seeds)
         whole = [*training.epochs, Epoch(epoch, int(time.time() * 1000), rows)]
         training = replace(training, epochs=whole)
-        keeper.see(Point(training, training_state.snapshot(network, optimizer, epoch)))
+        states.save_if_due(Point(training, training_state.snapshot(network, optimizer, epoch)))
         parts["records"].append(time.perf_counter() - trained)
         # The first step is as long as the others: what comes before it is the shuffling.
         stepping = (ends[-1] - ends[0]) * steps / (steps - 1)

@@ -81,7 +81,7 @@ def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -
         with _code(folder, commit):
             with (folder / "params.yaml").open("w", encoding="utf-8") as file:
                 YAML(typ="safe").dump(_plain(params_of(config)), file)
-            _bring_data(folder, key, config["data"]["sha256"])
+            _copy_data(folder, key, config["data"]["sha256"])
             own = {"OMP_NUM_THREADS": threads} if threads is not None else {}
             _gait(folder, "train", key.dataset, key.architecture, key.model, **own)
             yield folder
@@ -108,7 +108,7 @@ def _code(folder: Path, commit: str | None) -> Iterator[None]:
         _git("worktree", "remove", "--force", str(folder))
 
 
-def _bring_data(folder: Path, key: ModelKey, checksum: str) -> None:
+def _copy_data(folder: Path, key: ModelKey, checksum: str) -> None:
     """The recorded images: the working tree's file, or made anew from the archives."""
     here, there = data_file(key.profile, key.dataset), folder / data_file(key.profile, key.dataset)
     there.parent.mkdir(parents=True, exist_ok=True)

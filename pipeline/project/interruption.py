@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as an exception, so that work can be put away before the process ends."""
+"""SIGTERM and SIGINT as an exception, so that work can be saved before the process ends."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from pipeline.project.source import source
 from pipeline.tracking import delivery
 from pipeline.tracking.delivery import Delivery
 from pipeline.tracking.model_runs import abandon
-from pipeline.tracking.state_keeping import Keeper
+from pipeline.tracking.state_writer import StateWriter
 from pipeline.tracking.store import KEY_TAG, open_experiment, provenance_tags
 from pipeline.training import plugin_source, unfinished
 from pipeline.training.epochs import FAILED, FINISHED
@@ -66,17 +66,17 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
     client, store = open_experiment(key.profile)
     delivery.deliver_kept(unfinished.STATES / key.profile)
     begun = unfinished.begin(place, key, own, _new(key, config, experiment), device)
-    if begun.given_up is not None:
+    if begun.replaced is not None:
         with contextlib.suppress(Exception):
-            abandon(client, store, begun.given_up)
+            abandon(client, store, begun.replaced)
     if begun.state is not None:
         print(f"{key}: goes on after epoch {_progress(experiment, begun.state)}", file=sys.stderr)
     sending = Delivery(client, store, begun.training)
-    keeper = Keeper(begun.training, own, place, sending)
+    states = StateWriter(begun.training, own, place, sending)
     point: Point | None = None
     try:
         for point in epochs(experiment, begun.training, begun.state):
-            keeper.see(point)
+            states.save_if_due(point)
         assert point is not None
         with whole_folder(key.folder) as folder:
             write_model(folder, config, point.training, experiment.network)
@@ -90,13 +90,13 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
         unfinished.clear(place)
         raise GaitError(f"{key}: {error}") from error
     except Interrupted as signal:
-        how = keeper.put_away(point, {})
+        how = states.save_last(point, {})
         done = _progress(experiment, point.state) if point is not None else "0"
         raise Interrupted(
             signal.number, f"{key}: stopped by {signal.name} after epoch {done}; {how}"
         ) from None
     except Exception as error:
-        how = keeper.put_away(point, {"gait.failure": f"{type(error).__name__}: {error}"})
+        how = states.save_last(point, {"gait.failure": f"{type(error).__name__}: {error}"})
         if isinstance(error, OSError):
             raise GaitError(f"{key}: {os_sentence(error)}; {how}") from error
         if isinstance(error, ArgumentError):

@@ -135,7 +135,7 @@ class _Sweep:
             # Only now: what there was is not dropped for a sweep that cannot even begin.
             self._folder.clear()
         self._folder.begin(definition, sweep_id)
-        runs.bring_all(ended.values())
+        runs.send_all(ended.values())
         states = self._states()
         collector = Collector(self._folder.records, ended, tags, states, [runs, display])
         if run_trials:

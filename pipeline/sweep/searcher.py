@@ -67,7 +67,7 @@ class AshaByRule(FIFOScheduler):
         self._of(trial).on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """A trial that does not run is given up."""
+        """Forgets a trial that does not run."""
         self._of(trial).on_trial_remove(tune_controller, trial)
 
     def debug_string(self) -> str:

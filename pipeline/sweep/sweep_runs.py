@@ -26,7 +26,7 @@ SEND_S = 3.0
 
 
 class SweepRuns:
-    """A listener that brings every trial to MLflow.
+    """A listener that sends every trial to MLflow.
 
     Args:
         params: the whole of params.yaml.
@@ -59,7 +59,7 @@ class SweepRuns:
         )
         self._lock = threading.Lock()
         self._going: dict[str, Record] = {}
-        self._sender = Sender(self._trials.bring, self._trials.forget, "the sweep", tell, SEND_S)
+        self._sender = Sender(self._trials.send, self._trials.forget, "the sweep", tell, SEND_S)
 
     @property
     def problem(self) -> str | None:
@@ -83,7 +83,7 @@ class SweepRuns:
         """See ``Listener``."""
         self.ended(running.record(FAILED, reason))
 
-    def bring_all(self, ended: Iterable[Record]) -> None:
+    def send_all(self, ended: Iterable[Record]) -> None:
         """Has every ended trial compared with what the store has, and completed there."""
         for record in ended:
             self.ended(record)

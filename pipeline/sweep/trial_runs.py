@@ -1,6 +1,6 @@
 """What the MLflow store has of a sweep's trials, and what it lacks: one nested run a trial.
 
-``bring`` may be called with the same record again and again: it sends the difference. Runs are
+``send`` may be called with the same record again and again: it sends the difference. Runs are
 found by the sweep's id and the trial's, so that a resumed sweep goes on with those it has.
 """
 
@@ -59,7 +59,7 @@ class TrialRuns:
         tags: of every trial alike.
 
     Attributes:
-        ids: the run of each trial that has been brought.
+        ids: the run of each trial that has been sent.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TrialRuns:
         """After a failure nobody knows what arrived: the store is asked before the next sending."""
         self._runs = None
 
-    def bring(self, record: Record) -> None:
+    def send(self, record: Record) -> None:
         """Makes the trial's run what the record says.
 
         Raises:

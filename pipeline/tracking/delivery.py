@@ -1,4 +1,4 @@
-"""Bringing a training to MLflow while it goes on, and later what could not be brought."""
+"""Sending a training to MLflow while it goes on, and later what could not be sent."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Delivery:
     def __init__(self, client: MlflowClient, experiment_id: str, training: Training) -> None:
         runs = ModelRuns(client, experiment_id)
         with explained():
-            runs.bring(training)
-        self._sender = Sender(runs.bring, runs.forget, "training", _tell, SEND_S)
+            runs.send(training)
+        self._sender = Sender(runs.send, runs.forget, "training", _tell, SEND_S)
 
     @property
     def problem(self) -> str | None:
@@ -98,7 +98,7 @@ def _deliver_kept(path: Path) -> None:
         raise GaitError(f"{path} is no record of a training ({error})") from None
     client, experiment_id = open_experiment(training.experiment)
     with explained():
-        ModelRuns(client, experiment_id).bring(training)
+        ModelRuns(client, experiment_id).send(training)
     path.unlink()
     with contextlib.suppress(OSError):
         path.parent.rmdir()

@@ -1,6 +1,6 @@
 """The MLflow runs of one training: a parent of the model, and nested in it one run a seed.
 
-``bring`` may be called again and again, by whichever process: it asks the store what is there and
+``send`` may be called again and again, by whichever process: it asks the store what is there and
 sends the difference. So there is one parent run a training, with every step once.
 """
 
@@ -64,7 +64,7 @@ class ModelRuns:
         """After a failure nobody knows what arrived: the store is asked before the next sending."""
         self._runs = None
 
-    def bring(self, training: Training) -> None:
+    def send(self, training: Training) -> None:
         """Makes the runs what the record says.
 
         Raises:

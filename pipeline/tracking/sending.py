@@ -1,4 +1,4 @@
-"""A thread that brings records to the MLflow store, and again what did not arrive.
+"""A thread that sends records to the MLflow store, and again what did not arrive.
 
 A store that hangs or is away costs the work no time and no figures.
 """
@@ -24,7 +24,7 @@ class Sender(Generic[Record]):
     """Sends the newest record of each name.
 
     Args:
-        bring: makes the store what a record says; may be given the same one again.
+        send: makes the store what a record says; may be given the same one again.
         forget: called after a failure, when nobody knows what arrived.
         work: what goes on meanwhile, for the sentence that says so.
         tell: is given a sentence when the store cannot be written, and one when it can again.
@@ -36,13 +36,13 @@ class Sender(Generic[Record]):
 
     def __init__(
         self,
-        bring: Callable[[Record], None],
+        send: Callable[[Record], None],
         forget: Callable[[], None],
         work: str,
         tell: Callable[[str], None],
         interval_s: float,
     ) -> None:
-        self._bring, self._forget = bring, forget
+        self._send_record, self._forget = send, forget
         self._doing, self._tell = work, tell
         self._interval_s = interval_s
         self._lock = threading.Lock()
@@ -100,7 +100,7 @@ class Sender(Generic[Record]):
                 if not self._waiting:
                     return
                 name, record = next(iter(self._waiting.items()))
-            self._bring(record)
+            self._send_record(record)
             self._arrived += 1
             with self._lock:
                 if self._waiting[name] is record:

@@ -112,7 +112,7 @@ def device_name(device: torch.device) -> str:
 
 
 def described(params: Params, key: ModelKey, images: Checksummed) -> dict[str, Any]:
-    """All that decides the model's figures, for its config.json: parameters, data, own code.
+    """All that decides the model's figures, for its config.json: parameters, data, and more.
 
     ``plugin``, the rule's own package, is there only if the rule is not built in; the number of
     threads only if it may decide a bit.

@@ -30,11 +30,11 @@ _STATE, _BEGUN = "state.pt", "training.json"
 
 
 class Begun(NamedTuple):
-    """A training as far as it is, the state to go on from, and the id of one that is given up."""
+    """A training as far as it is, the state to go on from, and the id of one that it replaces."""
 
     training: Training
     state: dict[str, Any] | None
-    given_up: str | None
+    replaced: str | None
 
 
 def state_interval_s() -> float:

@@ -170,7 +170,7 @@ def test_what_a_kill_left_is_completed_and_not_doubled(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client, experiment = open_experiment("digits")
-    ModelRuns(client, experiment).bring(replace(record, status=RUNNING))
+    ModelRuns(client, experiment).send(replace(record, status=RUNNING))
     wanted = "tags.`gait.level` = 'model'"
     (run,) = client.search_runs([experiment], wanted)
     if left != "nothing":
@@ -179,10 +179,10 @@ def test_what_a_kill_left_is_completed_and_not_doubled(
             (tmp_path / "MLmodel").write_text("half of it")
             client.log_model_artifact(begun.model_id, str(tmp_path / "MLmodel"))
         if left == "all but the link":
-            ModelRuns(client, experiment).bring(record)
+            ModelRuns(client, experiment).send(record)
     # Again and again, by whichever process.
     for _ in range(2):
-        ModelRuns(client, experiment).bring(record)
+        ModelRuns(client, experiment).send(record)
     (model,) = client.search_logged_models([experiment])
     assert model.status == "READY"
     (output,) = client.get_run(run.info.run_id).outputs.model_outputs

@@ -19,12 +19,12 @@ def test_no_exception_ends_the_sending() -> None:
     said: list[str] = []
     arrived: list[str] = []
 
-    def bring(record: str) -> None:
+    def send(record: str) -> None:
         if not said:
             raise RuntimeError("no such package")
         arrived.append(record)
 
-    sender = Sender(bring, lambda: None, "training", said.append, INTERVAL_S)
+    sender = Sender(send, lambda: None, "training", said.append, INTERVAL_S)
     sender.put("a", "record")
     assert sender.close(PATIENCE_S)
     assert arrived == ["record"]
@@ -32,10 +32,10 @@ def test_no_exception_ends_the_sending() -> None:
 
 
 def test_what_never_arrives_is_not_called_delivered() -> None:
-    def bring(record: str) -> None:
+    def send(record: str) -> None:
         raise KeyError(record)
 
-    sender = Sender(bring, lambda: None, "training", lambda _: None, INTERVAL_S)
+    sender = Sender(send, lambda: None, "training", lambda _: None, INTERVAL_S)
     sender.put("a", "record")
     assert not sender.close(0.1)
     assert sender.problem == "'record'"

@@ -1,4 +1,4 @@
-"""Keeps the states of a training that goes on, and tells MLflow what no kill can undo any more."""
+"""Saves the states of a training that goes on, and tells MLflow what no kill can undo any more."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LAST_WORDS_S = 5.0
 WRITING_SHARE = 0.05
 
 
-class Keeper:
-    """Keeps a state every so often.
+class StateWriter:
+    """Saves a state every so often.
 
     Figures go to MLflow only together with a state on the disk: after a kill they are trained
     again and would have other times.
@@ -28,55 +28,55 @@ class Keeper:
     Args:
         training: as it began.
         identity: see ``pipeline.training.identity``.
-        place: where states are kept.
-        sending: takes the record of what is kept.
+        place: where states are saved.
+        sending: takes the record of what is saved.
     """
 
     def __init__(
         self, training: Training, identity: dict[str, str], place: Path, sending: Delivery
     ) -> None:
-        self._kept, self._identity = training, identity
+        self._saved, self._identity = training, identity
         self._place, self._sending = place, sending
         self._due = time.monotonic() + unfinished.state_interval_s()
         self._complained = False
 
-    def see(self, point: Point) -> None:
-        """Keeps the point if it is time to; a disk that does not take it is no reason to stop."""
+    def save_if_due(self, point: Point) -> None:
+        """Saves the point if it is time to; a disk that does not take it is no reason to stop."""
         began = time.monotonic()
-        # The last one is always kept: the end is sent to MLflow, and a kill meanwhile must not
+        # The last one is always saved: the end is sent to MLflow, and a kill meanwhile must not
         # have epochs trained again that are there already.
-        last = point.state["epoch"] == self._kept.parameters["training.epochs"]
+        last = point.state["epoch"] == self._saved.parameters["training.epochs"]
         if began < self._due and not last:
             return
         try:
-            self._keep(point)
-            self._sending.put(self._kept)
+            self._save(point)
+            self._sending.put(self._saved)
         except OSError as error:
             if not self._complained:
                 self._complained = True
                 print(
-                    f"{self._kept.name}: no state can be kept ({os_sentence(error)}); training"
+                    f"{self._saved.name}: no state can be saved ({os_sentence(error)}); training"
                     " goes on without, and tries again",
                     file=sys.stderr,
                 )
         now = time.monotonic()
         self._due = now + max(unfinished.state_interval_s(), (now - began) / WRITING_SHARE)
 
-    def put_away(self, point: Point | None, outcome: dict[str, str]) -> str:
-        """Keeps the last point before the process ends; says how to go on."""
+    def save_last(self, point: Point | None, outcome: dict[str, str]) -> str:
+        """Saves the last point before the process ends; says how to go on."""
         how = "the same command goes on from there"
         try:
             if point is not None:
-                self._keep(point)
+                self._save(point)
         except OSError as error:
             how = (
-                f"that could not be kept ({os_sentence(error)}): the same command goes on from"
+                f"that could not be saved ({os_sentence(error)}): the same command goes on from"
                 " the last state, if there is one"
             )
-        self._sending.close(ended(self._kept, KILLED, outcome), LAST_WORDS_S)
+        self._sending.close(ended(self._saved, KILLED, outcome), LAST_WORDS_S)
         return how
 
-    def _keep(self, point: Point) -> None:
+    def _save(self, point: Point) -> None:
         # Epoch 0 is where training starts anyway.
         if point.state["epoch"]:
-            self._kept = unfinished.save(self._place, self._identity, point.training, point.state)
+            self._saved = unfinished.save(self._place, self._identity, point.training, point.state)
