@@ -1,7 +1,7 @@
 """The same bits on every processor: this one, and others that qemu plays.
 
 bits.json holds what every machine must give; ``python tests/portable/bits.py`` writes it. A part of
-this is in `make test`; `make test-portable` runs all of it, which takes hours of one core.
+this is in `make test`; `make test-portable` runs all of it, which takes two hours of one core.
 """
 
 from __future__ import annotations

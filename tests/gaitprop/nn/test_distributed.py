@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.gaitprop.nn.models import gradients, small_batch, small_model
 
-TIMEOUT = timedelta(seconds=60)
+TIMEOUT = timedelta(seconds=120)
 
 
-def half(rank: int, port: int, folder: str) -> None:
+def half(rank: int, folder: str) -> None:
     """What each process does; results go to the folder."""
+    # One that hangs says where, and ends.
+    faulthandler.dump_traceback_later(2 * TIMEOUT.total_seconds(), exit=True)
     torch.set_num_threads(1)
-    store = dist.TCPStore("127.0.0.1", port, timeout=TIMEOUT)
+    store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=TIMEOUT)
     images, labels = small_batch()
     part = slice(3 * rank, 3 * rank + 3)
@@ -31,8 +34,7 @@ def half(rank: int, port: int, folder: str) -> None:
 
 
 def test_distributed_data_parallel(tmp_path: Path) -> None:
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    spawn(half, (store.port, str(tmp_path)), nprocs=2)
+    spawn(half, (str(tmp_path),), nprocs=2)
     model = small_model("gait")
     images, labels = small_batch()
     expected = gradients(model, cross_entropy(model(images), labels))
