@@ -25,7 +25,7 @@ from pipeline.project.paths import ModelKey, data_file
 from pipeline.project.source import source
 from pipeline.results.evaluation import SEEDS, evaluate_model
 from pipeline.tracking import store
-from pipeline.tracking.model_runs import LEVEL_TAG
+from pipeline.tracking.stored_run import LEVEL_TAG
 from pipeline.training import model_files, plugin_source
 from pipeline.training.experiment import choose_device, described, device_name
 from pipeline.training.identity import CODE_TAG, machine, training_code_checksum

@@ -7,23 +7,21 @@ found by the sweep's id and the trial's, so that a resumed sweep goes on with th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.sweep.trial_records import Record
-from pipeline.tracking.run_descriptions import chart_name
-from pipeline.tracking.store import METRICS_A_REQUEST
-from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Epoch
+from pipeline.tracking import stored_run
+from pipeline.tracking.stored_run import LAST_METRIC, LEVEL_TAG, StoredRun
+from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED
 from pipeline.training.experiment import described, flat
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
-SWEEP_TAG, TRIAL_TAG, LEVEL_TAG = "gait.sweep_id", "gait.trial", "gait.level"
+SWEEP_TAG, TRIAL_TAG = "gait.sweep_id", "gait.trial"
 STATUS = {
     RUNNING: "RUNNING",
     KILLED: "KILLED",
@@ -31,19 +29,6 @@ STATUS = {
     STOPPED: "FINISHED",
     FAILED: "FAILED",
 }
-# Sent last of an epoch: where this metric is, the epoch is complete.
-LAST_METRIC = "validation_accuracy"
-RUNS_A_PAGE = 1000
-
-
-@dataclass
-class _Run:
-    """A run in the store; its steps are unknown until they have been asked for."""
-
-    run_id: str
-    status: str
-    described: bool
-    steps: set[int] | None
 
 
 class TrialRuns:
@@ -80,7 +65,7 @@ class TrialRuns:
             LEVEL_TAG: "trial",
             "mlflow.parentRunId": parent,
         }
-        self._runs: dict[str, _Run] | None = None
+        self._runs: dict[str, StoredRun] | None = None
         self.ids: dict[str, str] = {}
 
     def forget(self) -> None:
@@ -100,62 +85,32 @@ class TrialRuns:
             run = self._runs[record.trial] = self._start(record)
         self.ids[record.trial] = run.run_id
         status = STATUS[record.status]
-        if run.status == status != "RUNNING" and run.described:
+        if run.status == status != RUNNING and run.described:
             return
         if not run.described:
             self._describe(run, record)
-        if run.status != "RUNNING":
-            self._client.update_run(run.run_id, status="RUNNING")
-            run.status = "RUNNING"
-        self._send_epochs(run, record.epochs)
-        if status != "RUNNING":
+        stored_run.reopen(self._client, run)
+        stored_run.send_epochs(self._client, run, record.epochs)
+        if status != RUNNING:
             self._end(run, record, status)
 
-    def _in_store(self) -> dict[str, _Run]:
-        found: dict[str, _Run] = {}
-        token: str | None = None
+    def _in_store(self) -> dict[str, StoredRun]:
         wanted = f"tags.`{SWEEP_TAG}` = '{self._tags[SWEEP_TAG]}' and tags.`{LEVEL_TAG}` = 'trial'"
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id], wanted, max_results=RUNS_A_PAGE, page_token=token
-            )
-            for each in page:
-                found[each.data.tags[TRIAL_TAG]] = _Run(
-                    each.info.run_id, each.info.status, bool(each.data.params), steps=None
-                )
-            token = page.token
-            if not token:
-                return found
-
-    def _start(self, record: Record) -> _Run:
-        run = self._client.create_run(
-            self._experiment_id,
-            start_time=record.started_ms,
-            run_name=str(record.configuration),
-            tags={**self._tags, **record.facts, TRIAL_TAG: record.trial},
+        return stored_run.search(
+            self._client, self._experiment_id, wanted, lambda run: str(run.data.tags[TRIAL_TAG])
         )
-        return _Run(run.info.run_id, "RUNNING", described=False, steps=set())
 
-    def _describe(self, run: _Run, record: Record) -> None:
-        from mlflow.entities import Param
+    def _start(self, record: Record) -> StoredRun:
+        tags = {**self._tags, **record.facts, TRIAL_TAG: record.trial}
+        name = str(record.configuration)
+        return stored_run.create(self._client, self._experiment_id, name, record.started_ms, tags)
 
+    def _describe(self, run: StoredRun, record: Record) -> None:
         params = search_space.experiment(self._params, record.configuration)
         key = search_space.key(params, record.rule)
-        facts = flat(described(params, key, self._images))
-        self._client.log_batch(run.run_id, params=[Param(k, str(v)) for k, v in facts.items()])
-        run.described = True
+        stored_run.describe(self._client, run, flat(described(params, key, self._images)))
 
-    def _send_epochs(self, run: _Run, epochs: list[Epoch]) -> None:
-        if run.steps is None:
-            history = self._client.get_metric_history(run.run_id, LAST_METRIC)
-            run.steps = {metric.step for metric in history}
-        missing = [epoch for epoch in epochs if epoch.epoch not in run.steps]
-        self._log(run, [metric for epoch in missing for metric in _metrics(epoch)])
-        run.steps |= {epoch.epoch for epoch in missing}
-
-    def _end(self, run: _Run, record: Record, status: str) -> None:
-        from mlflow.entities import RunTag
-
+    def _end(self, run: StoredRun, record: Record, status: str) -> None:
         tags = {**record.facts, "gait.outcome": record.status}
         if record.failure is not None:
             tags["gait.failure"] = record.failure
@@ -164,26 +119,5 @@ class TrialRuns:
             last = record.epochs[-1]
             for row in last.rows:
                 name = f"{LAST_METRIC}_seed_{row['seed']:.0f}"
-                metrics.append(_metric(name, row[LAST_METRIC], last))
-        self._client.log_batch(
-            run.run_id, metrics=metrics, tags=[RunTag(k, v) for k, v in tags.items()]
-        )
-        self._client.set_terminated(run.run_id, status, end_time=record.ended_ms)
-        run.status = status
-
-    def _log(self, run: _Run, metrics: list[Metric]) -> None:
-        for start in range(0, len(metrics), METRICS_A_REQUEST):
-            self._client.log_batch(run.run_id, metrics=metrics[start : start + METRICS_A_REQUEST])
-
-
-def _metrics(epoch: Epoch) -> list[Metric]:
-    means = epoch.means()
-    means[LAST_METRIC] = means.pop(LAST_METRIC)
-    return [_metric(chart_name(name), value, epoch) for name, value in means.items()]
-
-
-def _metric(name: str, value: Any, epoch: Epoch) -> Metric:
-    from mlflow.entities import Metric
-
-    # The epoch's own time: what is sent twice is the same point of the curve.
-    return Metric(name, value, epoch.ended_ms, epoch.epoch)
+                metrics.append(stored_run.metric(name, row[LAST_METRIC], last.ended_ms, last.epoch))
+        stored_run.end(self._client, run, status, record.ended_ms, tags, metrics)

@@ -6,47 +6,33 @@ sends the difference. So there is one parent run a training, with every step onc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tracking import mlflow_model
+from pipeline.tracking import mlflow_model, stored_run
 from pipeline.tracking.run_descriptions import (
     NOTE_TAG,
-    chart_name,
     data_of,
     describe_experiment,
     of_profile,
     of_training,
     run_name,
 )
-from pipeline.tracking.store import KEY_TAG, METRICS_A_REQUEST
+from pipeline.tracking.store import KEY_TAG
+from pipeline.tracking.stored_run import LEVEL_TAG, StoredRun
 from pipeline.training import history, model_files
-from pipeline.training.epochs import FINISHED, KILLED, RUNNING, Epoch
+from pipeline.training.epochs import FINISHED, KILLED, RUNNING
 from pipeline.training.model_files import result_checksum
 from pipeline.training.training_record import Training
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Run
 
-LEVEL_TAG, TRAINING_TAG, SEED_TAG = "gait.level", "gait.training", "gait.seed"
-# Sent last of an epoch: where this metric is, the epoch is complete.
-LAST_METRIC = "validation_accuracy"
+TRAINING_TAG, SEED_TAG = "gait.training", "gait.seed"
 DURATION = "duration_s"
 MODEL = "model"
-
-
-@dataclass
-class _Run:
-    """A run in the store, and what is known to be there."""
-
-    run_id: str
-    status: str
-    described: bool
-    has_duration: bool
-    steps: set[int] | None
 
 
 class ModelRuns:
@@ -58,7 +44,7 @@ class ModelRuns:
 
     def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self._client, self._experiment_id = client, experiment_id
-        self._runs: dict[str, _Run] | None = None
+        self._runs: dict[str, StoredRun] | None = None
 
     def forget(self) -> None:
         """After a failure nobody knows what arrived: the store is asked before the next sending."""
@@ -83,44 +69,21 @@ class ModelRuns:
             )
             for seed in training.seeds
         ]
-        self._send(parent, training.epochs, Epoch.means)
-        for index, child in enumerate(children):
-            self._send(child, training.epochs, lambda epoch, index=index: epoch.rows[index])
+        stored_run.send_epochs(self._client, parent, training.epochs)
+        for row, child in enumerate(children):
+            stored_run.send_epochs(self._client, child, training.epochs, row)
         if training.warning is not None:
             self._client.set_tag(parent.run_id, "gait.warning", training.warning)
-        if training.status == RUNNING:
-            return
-        if training.status == FINISHED:
-            self._log_folder(parent.run_id, training)
-        if parent.status != training.status:
-            self._client.set_tag(parent.run_id, NOTE_TAG, of_training(training))
-        if not parent.has_duration and training.status == FINISHED:
-            assert training.ended_ms is not None
-            metric = _metric(DURATION, training.seconds, training.ended_ms, 0)
-            self._client.log_batch(parent.run_id, metrics=[metric])
-        for run in [*children, parent]:
-            self._end(run, training)
+        if training.status != RUNNING:
+            self._end(parent, children, training)
 
-    def _in_store(self, training_id: str) -> dict[str, _Run]:
-        found = {}
+    def _in_store(self, training_id: str) -> dict[str, StoredRun]:
         wanted = f"tags.`{TRAINING_TAG}` = '{training_id}'"
-        for each in self._client.search_runs([self._experiment_id], wanted, max_results=1000):
-            tags, metrics = each.data.tags, each.data.metrics
-            level = MODEL if tags[LEVEL_TAG] == MODEL else tags[SEED_TAG]
-            found[level] = _Run(
-                each.info.run_id,
-                each.info.status,
-                described=bool(each.data.params),
-                has_duration=DURATION in metrics,
-                steps=None if LAST_METRIC in metrics else set(),
-            )
-        return found
+        return stored_run.search(self._client, self._experiment_id, wanted, _level)
 
     def _begun(
         self, training: Training, level: str, parameters: Mapping[str, Any], tags: dict[str, str]
-    ) -> _Run:
-        from mlflow.entities import Param
-
+    ) -> StoredRun:
         assert self._runs is not None
         run = self._runs.get(level)
         if run is None:
@@ -130,33 +93,37 @@ class ModelRuns:
             else:
                 name = f"{name}, seed {level}"
                 own = {LEVEL_TAG: "seed", SEED_TAG: level}
-            created = self._client.create_run(
+            run = self._runs[level] = stored_run.create(
+                self._client,
                 self._experiment_id,
-                start_time=training.started_ms,
-                run_name=name,
-                tags={**training.tags, **tags, **own, TRAINING_TAG: training.id},
+                name,
+                training.started_ms,
+                {**training.tags, **tags, **own, TRAINING_TAG: training.id},
             )
-            run = _Run(created.info.run_id, RUNNING, False, False, set())
-            self._runs[level] = run
         if not run.described:
-            plain = [Param(name, str(value)) for name, value in parameters.items()]
             self._client.log_inputs(run.run_id, [data_of(training)])
-            self._client.log_batch(run.run_id, params=plain)
-            run.described = True
-        if run.status != RUNNING and training.status != run.status:
-            self._client.update_run(run.run_id, status=RUNNING)
-            run.status = RUNNING
+            stored_run.describe(self._client, run, parameters)
+        if run.status != training.status:
+            stored_run.reopen(self._client, run)
         return run
 
-    def _send(self, run: _Run, epochs: Sequence[Epoch], figures: Any) -> None:
-        if run.steps is None:
-            points = self._client.get_metric_history(run.run_id, LAST_METRIC)
-            run.steps = {point.step for point in points}
-        missing = [epoch for epoch in epochs if epoch.epoch not in run.steps]
-        metrics = [metric for epoch in missing for metric in _metrics(figures(epoch), epoch)]
-        for start in range(0, len(metrics), METRICS_A_REQUEST):
-            self._client.log_batch(run.run_id, metrics=metrics[start : start + METRICS_A_REQUEST])
-        run.steps |= {epoch.epoch for epoch in missing}
+    def _end(self, parent: StoredRun, children: list[StoredRun], training: Training) -> None:
+        duration = []
+        if training.status == FINISHED:
+            self._log_folder(parent.run_id, training)
+            assert training.ended_ms is not None
+            duration = [stored_run.metric(DURATION, training.seconds, training.ended_ms, 0)]
+        if parent.status != training.status:
+            self._client.set_tag(parent.run_id, NOTE_TAG, of_training(training))
+        for run in [*children, parent]:
+            stored_run.end(
+                self._client,
+                run,
+                training.status,
+                training.ended_ms,
+                training.outcome,
+                duration if run is parent else [],
+            )
 
     def _log_folder(self, run_id: str, training: Training) -> None:
         folder = Path(training.folder)
@@ -177,14 +144,6 @@ class ModelRuns:
         self._client.log_figure(run_id, curves, "curves.svg")
         mlflow_model.send(self._client, self._experiment_id, run_id, training)
 
-    def _end(self, run: _Run, training: Training) -> None:
-        if run.status == training.status:
-            return
-        for key, value in training.outcome.items():
-            self._client.set_tag(run.run_id, key, value)
-        self._client.set_terminated(run.run_id, training.status, end_time=training.ended_ms)
-        run.status = training.status
-
 
 def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> None:
     """Ends the runs of a training that nobody will go on with.
@@ -197,16 +156,6 @@ def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> None:
         client.set_terminated(run.info.run_id, KILLED)
 
 
-def _metrics(figures: Mapping[str, float], epoch: Epoch) -> list[Metric]:
-    names = [name for name in figures if name not in ("epoch", "seed", LAST_METRIC)]
-    return [
-        _metric(chart_name(name), figures[name], epoch.ended_ms, epoch.epoch)
-        for name in [*names, LAST_METRIC]
-    ]
-
-
-def _metric(name: str, value: float, time_ms: int, step: int) -> Metric:
-    from mlflow.entities import Metric
-
-    # The epoch's own time: what is sent twice is the same point of the curve.
-    return Metric(name, value, time_ms, step)
+def _level(run: Run) -> str:
+    tags = run.data.tags
+    return MODEL if tags[LEVEL_TAG] == MODEL else str(tags[SEED_TAG])
