@@ -1,45 +1,32 @@
-"""Image sets as tensors: archives are fetched, verified and read once, then kept as one file."""
+"""Image sets as tensors: prepared once, then kept as one file."""
 
-import contextlib
-import errno
+from __future__ import annotations
+
 import hashlib
-import http.client
 import importlib
-import io
 import json
 import os
-import shutil
-import socket
-import tempfile
-import urllib.error
-import urllib.parse
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 
-from pipeline.data.image_sets import TENSORS, ImageSet, image_set, read_own
-from pipeline.project.errors import GaitError
+from pipeline.data import archives
+from pipeline.data.image_sets import TENSORS, image_set, read_own
+from pipeline.project.errors import GaitError, explained_os_error
 from pipeline.project.files import write_whole
-from pipeline.project.redaction import shown, without_password
 
 DIGITS_SPLIT_SEED = 20
 """Fixes which fifth of scikit-learn's digits, which come without a test set, is the test set."""
 DIGITS_TEST_FRACTION = 0.2
-NETWORK_TIMEOUT_S = 60.0
-"""Seconds without one byte after which a mirror counts as dead; torchvision would wait for ever."""
 
 # The brightest pixel of a set is at its maximum or close to it. What is far below is of another
 # scale: fractions of 1 that became bytes, 16 shades of grey under a maximum of 255.
 _LEAST_OF_MAXIMUM = 0.5
-
-# What goes wrong on the way to the disk; every other OSError of a download is the network's.
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -78,7 +65,7 @@ def prepare(
     """
     chosen = image_set(name)
     if mirror is not None:
-        mirror = _checked_mirror(mirror)
+        mirror = archives.checked_mirror(mirror)
     facts: dict[str, object] = {"image_set": name, "classes": chosen.classes}
     if chosen.read is not None:
         tensors = read_own(chosen)
@@ -87,12 +74,8 @@ def prepare(
         tensors = _read_digits()
         facts |= {"maximum": chosen.maximum, "archives": {}, "test_split_seed": DIGITS_SPLIT_SEED}
     else:
-        source = getattr(importlib.import_module("torchvision.datasets"), chosen.source)
-        raw = root / chosen.source / "raw"
-        _complete(chosen, source, raw, mirror, progress)
-        with _explained(f"unpack {chosen.title} from {raw}", "check that TMPDIR has 200 MB free"):
-            tensors = _read_archives(source, raw, progress)
-        facts |= {"maximum": chosen.maximum, "archives": dict(source.resources)}
+        tensors, checksums = archives.read(chosen, root, mirror, progress)
+        facts |= {"maximum": chosen.maximum, "archives": checksums}
     try:
         _check(
             ImageData(**tensors, classes=chosen.classes, maximum=chosen.maximum, checksum=""),
@@ -102,7 +85,9 @@ def prepare(
         raise GaitError(f"The image set '{name}' cannot be used: {error}.") from error
     # One key, because safetensors writes several in an order that changes from run to run.
     content = safetensors.torch.save(tensors, {"gait": json.dumps(facts, sort_keys=True)})
-    with _explained(f"write {destination}", "choose a file in a folder with room to write in"):
+    with explained_os_error(
+        f"write {destination}", "choose a file in a folder with room to write in"
+    ):
         write_whole(destination, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -208,122 +193,3 @@ def _read_digits() -> dict[str, torch.Tensor]:
     )
     order = ("train_images", "test_images", "train_labels", "test_labels")
     return {key: torch.from_numpy(part.copy()) for key, part in zip(order, parts, strict=True)}
-
-
-def _read_archives(source: Any, raw: Path, progress: bool) -> dict[str, torch.Tensor]:
-    """Let torchvision read verified archives, in a copy, because it unpacks beside them."""
-    tensors = {}
-    with tempfile.TemporaryDirectory(prefix="gait-") as folder, _quiet(progress):
-        copy = Path(folder) / source.__name__ / "raw"
-        copy.mkdir(parents=True)
-        for filename, _ in source.resources:
-            shutil.copyfile(raw / filename, copy / filename)
-        for part in ("train", "test"):
-            read = source(folder, train=part == "train", download=True)
-            tensors[f"{part}_images"] = read.data.flatten(1).to(torch.uint8)
-            tensors[f"{part}_labels"] = read.targets.to(torch.uint8)
-    return tensors
-
-
-def _complete(chosen: ImageSet, source: Any, raw: Path, mirror: str | None, progress: bool) -> None:
-    """Make every archive in `raw` a good one; touch nothing if all are."""
-    utils = importlib.import_module("torchvision.datasets.utils")
-    elsewhere = f"set GAIT_DATA_ROOT to a folder that holds {chosen.source}/raw"
-    with _explained(f"read {raw}", f"make it readable, or {elsewhere}"):
-        bad = [(f, md5) for f, md5 in source.resources if not utils.check_integrity(raw / f, md5)]
-    for filename, md5 in bad:
-        archive = raw / filename
-        state = "broken" if os.path.exists(archive) else "missing"
-        advice = f"{elsewhere}, or to one with room to write in"
-        with _explained(f"store the {state} archive {archive}", advice):
-            raw.mkdir(parents=True, exist_ok=True)
-            failures = _fetch(archive, md5, [mirror] if mirror else source.mirrors, progress)
-        if failures:
-            raise GaitError(
-                f"{archive} is {state} and could not be fetched (tried {'; '.join(failures)}): "
-                f"check the network or the mirror, copy the archive to that path, or {elsewhere}."
-            )
-
-
-def _fetch(archive: Path, md5: str, mirrors: list[str], progress: bool) -> list[str]:
-    """Put `archive` in its place and return []; or return, for each mirror, why it failed.
-
-    Only the disk's errors are raised, as OSError.
-    """
-    utils = importlib.import_module("torchvision.datasets.utils")
-    failures = []
-    # A folder of its own: an interrupted download never has an archive's name, nor two the same.
-    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".incomplete-") as folder:
-        fetched = Path(folder) / archive.name
-        for mirror in mirrors:
-            try:
-                with _quiet(progress), _network_timeout(NETWORK_TIMEOUT_S):
-                    utils.download_url(f"{mirror}{archive.name}", folder)
-            except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
-                if getattr(error, "errno", None) in _DISK_ERRORS:
-                    raise
-                failures.append(f"{shown(mirror)}{archive.name}: {_reason(error, mirror)}")
-            else:
-                if utils.check_integrity(fetched, md5):
-                    with fetched.open("rb") as stream:
-                        os.fsync(stream.fileno())
-                    os.replace(fetched, archive)
-                    return []
-                failures.append(
-                    f"{shown(mirror)}{archive.name}: served a file whose MD5 is not {md5}"
-                )
-            fetched.unlink(missing_ok=True)
-    return failures
-
-
-def _reason(error: BaseException, mirror: str) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP status {error.code}"
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    said = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return without_password(said, mirror)
-
-
-def _checked_mirror(mirror: str) -> str:
-    """The mirror with the closing slash that torchvision's own have; GaitError if no http URL."""
-    try:
-        parts = urllib.parse.urlsplit(mirror)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, an unclosed [
-        valid = False
-    if not valid:
-        raise GaitError(
-            f"The mirror '{shown(mirror)}' is no web address: give one that starts with http:// or "
-            "https:// and names the folder that holds the archives."
-        )
-    return mirror.rstrip("/") + "/"
-
-
-@contextlib.contextmanager
-def _explained(action: str, advice: str) -> Iterator[None]:
-    """Turn an OSError into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise GaitError(f"Cannot {action} ({error.strerror or error}): {advice}.") from error
-
-
-@contextlib.contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    """torchvision takes no timeout, so that only the process's default can set one."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-@contextlib.contextmanager
-def _quiet(progress: bool) -> Iterator[None]:
-    """Swallow torchvision's prints and progress bars, unless they are wanted."""
-    if progress:
-        yield
-        return
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield

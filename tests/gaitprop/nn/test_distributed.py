@@ -30,6 +30,9 @@ def half(rank: int, folder: str) -> None:
     model = DistributedDataParallel(small_model("gait", seed=rank))
     found = gradients(model, cross_entropy(model(images[part]), labels[part]))
     torch.save(found, f"{folder}/{rank}.pt")
+    # What still holds the group when Python frees it waits, now and then, for gloo's threads,
+    # which wait for Python.
+    del model
     dist.destroy_process_group()
 
 
