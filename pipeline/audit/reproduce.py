@@ -23,7 +23,8 @@ from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.project.source import source
-from pipeline.results.evaluation import SEEDS, evaluate_model
+from pipeline.results import seeds_table
+from pipeline.results.evaluation import evaluate_model
 from pipeline.tracking import store
 from pipeline.tracking.stored_run import LEVEL_TAG
 from pipeline.training import model_files, plugin_source
@@ -109,11 +110,11 @@ def plan_of_table(folder: Path, seed: int | None) -> list[str]:
 
 
 def _chosen(folder: Path, seed: int | None) -> tuple[Params, list[tuple[str, pandas.DataFrame]]]:
-    path = folder / SEEDS
-    if not path.is_file():
-        raise GaitError(f"{path} is missing: name a folder such as results/digits")
-    # The other parser of pandas rounds otherwise in the last bit.
-    table = pandas.read_csv(path, float_precision="round_trip")
+    if not (folder / seeds_table.FILE).is_file():
+        raise GaitError(
+            f"{folder / seeds_table.FILE} is missing: name a folder such as results/digits"
+        )
+    table = seeds_table.read(folder / seeds_table.FILE)
     params = _params(folder.name)
     models = [
         (str(result), rows.reset_index(drop=True))

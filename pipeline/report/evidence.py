@@ -14,7 +14,7 @@ from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, results_folder
-from pipeline.results import trained
+from pipeline.results import seeds_table, trained
 from pipeline.results.provenance import of_model, sha256
 from pipeline.results.trial_ranking import FIGURES
 from pipeline.training import history, model_files
@@ -73,32 +73,20 @@ def gather(params: Params) -> Evidence:
             raise GaitError(f"there is no trained model in {key.folder}: run `gait repro`")
         trained.check(params, key)
     models = {key: of_model(key) for key in keys}
-    table = results_folder(params.profile) / "seeds.csv"
+    table = seeds_table.path_of(params)
     folders = sorted((results_folder(params.profile) / "sweep").glob("*/trials.csv"))
     sweeps = [_sweep(path.parent) for path in folders]
     read = [table, *folders, *(path.with_name("runs.csv") for path in folders)]
     read += [VERIFICATION] if VERIFICATION.is_file() else []
     return Evidence(
         params=params,
-        seeds=_seeds(table, models),
+        seeds=seeds_table.read_of_models(params, keys),
         histories={key: history.read(key.folder / model_files.HISTORY) for key in keys},
         models=models,
         verification=_verification(),
         sweeps=sweeps,
         inputs={str(path): sha256(path.read_bytes()) for path in read},
     )
-
-
-def _seeds(path: Path, models: Mapping[ModelKey, Mapping[str, Any]]) -> pandas.DataFrame:
-    if not path.is_file():
-        raise GaitError(f"{path} is missing: run `gait evaluate`")
-    seeds = pandas.read_csv(path)
-    names = ["dataset", "architecture", "model"]
-    evaluated = {tuple(row[n] for n in names): row["result"] for row in seeds.to_dict("records")}
-    for key, checksums in models.items():
-        if evaluated.get((key.dataset, key.architecture, key.model)) != checksums["result"]:
-            raise GaitError(f"{path} is not of the model in {key.folder}: run `gait evaluate`")
-    return seeds
 
 
 def _verification() -> dict[str, Any] | None:

@@ -16,9 +16,6 @@ from pipeline.training import history, model_files
 from pipeline.training.experiment import choose_device, choose_numerics
 from pipeline.training.model_files import result_checksum
 
-# The table of a profile's evaluation, a row a model and seed.
-SEEDS = "seeds.csv"
-
 
 def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
     """One row a seed: test loss and accuracy, training accuracy at its end and at its peak.

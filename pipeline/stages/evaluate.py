@@ -15,8 +15,8 @@ from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
 from pipeline.project.paths import results_folder
-from pipeline.results import provenance, summary_tables, trained
-from pipeline.results.evaluation import SEEDS, evaluate_model, mean_curve
+from pipeline.results import provenance, seeds_table, summary_tables, trained
+from pipeline.results.evaluation import evaluate_model, mean_curve
 from pipeline.tracking import delivery, store
 from pipeline.training import model_files
 from pipeline.training.unfinished import STATES
@@ -55,7 +55,7 @@ def run(params: Params) -> list[Path]:
         + "\n",
         "summary.csv": _csv(models),
         "summary.md": summary_tables.as_markdown(params, models),
-        SEEDS: _csv(seeds),
+        seeds_table.FILE: _csv(seeds),
         "curves.csv": _csv(curves),
     }
     contents = {name: text.encode() for name, text in tables.items()}
@@ -83,9 +83,9 @@ def complete_runs(params: Params) -> None:
         GaitError: the tracking store cannot be used.
     """
     delivery.deliver_kept(STATES / params.profile)
-    path = results_folder(params.profile) / SEEDS
+    path = seeds_table.path_of(params)
     if path.is_file():
-        _track(params, pandas.read_csv(path))
+        _track(params, seeds_table.read(path))
 
 
 def deliver_what_can_be(params: Params) -> None:

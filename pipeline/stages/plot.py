@@ -15,7 +15,7 @@ from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import whole_folder
 from pipeline.project.paths import ModelKey, results_folder
-from pipeline.results import provenance, trained
+from pipeline.results import provenance, seeds_table, trained
 from pipeline.training import history, model_files
 
 PLOTS = "plots"
@@ -35,7 +35,7 @@ def run(params: Params) -> list[Path]:
         if key.folder.is_dir():
             trained.check(params, key)
     histories = {key: _history(key) for key in keys}
-    seeds = _seeds(params, keys)
+    seeds = seeds_table.read_of_models(params, keys)
     drawn = draw(params, histories, seeds)
     folder = results_folder(params.profile) / PLOTS
     with whole_folder(folder) as temporary:
@@ -78,16 +78,3 @@ def _history(key: ModelKey) -> pandas.DataFrame:
             " or `gait repro` for all models"
         )
     return history.read(path)
-
-
-def _seeds(params: Params, keys: list[ModelKey]) -> pandas.DataFrame:
-    path = results_folder(params.profile) / "seeds.csv"
-    if not path.is_file():
-        raise GaitError(f"{path} is missing: run `gait evaluate`")
-    seeds = pandas.read_csv(path)
-    columns = ["dataset", "architecture", "model"]
-    evaluated = set(seeds[columns].itertuples(index=False, name=None))
-    for key in keys:
-        if (key.dataset, key.architecture, key.model) not in evaluated:
-            raise GaitError(f"{path} does not know the model {key}: run `gait evaluate`")
-    return seeds

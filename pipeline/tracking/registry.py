@@ -11,8 +11,7 @@ from pipeline.params.labels import model_name, spread_text
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
-from pipeline.project.paths import results_folder
-from pipeline.results.evaluation import SEEDS
+from pipeline.results import seeds_table
 from pipeline.tracking import mlflow_model, store
 
 if TYPE_CHECKING:
@@ -50,11 +49,9 @@ def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
 
 
 def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
-    path = results_folder(params.profile) / SEEDS
-    if not path.is_file():
-        raise GaitError(f"there is no {path}: run `gait evaluate`, or `gait repro`")
+    path = seeds_table.path_of(params)
     groups = ["dataset", "architecture", "model", "result"]
-    quantity = pandas.read_csv(path).groupby(groups, sort=False).validation_accuracy_final
+    quantity = seeds_table.read(path).groupby(groups, sort=False).validation_accuracy_final
     table = pandas.DataFrame(
         {"validation_mean": quantity.mean(), "validation_std": quantity.std()}
     ).reset_index()

@@ -69,7 +69,7 @@ def files(project: Path) -> set[str]:
         (["train", "digits", "square", "gait"], "run `gait download`"),
         (["ui", "--port", "0"], "--port"),
         (["trian"], "Did you mean 'train'?"),
-        (["register"], "there is no results/digits/seeds.csv: run `gait evaluate`"),
+        (["register"], "results/digits/seeds.csv is missing: run `gait evaluate`"),
         (["reproduce", "x", "--dry-run", "--json"], "allowed: one of them"),
         (["reproduce", "--check", "results/digits", "--all", "--dry-run"], "seeds.csv is missing"),
         (["sweep", "best", "--apply", "--json"], "allowed: one of them"),

@@ -1,0 +1,48 @@
+"""seeds.csv, the table of a profile's evaluation: a row a model and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas
+
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey, results_folder
+from pipeline.training.model_files import result_checksum
+
+FILE = "seeds.csv"
+
+
+def path_of(params: Params) -> Path:
+    """Where the profile's table lies."""
+    return results_folder(params.profile) / FILE
+
+
+def read(path: Path) -> pandas.DataFrame:
+    """The table.
+
+    Raises:
+        GaitError: there is none.
+    """
+    if not path.is_file():
+        raise GaitError(f"{path} is missing: run `gait evaluate`, or `gait repro`")
+    return pandas.read_csv(path)
+
+
+def read_of_models(params: Params, keys: Iterable[ModelKey]) -> pandas.DataFrame:
+    """The profile's table, which is of the very models in these models' folders.
+
+    Raises:
+        GaitError: there is none, or it is of others.
+    """
+    path = path_of(params)
+    seeds = read(path)
+    names = ["dataset", "architecture", "model"]
+    evaluated = {tuple(row[n] for n in names): row["result"] for row in seeds.to_dict("records")}
+    for key in keys:
+        known = evaluated.get((key.dataset, key.architecture, key.model))
+        if known != result_checksum(key.folder):
+            raise GaitError(f"{path} is not of the model in {key.folder}: run `gait evaluate`")
+    return seeds

@@ -1,0 +1,28 @@
+"""seeds.csv comes back to the last bit, and is refused beside other models."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from pipeline.project.errors import GaitError
+from pipeline.results import seeds_table
+from tests.pipeline.project_copy import REPOSITORY
+
+
+def test_what_is_read_is_what_is_written() -> None:
+    path = REPOSITORY / "results/digits" / seeds_table.FILE
+    with path.open(encoding="utf-8") as stream:
+        written = list(csv.DictReader(stream))
+    read = seeds_table.read(path).to_dict("records")
+    assert len(written) == len(read)
+    for ours, theirs in zip(read, written, strict=True):
+        assert ours["test_loss"] == float(theirs["test_loss"])
+        assert ours["result"] == theirs["result"]
+
+
+def test_no_table(tmp_path: Path) -> None:
+    with pytest.raises(GaitError, match="is missing: run `gait evaluate`, or `gait repro`"):
+        seeds_table.read(tmp_path / seeds_table.FILE)
