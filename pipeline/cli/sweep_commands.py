@@ -26,7 +26,7 @@ def sweep(
         typer.Option(
             metavar="ADDRESS",
             help="An existing Ray cluster: `auto` (the one of this machine, or RAY_ADDRESS),"
-            " HOST:PORT or ray://HOST:PORT. Without it this machine's own cores and GPUs.",
+            " HOST:PORT. Without it this machine's own cores and GPUs.",
             show_default=False,
         ),
     ] = None,

@@ -65,6 +65,7 @@ def run(params: Params, options: Options) -> int:
         GaitError: the sweep cannot be run like that; nothing has been started.
     """
     configurations = plan(params)
+    ray_cluster.check_address(options.address)
     _check_store(options.address)
     images = _images(params)
     folder = _folder(params, options.storage)

@@ -67,6 +67,16 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
         ray.shutdown()
 
 
+def check_address(address: str | None) -> None:
+    """Refuses Ray's client, whose loop would end with its line; raises GaitError."""
+    if address is not None and address.startswith("ray://"):
+        raise GaitError(
+            f"--address: received {shown(address)}, of Ray's client; allowed: auto or HOST:PORT, on"
+            " a machine of the cluster, or `ray job submit -- gait sweep --address auto` from"
+            " another"
+        )
+
+
 def this_machine() -> list[dict[str, float]]:
     """What a local Ray can have at most, known before it is started."""
     import torch
@@ -93,7 +103,7 @@ def lacking(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> str | No
 
 
 def _check_reachable(address: str) -> None:
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         return
     try:

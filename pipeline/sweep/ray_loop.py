@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import signal
 import tempfile
-import uuid
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.util.queue import Queue
 
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.sweep import searcher, trial
 from pipeline.sweep.collect import Collector
-from pipeline.sweep.ray_events import Forward, ForwardHere, Here, Reader
+from pipeline.sweep.ray_events import Events
 from pipeline.sweep.trial_records import Record
 
 # A trial whose worker or node is lost starts again this often, from its last state.
@@ -43,57 +39,16 @@ def fit(
         The signal that ended it before all trials had; None if none did.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    events = Events(params, task.images, collector)
+    tried = list(collector.ended.values())
     try:
-        if ray.util.client.ray.is_connected():
-            return _fit_there(params, task, configurations, collector)
-        return _fit_here(params, task, configurations, collector)
+        # What Ray would keep of an experiment, the sweep's records hold already.
+        with tempfile.TemporaryDirectory(prefix="gait-sweep-") as scratch:
+            _tuner(params, task, configurations, tried, events, scratch).fit()
+        return events.interrupted
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def _fit_here(
-    params: Params,
-    task: trial.Task,
-    configurations: Sequence[Configuration],
-    collector: Collector,
-) -> int | None:
-    forward = ForwardHere(Here(params, task.images, collector))
-    tried = list(collector.ended.values())
-    # What Ray would keep of an experiment, the sweep's records hold already.
-    with tempfile.TemporaryDirectory(prefix="gait-sweep-") as scratch:
-        _tuner(params, task, configurations, tried, forward, scratch).fit()
-    return forward.interrupted
-
-
-def _fit_there(
-    params: Params,
-    task: trial.Task,
-    configurations: Sequence[Configuration],
-    collector: Collector,
-) -> int | None:
-    """The same through Ray's client: the loop is an actor on the cluster's head."""
-    interrupted: int | None = None
-
-    def leave(number: int, _: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = number
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, leave)
-    news = Queue(actor_options={"num_cpus": 0})
-    reader = Reader(news, Here(params, task.images, collector))
-    # On the head, which has no folder of the driver's.
-    scratch = f"/tmp/gait-sweep-{uuid.uuid4().hex}"
-    tried = list(collector.ended.values())
-    try:
-        _tuner(params, task, configurations, tried, Forward(news), scratch).fit()
-    except KeyboardInterrupt:
-        # The cluster ends what a client leaves behind.
-        return interrupted
-    reader.close()
-    return None
 
 
 def _tuner(
@@ -101,7 +56,7 @@ def _tuner(
     task: trial.Task,
     configurations: Sequence[Configuration],
     tried: Sequence[Record],
-    forward: Forward,
+    events: Events,
     scratch: str,
 ) -> Tuner:
     sweep = params.sweep
@@ -129,7 +84,7 @@ def _tuner(
         run_config=RunConfig(
             name=sweep.name,
             storage_path=scratch,
-            callbacks=[forward],
+            callbacks=[events],
             failure_config=FailureConfig(max_failures=RESTARTS),
             verbose=0,
         ),

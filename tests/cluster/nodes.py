@@ -83,14 +83,12 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address = f"127.0.0.1:{free_port()}"
-        self.client_port = free_port()
         self.nodes: list[Node] = []
 
     def start(self) -> None:
         """Runs the three nodes, each of which takes a trial at a time."""
         head = ["--head", f"--port={self.address.rpartition(':')[2]}"]
         head += ["--include-dashboard=false", f"--temp-dir={self.folder}"]
-        head += [f"--ray-client-server-port={self.client_port}"]
         self.nodes.append(Node(self.folder, 0, *head))
         self._wait()
         self.add(2)

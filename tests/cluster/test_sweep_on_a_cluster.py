@@ -6,7 +6,6 @@ and 24 runs with the right parameters and complete histories. `make test-cluster
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -225,12 +224,3 @@ def test_a_server_that_does_not_come_back(project: Project, undisturbed: bytes) 
         output, _ = process.communicate(timeout=WAITING_S)
     project.check("undelivered", output, process.returncode)
     assert "validation accuracy" not in output
-
-
-def test_through_rays_client(project: Project, undisturbed: bytes) -> None:
-    address = f"ray://127.0.0.1:{project.cluster.client_port}"
-    with project.sweep("client", address=address) as process:
-        output, _ = process.communicate(timeout=WAITING_S)
-    project.check("client", output, process.returncode)
-    assert project.trials_csv("client") == undisturbed
-    assert os.listdir(project.folder / "sweeps" / "digits" / "client" / "trials")

@@ -89,7 +89,7 @@ def test_a_database(
     tmp_path: Path, new_project: Callable[..., Path], helper: Preloaded, store: str
 ) -> None:
     project = new_project(tmp_path / "project")
-    command = ("sweep", "--address", "ray://x:1")
+    command = ("sweep", "--address", "x:1")
     said = helper.run(project, *command, code=2, MLFLOW_TRACKING_URI=store)
     assert "the store is postgresql://x; start one" in said
 

@@ -259,6 +259,8 @@ def test_what_cannot_begin_drops_nothing(
     message = says(2, "--restart", "--address", "auto")
     assert "needs an MLflow server" in message
     assert "`mlflow server" in message
+    message = says(2, "--restart", "--address", "ray://127.0.0.1:1")
+    assert "received ray://127.0.0.1:1, of Ray's client; allowed: auto or HOST:PORT" in message
     assert "one of them" in says(2, "--restart", "--resume")
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text + "  resources: {gpus: 64}\n")
