@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-cluster test-portable test-kills test-reliability fuzz mutants lint audit lock image \
-	docs screenshots bench bench-scale bench-sweep
+	docs architecture screenshots bench bench-scale bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
@@ -30,6 +30,7 @@ help:
 	@echo "make audit   ask PyPI for known faults of the pinned dependencies"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
 	@echo "make docs    make the library's reference of its docstrings, in build/docs"
+	@echo "make architecture   draw which folder imports from which, for docs/architecture.md"
 	@echo "make screenshots   of MLflow's pages, for docs/mlflow.md; after make repro, with Chromium"
 	@echo "make bench   measure what a training step and an epoch cost; docs/performance.md shows it"
 	@echo "make bench-scale   measure a million images, 10,000 epochs, a thousand trials"
@@ -101,6 +102,9 @@ image:
 docs: $(READY)
 	pdoc --docformat google --output-directory build/docs gaitprop $(addprefix gaitprop., \
 		activations diagnostics gradients layers losses network nn numerics regularizer rules theorem training)
+
+architecture: $(READY)
+	python -m tests.pipeline.architecture_picture docs/images/architecture.svg
 
 screenshots: $(READY)
 	GAIT_TEST_BROWSER=required GAIT_SCREENSHOTS=docs/images python -m pytest tests/browser/test_mlflow_ui.py

@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from collections import Counter
-from pathlib import Path
 
+import numpy
 import pytest
 
+from tests.pipeline import architecture_picture
+from tests.pipeline.imports import LOOSE, ORDER, imported, modules, place
 from tests.pipeline.project_copy import REPOSITORY
-
-# In the order in which a number travels, from a file of params to a command's answer.
-ORDER = (
-    "gaitprop",
-    *("project", "data", "params", "training", "results", "figures", "tracking"),
-    *("report", "verify", "audit", "sweep", "stages", "cli"),
-)
-LOOSE = {"__init__.py", "__main__.py"}
-
-
-def modules() -> dict[str, Path]:
-    """Every module of the library and of the pipeline, by its dotted name."""
-    return {
-        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
-        for package in ("gaitprop", "pipeline")
-        for path in sorted((REPOSITORY / package).rglob("*.py"))
-    }
-
-
-def imported(text: str, known: dict[str, Path]) -> set[str]:
-    """The known modules that a module's text imports, wherever in it the import stands."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute here"
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                found.add(inner if inner in known else str(node.module))
-    return {name for name in found if name in known}
-
-
-def place(module: str) -> int | None:
-    """Where in the order a module stands; None for what is loose at the top of pipeline/."""
-    parts = module.split(".")
-    if parts[0] == "pipeline" and len(parts) == 1:
-        return None
-    return ORDER.index(parts[0] if parts[0] == "gaitprop" else parts[1])
 
 
 def test_nothing_is_loose_and_every_folder_has_its_place() -> None:
@@ -60,7 +23,7 @@ def test_no_module_imports_from_a_later_folder() -> None:
     known = modules()
     wrong = []
     for name, path in known.items():
-        here = place(name) if name != "pipeline.__main__" else None
+        here = place(name)
         for other in imported(path.read_text(encoding="utf-8"), known):
             there = place(other)
             if here is not None and there is not None and there > here:
@@ -104,3 +67,18 @@ def test_the_test_tree_mirrors_the_source() -> None:
 )
 def test_imports_are_seen_in_every_form(text: str) -> None:
     assert imported(text, modules()) == {"pipeline.cli.doctor"}
+
+
+def test_the_picture_has_every_folder_and_nothing_above_its_diagonal() -> None:
+    table = architecture_picture.counts()
+    assert not numpy.triu(table).any()
+    assert (table[1:].sum(axis=1)[1:] > 0).all()
+    names = [text.get_text() for text in architecture_picture.draw(table).axes[0].texts]
+    assert all(architecture_picture.purpose(folder) in names for folder in ORDER)
+
+
+def test_the_page_names_files_that_exist() -> None:
+    page = REPOSITORY / "docs/architecture.md"
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    assert len(links) > 30
+    assert [link for link in links if not (page.parent / link).exists()] == []
