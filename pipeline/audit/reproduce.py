@@ -112,8 +112,7 @@ def _chosen(folder: Path, seed: int | None) -> tuple[Params, list[tuple[str, pan
     path = folder / SEEDS
     if not path.is_file():
         raise GaitError(f"{path} is missing: name a folder such as results/digits")
-    # The other parser of pandas rounds otherwise in the last bit.
-    table = pandas.read_csv(path, float_precision="round_trip")
+    table = pandas.read_csv(path)
     params = _params(folder.name)
     models = [
         (str(result), rows.reset_index(drop=True))
