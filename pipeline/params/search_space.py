@@ -128,18 +128,19 @@ def _drawn(params: Params) -> Iterator[dict[str, Any]]:
     """Different draws from the sweep's own seed, the same for every rule."""
     sweep = params.sweep
     random = np.random.default_rng(sweep.seed)
-    seen: list[dict[str, Any]] = []
+    seen: set[str] = set()
     for _ in range(sweep.trials):
         for _ in range(REPEATED_DRAWS):
             values = {name: _draw(random, each) for name, each in sweep.space.items()}
-            if values not in seen:
+            # Values may be lists, which no set holds.
+            if (text := repr(values)) not in seen:
                 break
         else:
             raise GaitError(
                 f"params.yaml, sweep.trials: received {sweep.trials}; allowed: at most"
                 f" {len(seen)}, the different configurations of this space"
             )
-        seen.append(values)
+        seen.add(text)
         yield values
 
 
