@@ -190,8 +190,10 @@ def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
     """Whose code is to train: None for the working tree's, where it is the recorded code."""
     if tags.get(CODE_TAG) == training_code_checksum(rule):
         return None
-    commit, clean = tags.get("git.commit", "none"), tags.get("git.clean") == "true"
-    if clean and commit == source().commit and source().clean:
+    # Parameters are recorded themselves: a params.yaml that had been edited is no matter.
+    clean = "true" in (tags.get("git.code_clean"), tags.get("git.clean"))
+    commit, here = tags.get("git.commit", "none"), source()
+    if clean and commit == here.commit and here.code_clean:
         return None
     if not clean or commit == "none":
         raise GaitError(

@@ -12,8 +12,9 @@ from pathlib import Path
 from pipeline.project import variables
 from pipeline.project.errors import os_sentence
 
+CODE = ("gaitprop", "pipeline")
 # What decides a result, apart from the data: a run is clean if git knows all of it as it stands.
-SOURCES = ("gaitprop", "pipeline", "params.yaml", "dvc.yaml", "requirements.lock")
+SOURCES = (*CODE, "params.yaml", "dvc.yaml", "requirements.lock")
 
 _ELSEWHERE = {
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"),
@@ -25,10 +26,11 @@ _NOT_FOUND = 127
 
 @dataclass(frozen=True)
 class Source:
-    """The commit that the code is from, and whether the sources are as committed."""
+    """The commit that the code is from, and whether all sources, or the code, are as committed."""
 
     commit: str
     clean: bool
+    code_clean: bool = False
 
 
 def source() -> Source:
@@ -41,12 +43,13 @@ def source() -> Source:
     # A source archive inside somebody else's repository must not borrow that one's commit.
     if not Path(".git").exists():
         return otherwise
-    head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--", *SOURCES)
-    for said in (head, changes):
+    head = git("rev-parse", "HEAD")
+    changes = [git("status", "--porcelain", "--", *paths) for paths in (SOURCES, CODE)]
+    for said in (head, *changes):
         if said.returncode:
             _tell(_first_line(said), otherwise.commit)
             return otherwise
-    return Source(head.stdout.strip(), clean=not changes.stdout.strip())
+    return Source(head.stdout.strip(), *(not each.stdout.strip() for each in changes))
 
 
 def changed(*paths: str) -> list[str]:

@@ -172,6 +172,7 @@ def provenance_tags(source: Source, data_checksum: str, device: str) -> dict[str
     return {
         "git.commit": source.commit,
         "git.clean": str(source.clean).lower(),
+        "git.code_clean": str(source.code_clean).lower(),
         "mlflow.source.git.commit": source.commit,
         "data.sha256": data_checksum,
         "host": socket.gethostname(),
