@@ -49,8 +49,8 @@ def test_the_same_tree(project: Path) -> None:
 
 def test_the_recorded_commit(project: Path) -> None:
     code = project / "gaitprop" / "optimizers.py"
-    text = code.read_text()
-    assert (settled := "weight_decay=settings.weight_decay") in text
+    text, settled = code.read_text(), "weight_decay=settings.weight_decay"
+    assert settled in text
     try:
         # Other weights would come of this: only the recorded commit's code gives the same.
         code.write_text(text.replace(settled, "weight_decay=0.1"))
