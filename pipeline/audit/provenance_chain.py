@@ -99,10 +99,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _runs(made: dict[str, Any]) -> dict[str, Any]:
-    client, experiment_id = store.open_experiment(made["profile"])
+    opened = store.existing_experiment(made["profile"])
     with store.explained():
         found = {
-            name: store.find_runs(client, experiment_id, model["result"])
+            name: store.find_runs(*opened, model["result"]) if opened is not None else []
             for name, model in made["models"].items()
         }
     return {

@@ -146,7 +146,9 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
 
 
 def _find(run_id: str) -> Any:
-    client, _ = store.open_experiment("Default")
+    client = store.existing_store()
+    if client is None:
+        raise GaitError(f"there is no MLflow run {run_id!r}: no store has been made here yet")
     from mlflow.exceptions import MlflowException
 
     try:
@@ -170,7 +172,8 @@ def _find(run_id: str) -> Any:
 
 
 def _artifacts(run_id: str, folder: Path) -> Path:
-    client, _ = store.open_experiment("Default")
+    client = store.existing_store()
+    assert client is not None
     for name in (model_files.CONFIG, model_files.HISTORY, model_files.NETWORK):
         with store.explained():
             client.download_artifacts(run_id, name, str(folder))
@@ -214,9 +217,11 @@ def _params(profile: str) -> Params:
 
 def _tags_of(profile: str, result: str) -> dict[str, str]:
     """Of the MLflow run that made a result, if this store knows one."""
-    client, experiment_id = store.open_experiment(profile)
+    opened = store.existing_experiment(profile)
+    if opened is None:
+        return {}
     with store.explained():
-        runs = store.find_runs(client, experiment_id, result)
+        runs = store.find_runs(*opened, result)
     return dict(runs[0].data.tags) if runs else {}
 
 

@@ -157,9 +157,10 @@ def ui(
             ) from None
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow: {address} (Ctrl-C ends it)")
-    client, default = store.open_experiment("Default")
-    for experiment in client.search_experiments(order_by=["last_update_time DESC"]):
-        if experiment.experiment_id != default:
+    with store.explained():
+        experiments = store.any_store().search_experiments(order_by=["last_update_time DESC"])
+    for experiment in experiments:
+        if experiment.name != "Default":
             # From its front page MLflow leads to what it has for language models.
             page = f"{address}/#/experiments/{experiment.experiment_id}/runs"
             print(f"  {experiment.name}: {page}?workflowType=machine_learning")
