@@ -12,6 +12,8 @@ import platform
 import re
 import shlex
 import socket
+import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from pipeline.project.errors import GaitError
 from pipeline.project.paths import store_folder
 from pipeline.project.redaction import shown, without_password
 from pipeline.project.source import Source
+from pipeline.tracking import moved_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -147,6 +150,19 @@ def _client() -> MlflowClient:
     # What MLflow says of the tables that it makes is no news to the user, and what it cannot do is
     # said here.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # Others' stores, of which MLFLOW_TRACKING_URI may name one, are theirs to mend.
+    if database() == (own := store_folder() / DATABASE):
+        try:
+            said = moved_store.follow(own)
+        except sqlite3.OperationalError as error:
+            raise GaitError(
+                f"the MLflow store {own} was moved, and the places of its artifacts cannot follow"
+                f" it ({error})"
+            ) from None
+        except sqlite3.DatabaseError:
+            said = None  # It is none: MLflow will say so.
+        if said is not None:
+            print(said, file=sys.stderr, flush=True)
     return MlflowClient(tracking_uri())
 
 
