@@ -18,7 +18,7 @@ from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_runs import LEVEL_TAG, SWEEP_TAG, TrialRuns
 from pipeline.tracking.run_descriptions import NOTE_TAG, describe_experiment, of_sweep, of_sweeps
 from pipeline.tracking.sending import Sender
-from pipeline.tracking.store import explained, log_metrics, open_experiment, sentence
+from pipeline.tracking.store import end_run, explained, log_metrics, open_experiment, sentence
 from pipeline.training.epochs import FAILED, KILLED, RUNNING
 from pipeline.training.experiment import flat
 
@@ -105,7 +105,7 @@ class SweepRuns:
                 self._client.log_artifacts(self.parent, str(results))
             if figures:
                 log_metrics(self._client, self.parent, figures, step=0)
-            self._client.set_terminated(self.parent, status)
+            end_run(self._client, self.parent, status)
         except Exception as error:
             self._sender.problem = sentence(error)
             return False

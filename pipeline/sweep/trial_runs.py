@@ -15,7 +15,7 @@ from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.sweep.trial_records import Record
 from pipeline.tracking.run_descriptions import chart_name
-from pipeline.tracking.store import METRICS_A_REQUEST
+from pipeline.tracking.store import METRICS_A_REQUEST, end_run
 from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Epoch
 from pipeline.training.experiment import described, flat
 
@@ -168,7 +168,7 @@ class TrialRuns:
         self._client.log_batch(
             run.run_id, metrics=metrics, tags=[RunTag(k, v) for k, v in tags.items()]
         )
-        self._client.set_terminated(run.run_id, status, end_time=record.ended_ms)
+        end_run(self._client, run.run_id, status, record.ended_ms)
         run.status = status
 
     def _log(self, run: _Run, metrics: list[Metric]) -> None:

@@ -21,7 +21,7 @@ from pipeline.tracking.run_descriptions import (
     of_training,
     run_name,
 )
-from pipeline.tracking.store import KEY_TAG, METRICS_A_REQUEST
+from pipeline.tracking.store import KEY_TAG, METRICS_A_REQUEST, end_run
 from pipeline.training import history, model_files
 from pipeline.training.epochs import FINISHED, KILLED, RUNNING, Epoch
 from pipeline.training.model_files import result_checksum
@@ -182,7 +182,7 @@ class ModelRuns:
             return
         for key, value in training.outcome.items():
             self._client.set_tag(run.run_id, key, value)
-        self._client.set_terminated(run.run_id, training.status, end_time=training.ended_ms)
+        end_run(self._client, run.run_id, training.status, training.ended_ms)
         run.status = training.status
 
 

@@ -255,6 +255,18 @@ def _metrics(values: Mapping[str, float], step: int) -> list[Metric]:
     return [Metric(key, value, now, step) for key, value in values.items()]
 
 
+def end_run(client: MlflowClient, run_id: str, status: str, ended_ms: int | None = None) -> None:
+    """Ends a run, and asks whether it has ended: what answers may be a page to log in by now.
+
+    Raises:
+        OSError: the store says otherwise.
+        Of ``store_errors``: the store did not do it.
+    """
+    client.set_terminated(run_id, status, end_time=ended_ms)
+    if client.get_run(run_id).info.status != status:
+        raise OSError(f"it took the end of run {run_id}, and does not have it")
+
+
 def find_runs(client: MlflowClient, experiment_id: str, result: str) -> list[Any]:
     """The newest finished parent run that made a result, and its seed runs; none if unknown here.
 

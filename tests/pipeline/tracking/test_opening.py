@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.project.errors import GaitError
 from pipeline.tracking import store
@@ -154,3 +155,15 @@ def test_a_page_to_log_in_is_no_store(
         for opening in (store.open_experiment, store.existing_experiment):
             with pytest.raises(GaitError, match=r"no MLflow server|cannot be used"):
                 opening("digits")
+
+
+def test_a_page_that_comes_later_takes_no_end_of_a_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every request succeeds, so that only asking again shows that nothing was taken."""
+    monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    with (
+        answering(b'{"login": "please"}') as address,
+        pytest.raises(OSError, match="does not have it"),
+    ):
+        store.end_run(MlflowClient(address), "0" * 32, "FINISHED")
