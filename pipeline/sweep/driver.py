@@ -13,7 +13,7 @@ from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
-from pipeline.project.errors import GaitError
+from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.paths import data_file, results_folder, store_folder
 from pipeline.project.redaction import shown, without_password
 from pipeline.project.source import source
@@ -165,9 +165,13 @@ class _Sweep:
                 task, left = self._task(states, collector), self._left(collector)
                 number = ray_loop.fit(self._params, task, left, collector)
             except (RayError, TuneError, ConnectionError) as error:
+                if collector.failure is not None:
+                    return _why(collector.failure), INCOMPLETE
                 said = without_password(str(error), self._options.address or "").strip()
                 first = (said.splitlines() or [type(error).__name__])[0]
                 return f"the Ray cluster was lost ({first})", INCOMPLETE
+            if collector.failure is not None:
+                return _why(collector.failure), INCOMPLETE
             if number is not None:
                 return "interrupted", INTERRUPTED + number
             if not collector.dropped:
@@ -230,6 +234,13 @@ class _Sweep:
 def _learns(params: Params) -> bool:
     """Whether a trial's fate depends on those before it: then what is known is told again."""
     return params.sweep.search == "optuna" or params.sweep.early_stopping != "none"
+
+
+def _why(failure: Exception) -> str:
+    """The disk's or the terminal's own fault as a sentence; any other is one of this program."""
+    if not isinstance(failure, OSError):
+        raise failure
+    return os_sentence(failure)
 
 
 def _folder(params: Params, storage: Path | None) -> Folder:

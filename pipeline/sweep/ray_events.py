@@ -45,24 +45,32 @@ class Here:
     """Tells the collector at once, in the same thread."""
 
     def __init__(self, params: Params, images: ImageData, collector: Collector) -> None:
-        self._params, self._images, self._collector = params, images, collector
+        self._params, self._images, self.collector = params, images, collector
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray writes its callbacks into a file that is never read here."""
         return {}
 
     def put(self, event: Event) -> None:
-        """See ``Way``."""
+        """See ``Way``. What goes wrong here, a full disk say, ends the loop, and no trial."""
+        if self.collector.failure is not None:
+            return
+        try:
+            self._tell(event)
+        except Exception as error:
+            self.collector.failure = error
+
+    def _tell(self, event: Event) -> None:
         if event.what == "started":
             configuration = Configuration(**event.content)
             trial = trial_id(self._params, configuration, self._images)
-            self._collector.started(event.ray_trial, trial, configuration)
+            self.collector.started(event.ray_trial, trial, configuration)
         elif event.what == "reported":
-            self._collector.reported(event.ray_trial, event.content)
+            self.collector.reported(event.ray_trial, event.content)
         elif event.what == "stopped":
-            self._collector.stopped(event.ray_trial)
+            self.collector.stopped(event.ray_trial)
         else:
-            self._collector.failed(event.ray_trial, event.content)
+            self.collector.failed(event.ray_trial, event.content)
 
 
 class Forward(Callback):
@@ -73,7 +81,7 @@ class Forward(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A worker begins."""
-        self._way.put(Event("started", trial.trial_id, trial.config["configuration"]))
+        self._put(Event("started", trial.trial_id, trial.config["configuration"]))
 
     def on_trial_result(
         self,
@@ -85,18 +93,21 @@ class Forward(Callback):
     ) -> None:
         """A worker has reported."""
         said = {name: result[name] for name in ("epochs", "outcome", "failure", "facts")}
-        self._way.put(Event("reported", trial.trial_id, said))
+        self._put(Event("reported", trial.trial_id, said))
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
         """Ray has ended a trial."""
-        self._way.put(Event("stopped", trial.trial_id))
+        self._put(Event("stopped", trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Ray has given a trial up."""
         lines = str(trial.get_error() or "").strip().splitlines()
-        self._way.put(Event("failed", trial.trial_id, lines[-1] if lines else "its workers died"))
+        self._put(Event("failed", trial.trial_id, lines[-1] if lines else "its workers died"))
+
+    def _put(self, event: Event) -> None:
+        self._way.put(event)
 
 
 class ForwardHere(Forward):
@@ -106,8 +117,9 @@ class ForwardHere(Forward):
         interrupted: the signal that ended the loop; None if none did.
     """
 
-    def __init__(self, way: Here) -> None:
-        super().__init__(way)
+    def __init__(self, here: Here) -> None:
+        super().__init__(here)
+        self._here = here
         self.interrupted: int | None = None
 
     def setup(
@@ -132,8 +144,14 @@ class ForwardHere(Forward):
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
         """Ray has ended a trial; when it is leaving its loop, that means nothing."""
-        if self.interrupted is None:
+        if self.interrupted is None and self._here.collector.failure is None:
             super().on_trial_complete(iteration, trials, trial)
+
+    def _put(self, event: Event) -> None:
+        before = self._here.collector.failure
+        super()._put(event)
+        if before is not self._here.collector.failure:
+            signal.raise_signal(signal.SIGUSR1)
 
 
 class Reader:

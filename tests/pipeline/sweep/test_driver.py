@@ -26,6 +26,7 @@ from pipeline.stages import train
 from pipeline.sweep import trial_records
 from pipeline.sweep.trial_id import trial_id
 from pipeline.training import history
+from tests.pipeline import project_copy
 from tests.pipeline.project_copy import gait, small_params
 
 EPOCHS, TRIALS = 3, 6
@@ -250,6 +251,19 @@ def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
         assert run.info.status == run.data.tags["gait.outcome"]
         if run.info.status == "FINISHED":
             assert steps(project, run, "validation_accuracy") == list(range(EPOCHS + 1))
+
+
+def test_output_that_nobody_takes_is_no_lost_cluster(project: Path, says: Says) -> None:
+    renamed(project, "full")
+    said = project_copy.run(
+        project, "sh", "-c", f"{sys.executable} -m pipeline sweep >/dev/full", code=2
+    )
+    assert said.strip() == "gait: No space left on device"
+    parent, nested = runs(project, "full")
+    assert parent.info.status == "KILLED"
+    assert all(each.info.status != "RUNNING" for each in nested)
+    output = gait(project, "sweep", "--resume")
+    assert f"{TRIALS} trials have ended" in output
 
 
 def test_what_cannot_begin_drops_nothing(
