@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from pipeline.sweep.collect import Collector
 from pipeline.sweep.live_table import Display
 from pipeline.sweep.sweep_folder import Folder
 from pipeline.sweep.sweep_runs import SweepRuns
-from pipeline.sweep.trial import Task
+from pipeline.sweep.trial import Task, as_facts
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_table import table
 from pipeline.tracking.store import provenance_tags, tracking_uri
+from pipeline.training.experiment import choose_device, choose_numerics
+from pipeline.training.identity import computing, training_code_checksum
 from pipeline.training.image_download import download_images
 from pipeline.training.plugin_source import plugin_of
 
@@ -38,6 +41,8 @@ INCOMPLETE, INTERRUPTED = 1, 128
 # Trials that Ray drops before they have begun are given to it again, so often.
 ROUNDS = 5
 DROPPED = "Ray did not begin them"
+# Of the trials of another version so many are named.
+NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ class _Sweep:
         left = [c for trial, c in self._by_trial.items() if trial not in ended]
         if not left and (self._by_trial or len(ended) >= self._count):
             return self._track(definition, ended, run_trials=False)
+        self._check_versions(ended)
         address, wanted = self._options.address, self._params.sweep.resources
         if address is None and (lacking := ray_cluster.lacking(wanted, ray_cluster.this_machine())):
             raise GaitError(lacking)
@@ -120,6 +126,30 @@ class _Sweep:
                     raise GaitError(lacking)
                 print(f"gait: {lacking}; waiting for one", flush=True)
             return self._track(definition, ended, run_trials=True)
+
+    def _check_versions(self, ended: Mapping[str, Record]) -> None:
+        """Refuses to put trials of two versions into one table.
+
+        Raises:
+            GaitError: those that have ended were computed otherwise than further ones would be.
+        """
+        others, differing = [], set()
+        now = {
+            rule: _facts_now(self._params, rule, self._options)
+            for rule in {r.rule for r in ended.values()}
+        }
+        for trial, record in ended.items():
+            names = {k for k, v in now[record.rule].items() if record.facts.get(k) != v}
+            if names:
+                others.append(trial)
+                differing |= names
+        if others:
+            named = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
+            raise GaitError(
+                f"the sweep {self._folder.name} has {len(ended)} trials, of which {len(others)}"
+                f" ({named}) were computed by other {', '.join(sorted(differing))} than here: go on"
+                " with what computed them, or run all anew with `gait sweep --restart`"
+            )
 
     def _track(
         self,
@@ -234,6 +264,18 @@ class _Sweep:
 def _learns(params: Params) -> bool:
     """Whether a trial's fate depends on those before it: then what is known is told again."""
     return params.sweep.search == "optuna" or params.sweep.early_stopping != "none"
+
+
+def _facts_now(params: Params, rule: str, options: Options) -> dict[str, str]:
+    """What a trial that ran now would say computes it; on a cluster, machines left aside."""
+    code = training_code_checksum(rule)
+    if options.address is not None:
+        libraries = {name: version(name) for name in ("torch", "numpy")}
+        return as_facts({"code": code, **libraries})
+    values = {name: search_space.anywhere(each) for name, each in params.sweep.space.items()}
+    of_trial = search_space.experiment(params, Configuration(rule, values))
+    choose_numerics(of_trial)
+    return as_facts(computing(code, choose_device(of_trial.training.device)))
 
 
 def _why(failure: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -235,6 +236,16 @@ def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
     (project / "params.yaml").write_text(other)
     assert "another sweep broken than" in says(2, "--resume")
     (project / "params.yaml").write_text(text)
+    path = project / "sweeps" / "digits" / "broken" / "trials" / f"{min(ended)}.json"
+    kept = path.read_bytes(), path.stat()
+    record = json.loads(kept[0])
+    record["facts"]["version.torch"] = "1.0"
+    del record["facts"]["gait.code"]
+    path.write_text(json.dumps(record))
+    message = says(2, "--resume")
+    assert f"of which 1 ({min(ended)}) were computed by other gait.code, version.torch" in message
+    path.write_bytes(kept[0])
+    os.utime(path, ns=(kept[1].st_atime_ns, kept[1].st_mtime_ns))
     with FileLock(project / "sweeps" / "digits" / "broken" / ".lock"):
         assert "the sweep broken is being run by another process" in says(2, "--resume")
 
