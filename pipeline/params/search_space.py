@@ -108,6 +108,18 @@ def configurations(params: Params) -> list[Configuration]:
     return [configuration(params, rule, each) for rule in sweep.rules for each in values]
 
 
+def outermost(params: Params) -> list[Configuration]:
+    """Each value at the ends of its dimension, the others anywhere: what optuna may come to."""
+    sweep = params.sweep
+    anywhere_ = {name: anywhere(dimension) for name, dimension in sweep.space.items()}
+    return [
+        configuration(params, rule, {**anywhere_, name: value})
+        for rule in sweep.rules
+        for name, dimension in sweep.space.items()
+        for value in _extremes(dimension)
+    ]
+
+
 def key(params: Params, rule: str) -> ModelKey:
     """The model that a trial of this rule trains."""
     return ModelKey(params.profile, params.sweep.dataset, params.sweep.architecture, rule)

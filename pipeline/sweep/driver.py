@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_table import table
 from pipeline.tracking.store import provenance_tags, tracking_uri
-from pipeline.training.experiment import choose_device, choose_numerics
+from pipeline.training.experiment import check, choose_device, choose_numerics
 from pipeline.training.identity import computing, training_code_checksum
 from pipeline.training.image_download import download_images
 from pipeline.training.plugin_source import plugin_of
@@ -72,6 +72,7 @@ def run(params: Params, options: Options) -> int:
     configurations = plan(params)
     _check_store(options.address)
     images = _images(params)
+    _check_trials(params, configurations, images)
     folder = _folder(params, options.storage)
     with folder.held():
         definition = folders.definition(params, images)
@@ -292,6 +293,18 @@ def _folder(params: Params, storage: Path | None) -> Folder:
 
 def _results(params: Params) -> Path:
     return results_folder(params.profile) / "sweep" / params.sweep.name
+
+
+def _check_trials(
+    params: Params, configurations: Sequence[Configuration], images: ImageData
+) -> None:
+    """Refuses a sweep some trials of which can only fail, as far as that is known before."""
+    for each in configurations or search_space.outermost(params):
+        try:
+            key = search_space.key(params, each.rule)
+            check(search_space.experiment(params, each), key, images)
+        except GaitError as error:
+            raise GaitError(f"the trial {each}: {error}") from None
 
 
 def _images(params: Params) -> ImageData:

@@ -296,6 +296,38 @@ def test_what_cannot_begin_drops_nothing(
     assert times(project, "tiny") == before
 
 
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("training.batch_size: [30, 5000]", "the trial bp, training.batch_size 5000: params.yaml"),
+        ("data.validation_fraction: [0.1, 0.0001]", "leaves nothing to validate"),
+        (
+            "rule.constraint: [none, orthogonal], architecture.initialisation: [gaussian]",
+            "orthogonal, and architectures.square has initialisation gaussian",
+        ),
+        ("training.batch_size: {integer: [2, 5000]}", "the trial bp, training.batch_size 5000: "),
+    ],
+)
+def test_what_can_only_fail_is_refused_before_the_first_trial(
+    project: Path, says: Says, space: str, said: str
+) -> None:
+    params = project / "params.yaml"
+    text = params.read_text()
+    search = "  search: optuna\n" if "integer" in space else ""
+    # Of rules that `run` has not, params.yaml itself says nothing yet.
+    rule = "itp" if "constraint" in space else "bp"
+    section = f"\nsweep:\n  name: hopeless\n  rules: [{rule}]\n{search}  space: {{{space}}}\n"
+    params.write_text(text[: text.index("\nsweep:")] + section)
+    try:
+        message = says(2)
+    finally:
+        params.write_text(text)
+    assert said in message
+    if "batch_size" in space:
+        assert "received 5000; allowed: at most 1293, the training images of digits" in message
+    assert not (project / "sweeps" / "digits" / "hopeless").exists()
+
+
 def test_listing(project: Path, says: Says) -> None:
     output = says(0, "--dry-run").splitlines()
     assert output[0] == "bp, rule.learning_rate 0.0001"
