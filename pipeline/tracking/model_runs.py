@@ -186,15 +186,17 @@ class ModelRuns:
         run.status = training.status
 
 
-def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> None:
-    """Ends the runs of a training that nobody will go on with.
+def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> int:
+    """Ends the runs of a training that nobody goes on with; how many there were.
 
     Raises:
         Of ``tracking.store_errors``: the store did not do it.
     """
     wanted = f"tags.`{TRAINING_TAG}` = '{training_id}' and attributes.status = '{RUNNING}'"
-    for run in client.search_runs([experiment_id], wanted, max_results=1000):
+    found = client.search_runs([experiment_id], wanted, max_results=1000)
+    for run in found:
         client.set_terminated(run.info.run_id, KILLED)
+    return len(found)
 
 
 def _metrics(figures: Mapping[str, float], epoch: Epoch) -> list[Metric]:

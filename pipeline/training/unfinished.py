@@ -44,6 +44,18 @@ def state_interval_s() -> float:
     return variables.seconds(variables.STATE_INTERVAL_S)
 
 
+def begun(profile: str) -> list[tuple[ModelKey, Path]]:
+    """The models of a profile whose training has begun and not ended, and their places."""
+    files = sorted(STATES.glob(f"{profile}/*/*/*/{_BEGUN}"))
+    return [(ModelKey(*path.parent.relative_to(STATES).parts), path.parent) for path in files]
+
+
+def training_id(folder: Path) -> str | None:
+    """Of the training that was begun there, by which its runs are found."""
+    known = (_read(folder / _BEGUN) or {}).get("training")
+    return known if isinstance(known, str) else None
+
+
 def place(key: ModelKey) -> Path:
     """The folder of a model's unfinished training."""
     return STATES / key.profile / key.dataset / key.architecture / key.model
