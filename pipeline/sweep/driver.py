@@ -160,9 +160,11 @@ class _Sweep:
     ) -> int:
         tags = _tags(self._images)
         display = Display(self._params, self._count, ended.values())
-        sweep_id = self._folder.sweep_id(new=self._options.restart)
+        before = self._folder.sweep_id()
+        sweep_id = self._folder.sweep_id(new=True) if self._options.restart else before
         runs = SweepRuns(self._params, self._images, sweep_id, tags, display.tell)
         if self._options.restart:
+            runs.abandon(before)
             # Only now: what there was is not dropped for a sweep that cannot even begin.
             self._folder.clear()
         self._folder.begin(definition, sweep_id)

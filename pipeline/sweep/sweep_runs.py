@@ -51,6 +51,7 @@ class SweepRuns:
         tell: Callable[[str], None],
     ) -> None:
         self._client, experiment = open_experiment(f"{params.profile}-sweeps")
+        self._experiment = experiment
         with explained():
             describe_experiment(self._client, experiment, of_sweeps(params.profile))
             self.parent = self._find_or_start(params, experiment, sweep_id, tags)
@@ -110,6 +111,18 @@ class SweepRuns:
             self._sender.problem = sentence(error)
             return False
         return True
+
+    def abandon(self, sweep_id: str) -> None:
+        """Ends the runs of a sweep that is dropped, whose driver may have been killed.
+
+        Raises:
+            GaitError: the store did not do it.
+        """
+        wanted = f"tags.`{SWEEP_TAG}` = '{sweep_id}' and attributes.status = '{RUNNING}'"
+        with explained():
+            while found := self._client.search_runs([self._experiment], wanted, max_results=1000):
+                for run in found:
+                    self._client.set_terminated(run.info.run_id, KILLED)
 
     def ids(self) -> dict[str, str]:
         """The MLflow run of each trial that the store has."""
