@@ -43,13 +43,21 @@ def source() -> Source:
     # A source archive inside somebody else's repository must not borrow that one's commit.
     if not Path(".git").exists():
         return otherwise
-    head = git("rev-parse", "HEAD")
-    changes = [git("status", "--porcelain", "--", *paths) for paths in (SOURCES, CODE)]
-    for said in (head, *changes):
+    if (why := why_unknown()) is not None:
+        _tell(why, otherwise.commit)
+        return otherwise
+    head = git("rev-parse", "HEAD").stdout.strip()
+    changes = (git("status", "--porcelain", "--", *paths) for paths in (SOURCES, CODE))
+    return Source(head, *(not each.stdout.strip() for each in changes))
+
+
+def why_unknown() -> str | None:
+    """What git says in place of a commit and of what has changed since; None if it tells them."""
+    for question in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", *SOURCES)):
+        said = git(*question)
         if said.returncode:
-            _tell(_first_line(said), otherwise.commit)
-            return otherwise
-    return Source(head.stdout.strip(), *(not each.stdout.strip() for each in changes))
+            return (said.stderr.strip().splitlines() or [f"exit code {said.returncode}"])[0]
+    return None
 
 
 def changed(*paths: str) -> list[str]:
@@ -79,10 +87,6 @@ def git(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProc
     except OSError as error:
         said = os_sentence(error)
         return subprocess.CompletedProcess(command, _NOT_FOUND, stdout="", stderr=said)
-
-
-def _first_line(said: subprocess.CompletedProcess[str]) -> str:
-    return (said.stderr.strip().splitlines() or [f"exit code {said.returncode}"])[0]
 
 
 @functools.cache  # Once a process.

@@ -29,7 +29,7 @@ from pipeline.sweep.trial import Task, as_facts
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_table import table
-from pipeline.tracking.store import provenance_tags, tracking_uri
+from pipeline.tracking.store import is_served, provenance_tags, tracking_uri
 from pipeline.training.experiment import check, choose_device, choose_numerics
 from pipeline.training.identity import computing, training_code_checksum
 from pipeline.training.image_download import download_images
@@ -325,10 +325,10 @@ def _tags(images: ImageData) -> dict[str, str]:
 
 def _check_store(address: str | None) -> None:
     """Refuses a cluster's sweep whose runs would lie in a file of this machine."""
-    uri = tracking_uri()
-    if address is not None and not uri.startswith(("http://", "https://", "databricks")):
+    if address is not None and not is_served():
         raise GaitError(
-            f"a sweep on a cluster needs an MLflow server, and the store is {shown(uri)};"
-            " start one with `mlflow server --host 0.0.0.0 --backend-store-uri"
-            " sqlite:///mlflow.db` and set MLFLOW_TRACKING_URI=http://<its host>:5000"
+            "a sweep on a cluster needs an MLflow server, and the store is"
+            f" {shown(tracking_uri())}; start one with `mlflow server --host 0.0.0.0"
+            " --backend-store-uri sqlite:///mlflow.db` and set"
+            " MLFLOW_TRACKING_URI=http://<its host>:5000"
         )

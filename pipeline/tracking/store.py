@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 METRICS_A_REQUEST = 1000
 DATABASE = "mlflow.db"
 KEY_TAG = "gait.result"
-# Stores that keep artifacts themselves.
-_SERVERS = ("http://", "https://", "databricks")
 _RELATIVE = re.compile(r"(sqlite:///|file:|)(?!databricks|uc$)([^/:][^:]*)")
 LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "mlflow", "dvc")
 
@@ -60,6 +58,11 @@ def database() -> Path | None:
     """The store's own file, where it is a SQLite one."""
     path = tracking_uri().removeprefix("sqlite:///")
     return Path(path) if path.startswith("/") else None
+
+
+def is_served() -> bool:
+    """Whether the store is a server, which keeps artifacts itself."""
+    return tracking_uri().startswith(("http://", "https://", "databricks"))
 
 
 def artifact_folder() -> Path:
@@ -84,8 +87,7 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
             client = _client()
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
-                served = tracking_uri().startswith(_SERVERS)
-                location = None if served else artifact_folder().as_uri()
+                location = None if is_served() else artifact_folder().as_uri()
                 try:
                     return client, client.create_experiment(name, artifact_location=location)
                 except MlflowException:
