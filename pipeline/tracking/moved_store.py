@@ -20,7 +20,7 @@ COLUMNS = (
 )
 # The second one is MLflow's own, where nobody names a folder.
 _PLACE = re.compile(r"(file://)?(/.*)/((?:mlartifacts|mlruns)(?:/.*)?)")
-_WAITING_S = 60.0
+_WAITING_S = 5.0
 
 
 def follow(database: Path) -> str | None:
@@ -35,17 +35,15 @@ def follow(database: Path) -> str | None:
         A sentence of what was done; None if nothing was to be.
 
     Raises:
-        sqlite3.Error: it is no such store, or cannot be written.
+        sqlite3.OperationalError: they are another folder's, and the file cannot be written.
     """
     here = database.parent
     with closing(sqlite3.connect(database, timeout=_WAITING_S, isolation_level=None)) as store:
-        tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
-        if not {table for table, _ in COLUMNS} <= tables:
-            return None  # Of an older MLflow, which says so itself.
-        # Number 0 is MLflow's own experiment, which holds no run of ours.
-        first = "SELECT artifact_location FROM experiments WHERE rowid != 0"
-        if not any(_elsewhere(place, here) for (place,) in store.execute(first)):
-            return None
+        try:
+            if not _moved(store, here):
+                return None
+        except sqlite3.DatabaseError:
+            return None  # Locked, or no store of this version: MLflow itself will say so.
         store.execute("BEGIN IMMEDIATE")
         roots, count = set(), 0
         for table, column in COLUMNS:
@@ -65,6 +63,15 @@ def follow(database: Path) -> str | None:
         f"the MLflow store {database} was made in {', '.join(sorted(roots))}: {count} places of"
         f" artifacts that it names are now in {here}"
     )
+
+
+def _moved(store: sqlite3.Connection, here: Path) -> bool:
+    tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
+    if not {table for table, _ in COLUMNS} <= tables:
+        return False
+    # Number 0 is MLflow's own experiment, which holds no run of ours.
+    places = store.execute("SELECT artifact_location FROM experiments WHERE rowid != 0")
+    return any(_elsewhere(place, here) for (place,) in places)
 
 
 def _elsewhere(place: str | None, here: Path) -> tuple[str, str] | None:

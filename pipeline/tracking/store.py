@@ -161,8 +161,6 @@ def _client() -> MlflowClient:
                 f"the MLflow store {own} was moved, and the places of its artifacts cannot follow"
                 f" it ({error})"
             ) from None
-        except sqlite3.DatabaseError:
-            said = None  # It is none: MLflow will say so.
         if said is not None:
             print(said, file=sys.stderr, flush=True)
     return MlflowClient(tracking_uri())

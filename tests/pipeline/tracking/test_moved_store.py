@@ -78,6 +78,18 @@ def test_what_was_moved_is_reproduced_and_registered(
     assert not (tmp_path / "origin").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"no database at all", None])
+def test_what_is_no_store_is_mlflows_to_refuse(tmp_path: Path, content: bytes | None) -> None:
+    database = tmp_path / "mlflow.db"
+    if content is not None:
+        database.write_bytes(content)
+        assert moved_store.follow(database) is None
+        return
+    with closing(sqlite3.connect(database)) as other:
+        other.executescript("CREATE TABLE t (x); BEGIN EXCLUSIVE;")
+        assert moved_store.follow(database) is None
+
+
 def test_artifacts_that_stayed_elsewhere_are_still_found_there(
     trained: Path, tmp_path: Path
 ) -> None:
