@@ -22,8 +22,8 @@ class TrainingSettings:
         rule: a name in ``gaitprop.RULES``, or of an installed package's rule; or a function.
         learning_rate: the optimizer's, above 0.
         orthogonality: λ of the orthogonality penalty, at least 0; of square layers.
-        orthogonality_interval: the penalty is applied in every so-manieth step of an epoch,
-            from the first on, with as many times the weight; 1 is in every step.
+        orthogonality_interval: the penalty is applied in every so-manieth step of the whole
+            training, from the first on, with as many times the weight; 1 is in every step.
         gamma: γ of GAIT-prop and ITP, 0 to 1.
         epochs: passes over the training set.
         batch_size: samples of one seed in a step; a last, smaller batch of an epoch is left out

@@ -194,7 +194,7 @@ def train_step(
         rule: from ``gaitprop.rules``.
         settings: the loss, γ, the penalty, its λ and interval, and the constraint are taken from
             it.
-        step: of the epoch, from 0.
+        step: of the whole training, from 0.
 
     Returns:
         The outputs and the error e_L from before the step, both (S, batch, n_L).
@@ -250,6 +250,8 @@ def _train_epoch(
 ) -> Evaluation:
     rule = find_rule(settings.rule)
     steps = steps_per_epoch(len(data.images), settings.batch_size)
+    # The regularizer's interval goes on from one epoch to the next.
+    before = epoch * steps
     order = _shuffled(network.seeds, len(data.images), epoch).to(data.images.device)
     sums = _Sums(network, find_loss(settings.loss), data.n_classes)
     for step in range(steps):
@@ -257,7 +259,7 @@ def _train_epoch(
         images = inputs(data.images[batch], network.dtype, data.maximum)
         labels = data.labels[batch]
         outputs, error = train_step(
-            network, optimizer, images, labels, data.n_classes, rule, settings, step
+            network, optimizer, images, labels, data.n_classes, rule, settings, before + step
         )
         sums.add(outputs, labels, error)
         on_step(1)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from pipeline.project.errors import GaitError
+from pipeline.project.source import git
 from pipeline.results import provenance
 from pipeline.tracking import store
 
@@ -99,10 +99,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _runs(made: dict[str, Any]) -> dict[str, Any]:
-    client, experiment_id = store.open_experiment(made["profile"])
+    opened = store.existing_experiment(made["profile"])
     with store.explained():
         found = {
-            name: store.find_runs(client, experiment_id, model["result"])
+            name: store.find_runs(*opened, model["result"]) if opened is not None else []
             for name, model in made["models"].items()
         }
     return {
@@ -123,16 +123,10 @@ def _runs(made: dict[str, Any]) -> dict[str, Any]:
 def _commit(path: Path) -> str | None:
     """The last commit that changed the file, if the file is as that commit left it."""
 
-    def git(*arguments: str) -> str | None:
-        command = ["git", *arguments, "--", path.name]
-        try:
-            done = subprocess.run(
-                command, cwd=path.parent, capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
+    def said(*arguments: str) -> str | None:
+        done = git(*arguments, "--", path.name, folder=path.parent)
+        return None if done.returncode else done.stdout.strip()
 
-    if git("status", "--porcelain") != "":
+    if said("status", "--porcelain") != "":
         return None
-    return git("log", "-1", "--format=%H") or None
+    return said("log", "-1", "--format=%H") or None

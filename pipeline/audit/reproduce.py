@@ -148,7 +148,9 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
 
 
 def _find(run_id: str) -> Any:
-    client, _ = store.open_experiment("Default")
+    client = store.existing_store()
+    if client is None:
+        raise GaitError(f"there is no MLflow run {run_id!r}: no store has been made here yet")
     from mlflow.exceptions import MlflowException
 
     try:
@@ -172,7 +174,8 @@ def _find(run_id: str) -> Any:
 
 
 def _artifacts(run_id: str, folder: Path) -> Path:
-    client, _ = store.open_experiment("Default")
+    client = store.existing_store()
+    assert client is not None
     for name in (model_files.CONFIG, model_files.HISTORY, model_files.NETWORK):
         with store.explained():
             client.download_artifacts(run_id, name, str(folder))
@@ -192,8 +195,10 @@ def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
     """Whose code is to train: None for the working tree's, where it is the recorded code."""
     if tags.get(CODE_TAG) == training_code_checksum(rule):
         return None
-    commit, clean = tags.get("git.commit", "none"), tags.get("git.clean") == "true"
-    if clean and commit == source().commit and source().clean:
+    # Parameters are recorded themselves: a params.yaml that had been edited is no matter.
+    clean = "true" in (tags.get("git.code_clean"), tags.get("git.clean"))
+    commit, here = tags.get("git.commit", "none"), source()
+    if clean and commit == here.commit and here.code_clean:
         return None
     if not clean or commit == "none":
         raise GaitError(
@@ -214,9 +219,11 @@ def _params(profile: str) -> Params:
 
 def _tags_of(profile: str, result: str) -> dict[str, str]:
     """Of the MLflow run that made a result, if this store knows one."""
-    client, experiment_id = store.open_experiment(profile)
+    opened = store.existing_experiment(profile)
+    if opened is None:
+        return {}
     with store.explained():
-        runs = store.find_runs(client, experiment_id, result)
+        runs = store.find_runs(*opened, result)
     return dict(runs[0].data.tags) if runs else {}
 
 

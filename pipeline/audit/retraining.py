@@ -22,6 +22,7 @@ from pipeline.params import params_file
 from pipeline.project import variables
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
+from pipeline.project.source import git
 from pipeline.training.image_download import archive_root
 
 # So many of the last lines of a training that failed are shown.
@@ -96,7 +97,7 @@ def _code(folder: Path, commit: str | None) -> Iterator[None]:
             (folder / here.name).symlink_to(here)
         yield
         return
-    done = _git("worktree", "add", "--detach", str(folder), commit)
+    done = git("worktree", "add", "--detach", str(folder), commit)
     if done.returncode:
         raise GaitError(
             f"git cannot check out the recorded commit {commit}"
@@ -105,7 +106,7 @@ def _code(folder: Path, commit: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _git("worktree", "remove", "--force", str(folder))
+        git("worktree", "remove", "--force", str(folder))
 
 
 def _copy_data(folder: Path, key: ModelKey, checksum: str) -> None:
@@ -134,7 +135,8 @@ def _gait(folder: Path, *arguments: str, **own: str) -> None:
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     if done.returncode:
@@ -147,10 +149,6 @@ def _archives() -> Path:
     with contextlib.suppress(GaitError):
         return archive_root(params_file.load())
     return variables.folder(variables.DATA_ROOT) or Path("data/archives")
-
-
-def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from pipeline.cli import project_commands, record_commands, stage_commands, sweep_commands
+from pipeline.cli.output import show_every_letter
 from pipeline.project import running_code, variables
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.interruption import Interrupted
@@ -56,6 +57,7 @@ def main() -> None:
     """Runs the command; a ``GaitError`` is one sentence on standard error and exit code 2."""
     # What a notebook's shell names is not there in every environment, and matplotlib then refuses.
     os.environ["MPLBACKEND"] = "agg"
+    show_every_letter()
     try:
         variables.check()
         running_code.check()

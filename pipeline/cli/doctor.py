@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -34,22 +36,28 @@ class Finding:
         return self.advice is None
 
 
-def examine() -> list[Finding]:
-    """Looks at everything; one check that breaks does not keep the others from being made."""
-    return [_guarded(name, check) for name, check in _checks()]
+def examine(deep: bool = False) -> list[Finding]:
+    """Looks at everything; one check that breaks does not keep the others from being made.
+
+    Args:
+        deep: also tries what takes long: a Ray of this machine is started and stopped.
+    """
+    return [_guarded(name, check) for name, check in _checks(deep)]
 
 
-def _checks() -> Iterator[tuple[str, Callable[[], Finding]]]:
+def _checks(deep: bool) -> Iterator[tuple[str, Callable[[], Finding]]]:
     yield "Python", _python
     yield "torch", _torch
     yield "numerics", _numerics
     yield "DVC", _dvc
+    yield "git", _git
     yield "params.yaml", _params
     yield "data", _data
     yield "variables", _variables
     yield "packages", _packages
     yield "MLflow store", _store
-    yield "Ray", _ray
+    yield "figures", _figures
+    yield "Ray", _started_ray if deep else _ray
     yield "disk", _disk
 
 
@@ -60,6 +68,10 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, without_password(str(error)), "mend what the sentence says")
     except (ImportError, PackageNotFoundError) as error:
         return Finding(name, f"cannot be imported ({error})", "run `make setup`")
+    except Exception as error:
+        # Whatever a library raises where it does not work here is what is looked for.
+        said = without_password(str(error)).strip() or "it says no more"
+        return Finding(name, f"{type(error).__name__}: {said.splitlines()[0]}", "see what it says")
 
 
 def _python() -> Finding:
@@ -119,6 +131,20 @@ def _dvc() -> Finding:
 def _dvc_settings() -> str:
     files = (Path(".dvc", name) for name in ("config", "config.local"))
     return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+
+
+def _git() -> Finding:
+    from pipeline.project import source
+
+    if not Path(".git").exists():
+        return Finding("git", f"no history here: runs say the commit {source.source().commit}")
+    if (why := source.why_unknown()) is not None:
+        advice = "have git tell it: else runs say no commit"
+        if "dubious ownership" in why:
+            advice = f"run `git config --global --add safe.directory {shlex.quote(os.getcwd())}`"
+        return Finding("git", why, advice)
+    found = source.source()
+    return Finding("git", f"{found.commit[:7]}{'' if found.clean else ', with changes'}")
 
 
 def _params() -> Finding:
@@ -187,14 +213,53 @@ def _variables() -> Finding:
 
 
 def _store() -> Finding:
-    from pipeline.tracking.store import open_experiment, tracking_uri
+    from pipeline.params import params_file
+    from pipeline.tracking import store, store_check
 
-    uri = tracking_uri()
-    local = uri.removeprefix("sqlite:///")
-    if local != uri and not Path(local).exists():
-        return Finding("MLflow store", f"{shown(uri)}, which the first run makes")
-    open_experiment("Default")
-    return Finding("MLflow store", shown(uri))
+    uri, path = shown(store.tracking_uri()), store.database()
+    if path is not None and not path.exists():
+        return Finding("MLflow store", f"{uri}, which the first run makes")
+    profile = "Default"
+    with contextlib.suppress(GaitError):  # Said once, of params.yaml.
+        profile = params_file.load().profile
+    store_check.write_and_delete(profile)
+    return Finding("MLflow store", f"{uri}: a tag and an artifact were written and deleted")
+
+
+def _figures() -> Finding:
+    """Draws what every training ends with: of two epochs of one layer."""
+    from io import BytesIO
+
+    import pandas
+
+    from pipeline import figures
+
+    epochs = [{"epoch": number, "seed": 0} for number in range(2)]
+    quantities = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
+    layers = ("bp_cosine_layer_1", "bp_relative_norm_layer_1")
+    table = pandas.DataFrame([{**dict.fromkeys((*quantities, *layers), 0.5), **e} for e in epochs])
+    picture = BytesIO()
+    figures.model_curves(table, "gait doctor").savefig(picture, format="svg")
+    return Finding("figures", f"drawn, {len(picture.getvalue()) // 1000} kB of SVG")
+
+
+def _started_ray() -> Finding:
+    from pipeline.sweep import ray_cluster
+
+    with ray_cluster.connected(None, images_bytes=0):
+        # Not before: it looks for a token when it is imported.
+        import ray
+
+        nodes = ray_cluster.living_nodes()
+        computed = ray.get(ray.remote(_one).remote())
+    if computed != 1:
+        return Finding("Ray", f"a task gave {computed} in place of 1", "run `make setup`")
+    cpus = sum(node.get("CPU", 0) for node in nodes)
+    return Finding("Ray", f"{ray.__version__}: started with {cpus:g} CPUs, a task done, stopped")
+
+
+def _one() -> int:
+    return 1
 
 
 def _ray() -> Finding:

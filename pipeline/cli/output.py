@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
 
 import typer
 
 JSON = typer.Option("--json", help="One JSON document on standard output, for scripts.")
+
+
+def show_every_letter() -> None:
+    """Letters that standard output or error cannot show, of ASCII say, are shown as escapes.
+
+    Tables have letters such as γ and ±, and names of files may have any.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A notebook's are others, and show all.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -100,15 +100,21 @@ def verify(
 
 
 def doctor(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also start Ray on this machine, and stop it.")
+    ] = False,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
-    """Check what the project needs here: Python, torch, DVC, MLflow, Ray, data, disk.
+    """Try what the project needs here: Python, torch, DVC, git, MLflow, Ray, data, disk.
 
-    Says what to do about each thing that is not as it should be. Exit code 1 if there is any.
+    Writes and deletes an artifact in the MLflow store and draws a picture. Says what to do about
+    each thing that is not as it should be. Exit code 1 if there is any.
 
     Examples:
 
         gait doctor
+
+        gait doctor --deep
 
         gait doctor --json | jq '.[] | select(.advice)'
     """
@@ -119,7 +125,7 @@ def doctor(
 
     from pipeline.cli import doctor as checks
 
-    findings = checks.examine()
+    findings = checks.examine(deep)
     if as_json:
         print(json.dumps([asdict(each) for each in findings], indent=2))
     else:
@@ -157,9 +163,10 @@ def ui(
             ) from None
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow: {address} (Ctrl-C ends it)")
-    client, default = store.open_experiment("Default")
-    for experiment in client.search_experiments(order_by=["last_update_time DESC"]):
-        if experiment.experiment_id != default:
+    with store.explained():
+        experiments = store.any_store().search_experiments(order_by=["last_update_time DESC"])
+    for experiment in experiments:
+        if experiment.name != "Default":
             # From its front page MLflow leads to what it has for language models.
             page = f"{address}/#/experiments/{experiment.experiment_id}/runs"
             print(f"  {experiment.name}: {page}?workflowType=machine_learning")

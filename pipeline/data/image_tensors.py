@@ -125,13 +125,7 @@ def training_and_validation(data: ImageData, validation_fraction: float, seed: i
     on. Raises GaitError if either part would be empty.
     """
     count = len(data.train_images)
-    # Asked first because round() of NaN or infinity raises.
-    held_out = round(validation_fraction * count) if 0 < validation_fraction < 1 else 0
-    if not 0 < held_out < count:
-        raise GaitError(
-            f"A validation fraction of {validation_fraction} of {count} training images leaves "
-            "nothing to validate or to train on: choose one between 0 and 1, such as 0.1."
-        )
+    held_out = count - training_count(data, validation_fraction)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
     images, labels = data.train_images, data.train_labels
     val, train = order[:held_out], order[held_out:]
@@ -141,6 +135,19 @@ def training_and_validation(data: ImageData, validation_fraction: float, seed: i
         val_images=images[val],
         val_labels=labels[val].long(),
     )
+
+
+def training_count(data: ImageData, validation_fraction: float) -> int:
+    """How many images are left to train on; raises as `training_and_validation` does."""
+    count = len(data.train_images)
+    # Asked first because round() of NaN or infinity raises.
+    held_out = round(validation_fraction * count) if 0 < validation_fraction < 1 else 0
+    if not 0 < held_out < count:
+        raise GaitError(
+            f"A validation fraction of {validation_fraction} of {count} training images leaves "
+            "nothing to validate or to train on: choose one between 0 and 1, such as 0.1."
+        )
+    return count - held_out
 
 
 def test_set(data: ImageData) -> tuple[torch.Tensor, torch.Tensor]:

@@ -108,6 +108,18 @@ def configurations(params: Params) -> list[Configuration]:
     return [configuration(params, rule, each) for rule in sweep.rules for each in values]
 
 
+def outermost(params: Params) -> list[Configuration]:
+    """Each value at the ends of its dimension, the others anywhere: what optuna may come to."""
+    sweep = params.sweep
+    anywhere_ = {name: anywhere(dimension) for name, dimension in sweep.space.items()}
+    return [
+        configuration(params, rule, {**anywhere_, name: value})
+        for rule in sweep.rules
+        for name, dimension in sweep.space.items()
+        for value in _extremes(dimension)
+    ]
+
+
 def key(params: Params, rule: str) -> ModelKey:
     """The model that a trial of this rule trains."""
     return ModelKey(params.profile, params.sweep.dataset, params.sweep.architecture, rule)
@@ -128,18 +140,19 @@ def _drawn(params: Params) -> Iterator[dict[str, Any]]:
     """Different draws from the sweep's own seed, the same for every rule."""
     sweep = params.sweep
     random = np.random.default_rng(sweep.seed)
-    seen: list[dict[str, Any]] = []
+    seen: set[str] = set()
     for _ in range(sweep.trials):
         for _ in range(REPEATED_DRAWS):
             values = {name: _draw(random, each) for name, each in sweep.space.items()}
-            if values not in seen:
+            # Values may be lists, which no set holds.
+            if (text := repr(values)) not in seen:
                 break
         else:
             raise GaitError(
                 f"params.yaml, sweep.trials: received {sweep.trials}; allowed: at most"
                 f" {len(seen)}, the different configurations of this space"
             )
-        seen.append(values)
+        seen.add(text)
         yield values
 
 

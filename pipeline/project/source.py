@@ -2,61 +2,97 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.project import variables
+from pipeline.project.errors import os_sentence
 
+CODE = ("gaitprop", "pipeline")
 # What decides a result, apart from the data: a run is clean if git knows all of it as it stands.
-SOURCES = ("gaitprop", "pipeline", "params.yaml", "dvc.yaml", "requirements.lock")
+SOURCES = (*CODE, "params.yaml", "dvc.yaml", "requirements.lock")
 
 _ELSEWHERE = {
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"),
     *("GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_PREFIX"),
 }
+# What a shell says of a program that is not there.
+_NOT_FOUND = 127
 
 
 @dataclass(frozen=True)
 class Source:
-    """The commit that the code is from, and whether the sources are as committed."""
+    """The commit that the code is from, and whether all sources, or the code, are as committed."""
 
     commit: str
     clean: bool
+    code_clean: bool = False
 
 
 def source() -> Source:
     """Reads git. Without a history the commit is GAIT_COMMIT, or ``none``, and the tree not clean.
 
     The container image sets GAIT_COMMIT; whether its files are still that commit's is not known.
+    A history that git does not tell of is no history, and is said.
     """
-    head = _git("rev-parse", "HEAD")
-    if head is None:
-        return Source(variables.given(variables.COMMIT) or "none", clean=False)
-    changes = _git("status", "--porcelain", "--", *SOURCES)
-    return Source(head, clean=changes == "")
+    otherwise = Source(variables.given(variables.COMMIT) or "none", clean=False)
+    # A source archive inside somebody else's repository must not borrow that one's commit.
+    if not Path(".git").exists():
+        return otherwise
+    if (why := why_unknown()) is not None:
+        _tell(why, otherwise.commit)
+        return otherwise
+    head = git("rev-parse", "HEAD").stdout.strip()
+    changes = (git("status", "--porcelain", "--", *paths) for paths in (SOURCES, CODE))
+    return Source(head, *(not each.stdout.strip() for each in changes))
+
+
+def why_unknown() -> str | None:
+    """What git says in place of a commit and of what has changed since; None if it tells them."""
+    for question in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", *SOURCES)):
+        said = git(*question)
+        if said.returncode:
+            return (said.stderr.strip().splitlines() or [f"exit code {said.returncode}"])[0]
+    return None
 
 
 def changed(*paths: str) -> list[str]:
     """Which files below these places are not as committed; none where there is no history."""
-    status = _git("status", "--porcelain", "--", *paths) or ""
-    return [line.split(maxsplit=1)[1] for line in status.splitlines()]
+    status = git("status", "--porcelain", "--", *paths) if Path(".git").exists() else None
+    if status is None or status.returncode:
+        return []
+    return [line.split(maxsplit=1)[1] for line in status.stdout.splitlines()]
 
 
-def _git(*arguments: str) -> str | None:
-    # A source archive inside somebody else's repository must not borrow that one's commit.
-    if not Path(".git").exists():
-        return None
+def git(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """What git says of a folder, of this one if none is named; exit code 127 where it is missing.
+
+    Whatever the environment names: a git hook, or another project's shell, names its own tree.
+    """
+    command = ["git", *arguments]
     try:
-        done = subprocess.run(
-            ["git", *arguments],
+        return subprocess.run(
+            command,
+            cwd=folder,
             capture_output=True,
-            text=True,
-            check=True,
-            # A git hook's, or another project's shell: they would name that one's tree and index.
+            encoding="utf-8",
+            errors="replace",
+            check=False,
             env={name: value for name, value in os.environ.items() if name not in _ELSEWHERE},
         )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+    except OSError as error:
+        said = os_sentence(error)
+        return subprocess.CompletedProcess(command, _NOT_FOUND, stdout="", stderr=said)
+
+
+@functools.cache  # Once a process.
+def _tell(why: str, commit: str) -> None:
+    print(
+        f"git tells no commit of this folder ({why}): runs will say {commit}",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -77,12 +77,13 @@ def complete_runs(params: Params) -> None:
     Where training gives the very model that dvc.lock knows, DVC has no reason to evaluate it again,
     but the new MLflow runs want its figures all the same.
 
-    Trainings that MLflow could not be told of come first.
+    Trainings that MLflow could not be told of come first, and those that nothing goes on with.
 
     Raises:
         GaitError: the tracking store cannot be used.
     """
     delivery.deliver_kept(STATES / params.profile)
+    delivery.end_forsaken(params.profile)
     path = seeds_table.path_of(params)
     if path.is_file():
         _track(params, seeds_table.read(path))

@@ -65,6 +65,7 @@ class Collector:
         ended: the records, by trial.
         lost: why Ray gave up trials that had begun.
         dropped: how many it gave up before.
+        failure: what a listener, or the disk, raised while it was told; it is told no more.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Collector:
         self.ended = dict(ended)
         self.lost: dict[str, str] = {}
         self.dropped = 0
+        self.failure: Exception | None = None
         self._running: dict[str, Running] = {}
 
     def started(self, ray_trial: str, trial: str, configuration: Configuration) -> None:

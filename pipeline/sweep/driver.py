@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
-from pipeline.project.errors import GaitError
+from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.paths import data_file, results_folder, store_folder
 from pipeline.project.redaction import shown, without_password
 from pipeline.project.source import source
@@ -24,11 +25,13 @@ from pipeline.sweep.collect import Collector
 from pipeline.sweep.live_table import Display
 from pipeline.sweep.sweep_folder import Folder
 from pipeline.sweep.sweep_runs import SweepRuns
-from pipeline.sweep.trial import Task
+from pipeline.sweep.trial import Task, as_facts
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_table import table
-from pipeline.tracking.store import provenance_tags, tracking_uri
+from pipeline.tracking.store import is_served, provenance_tags, tracking_uri
+from pipeline.training.experiment import check, choose_device, choose_numerics
+from pipeline.training.identity import computing, training_code_checksum
 from pipeline.training.image_download import download_images
 from pipeline.training.plugin_source import plugin_of
 
@@ -38,6 +41,8 @@ INCOMPLETE, INTERRUPTED = 1, 128
 # Trials that Ray drops before they have begun are given to it again, so often.
 ROUNDS = 5
 DROPPED = "Ray did not begin them"
+# Of the trials of another version so many are named.
+NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def run(params: Params, options: Options) -> int:
     ray_cluster.check_address(options.address)
     _check_store(options.address)
     images = _images(params)
+    _check_trials(params, configurations, images)
     folder = _folder(params, options.storage)
     with folder.held():
         definition = folders.definition(params, images)
@@ -112,6 +118,7 @@ class _Sweep:
         left = [c for trial, c in self._by_trial.items() if trial not in ended]
         if not left and (self._by_trial or len(ended) >= self._count):
             return self._track(definition, ended, run_trials=False)
+        self._check_versions(ended)
         address, wanted = self._options.address, self._params.sweep.resources
         if address is None and (lacking := ray_cluster.lacking(wanted, ray_cluster.this_machine())):
             raise GaitError(lacking)
@@ -122,6 +129,30 @@ class _Sweep:
                 print(f"gait: {lacking}; waiting for one", flush=True)
             return self._track(definition, ended, run_trials=True)
 
+    def _check_versions(self, ended: Mapping[str, Record]) -> None:
+        """Refuses to put trials of two versions into one table.
+
+        Raises:
+            GaitError: those that have ended were computed otherwise than further ones would be.
+        """
+        others, differing = [], set()
+        now = {
+            rule: _facts_now(self._params, rule, self._options)
+            for rule in {r.rule for r in ended.values()}
+        }
+        for trial, record in ended.items():
+            names = {k for k, v in now[record.rule].items() if record.facts.get(k) != v}
+            if names:
+                others.append(trial)
+                differing |= names
+        if others:
+            named = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
+            raise GaitError(
+                f"the sweep {self._folder.name} has {len(ended)} trials, of which {len(others)}"
+                f" ({named}) were computed by other {', '.join(sorted(differing))} than here: go on"
+                " with what computed them, or run all anew with `gait sweep --restart`"
+            )
+
     def _track(
         self,
         definition: Mapping[str, Any],
@@ -130,9 +161,11 @@ class _Sweep:
     ) -> int:
         tags = _tags(self._images)
         display = Display(self._params, self._count, ended.values())
-        sweep_id = self._folder.sweep_id(new=self._options.restart)
+        before = self._folder.sweep_id()
+        sweep_id = self._folder.sweep_id(new=True) if self._options.restart else before
         runs = SweepRuns(self._params, self._images, sweep_id, tags, display.tell)
         if self._options.restart:
+            runs.abandon(before)
             # Only now: what there was is not dropped for a sweep that cannot even begin.
             self._folder.clear()
         self._folder.begin(definition, sweep_id)
@@ -166,9 +199,13 @@ class _Sweep:
                 task, left = self._task(states, collector), self._left(collector)
                 number = ray_loop.fit(self._params, task, left, collector)
             except (RayError, TuneError, ConnectionError) as error:
+                if collector.failure is not None:
+                    return _why(collector.failure), INCOMPLETE
                 said = without_password(str(error), self._options.address or "").strip()
                 first = (said.splitlines() or [type(error).__name__])[0]
                 return f"the Ray cluster was lost ({first})", INCOMPLETE
+            if collector.failure is not None:
+                return _why(collector.failure), INCOMPLETE
             if number is not None:
                 return "interrupted", INTERRUPTED + number
             if not collector.dropped:
@@ -233,6 +270,25 @@ def _learns(params: Params) -> bool:
     return params.sweep.search == "optuna" or params.sweep.early_stopping != "none"
 
 
+def _facts_now(params: Params, rule: str, options: Options) -> dict[str, str]:
+    """What a trial that ran now would say computes it; on a cluster, machines left aside."""
+    code = training_code_checksum(rule)
+    if options.address is not None:
+        libraries = {name: version(name) for name in ("torch", "numpy")}
+        return as_facts({"code": code, **libraries})
+    values = {name: search_space.anywhere(each) for name, each in params.sweep.space.items()}
+    of_trial = search_space.experiment(params, Configuration(rule, values))
+    choose_numerics(of_trial)
+    return as_facts(computing(code, choose_device(of_trial.training.device)))
+
+
+def _why(failure: Exception) -> str:
+    """The disk's or the terminal's own fault as a sentence; any other is one of this program."""
+    if not isinstance(failure, OSError):
+        raise failure
+    return os_sentence(failure)
+
+
 def _folder(params: Params, storage: Path | None) -> Folder:
     root = storage.resolve() if storage is not None else store_folder() / "sweeps"
     return Folder(root / params.profile / params.sweep.name, params.sweep.name)
@@ -240,6 +296,18 @@ def _folder(params: Params, storage: Path | None) -> Folder:
 
 def _results(params: Params) -> Path:
     return results_folder(params.profile) / "sweep" / params.sweep.name
+
+
+def _check_trials(
+    params: Params, configurations: Sequence[Configuration], images: ImageData
+) -> None:
+    """Refuses a sweep some trials of which can only fail, as far as that is known before."""
+    for each in configurations or search_space.outermost(params):
+        try:
+            key = search_space.key(params, each.rule)
+            check(search_space.experiment(params, each), key, images)
+        except GaitError as error:
+            raise GaitError(f"the trial {each}: {error}") from None
 
 
 def _images(params: Params) -> ImageData:
@@ -258,10 +326,10 @@ def _tags(images: ImageData) -> dict[str, str]:
 
 def _check_store(address: str | None) -> None:
     """Refuses a cluster's sweep whose runs would lie in a file of this machine."""
-    uri = tracking_uri()
-    if address is not None and not uri.startswith(("http://", "https://", "databricks")):
+    if address is not None and not is_served():
         raise GaitError(
-            f"a sweep on a cluster needs an MLflow server, and the store is {shown(uri)};"
-            " start one with `mlflow server --host 0.0.0.0 --backend-store-uri"
-            " sqlite:///mlflow.db` and set MLFLOW_TRACKING_URI=http://<its host>:5000"
+            "a sweep on a cluster needs an MLflow server, and the store is"
+            f" {shown(tracking_uri())}; start one with `mlflow server --host 0.0.0.0"
+            " --backend-store-uri sqlite:///mlflow.db` and set"
+            " MLFLOW_TRACKING_URI=http://<its host>:5000"
         )

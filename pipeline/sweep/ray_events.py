@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -54,7 +54,7 @@ class Events(Callback):
         """A worker begins."""
         configuration = Configuration(**trial.config["configuration"])
         own = trial_id(self._params, configuration, self._images)
-        self._collector.started(trial.trial_id, own, configuration)
+        self._tell(self._collector.started, trial.trial_id, own, configuration)
 
     def on_trial_result(
         self,
@@ -66,16 +66,28 @@ class Events(Callback):
     ) -> None:
         """A worker has reported."""
         said = {name: result[name] for name in ("epochs", "outcome", "failure", "facts")}
-        self._collector.reported(trial.trial_id, said)
+        self._tell(self._collector.reported, trial.trial_id, said)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **_: Any
     ) -> None:
         """Ray has ended a trial; when it is leaving its loop, that means nothing."""
         if self.interrupted is None:
-            self._collector.stopped(trial.trial_id)
+            self._tell(self._collector.stopped, trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Ray does not try again."""
         lines = str(trial.get_error() or "").strip().splitlines()
-        self._collector.failed(trial.trial_id, lines[-1] if lines else "its workers died")
+        reason = lines[-1] if lines else "its workers died"
+        self._tell(self._collector.failed, trial.trial_id, reason)
+
+    def _tell(self, method: Callable[..., None], *facts: Any) -> None:
+        """Tells the collector; what goes wrong there, a full disk say, ends the loop, no trial."""
+        if self._collector.failure is not None:
+            return
+        try:
+            method(*facts)
+        except Exception as error:
+            self._collector.failure = error
+            # On this one Ray leaves its loop.
+            signal.raise_signal(signal.SIGUSR1)

@@ -18,7 +18,7 @@ from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_runs import SWEEP_TAG, TrialRuns
 from pipeline.tracking.run_descriptions import NOTE_TAG, describe_experiment, of_sweep, of_sweeps
 from pipeline.tracking.sending import Sender
-from pipeline.tracking.store import explained, log_metrics, open_experiment, sentence
+from pipeline.tracking.store import end_run, explained, log_metrics, open_experiment, sentence
 from pipeline.tracking.stored_run import LEVEL_TAG
 from pipeline.training.epochs import FAILED, KILLED, RUNNING
 from pipeline.training.experiment import flat
@@ -52,6 +52,7 @@ class SweepRuns:
         tell: Callable[[str], None],
     ) -> None:
         self._client, experiment = open_experiment(f"{params.profile}-sweeps")
+        self._experiment = experiment
         with explained():
             describe_experiment(self._client, experiment, of_sweeps(params.profile))
             self.parent = self._find_or_start(params, experiment, sweep_id, tags)
@@ -106,11 +107,23 @@ class SweepRuns:
                 self._client.log_artifacts(self.parent, str(results))
             if figures:
                 log_metrics(self._client, self.parent, figures, step=0)
-            self._client.set_terminated(self.parent, status)
+            end_run(self._client, self.parent, status)
         except Exception as error:
             self._sender.problem = sentence(error)
             return False
         return True
+
+    def abandon(self, sweep_id: str) -> None:
+        """Ends the runs of a sweep that is dropped, whose driver may have been killed.
+
+        Raises:
+            GaitError: the store did not do it.
+        """
+        wanted = f"tags.`{SWEEP_TAG}` = '{sweep_id}' and attributes.status = '{RUNNING}'"
+        with explained():
+            while found := self._client.search_runs([self._experiment], wanted, max_results=1000):
+                for run in found:
+                    self._client.set_terminated(run.info.run_id, KILLED)
 
     def ids(self) -> dict[str, str]:
         """The MLflow run of each trial that the store has."""

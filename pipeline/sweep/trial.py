@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.training import history, training_state
 from pipeline.training.epochs import FAILED, FINISHED, Epoch
-from pipeline.training.experiment import Experiment, choose_numerics, device_name, prepare
-from pipeline.training.identity import machine
+from pipeline.training.experiment import Experiment, choose_numerics, prepare
+from pipeline.training.identity import CODE_TAG, computing, machine, training_code_checksum
 from pipeline.training.plugin_source import Plugin, check
-from pipeline.training.training_state import DamagedStateError, Restored
+from pipeline.training.training_state import DamagedStateError
 
 METRIC = "validation_accuracy"
 # What search and early stopping are told of a trial that failed: no accuracy is below it.
@@ -102,8 +103,9 @@ def attempt(
         params = search_space.experiment(task.params, configuration)
         choose_numerics(params)
         made = prepare(params, search_space.key(params, configuration.rule), task.images)
-        reports.facts |= {"device": device_name(made.network.device), **machine()}
-        _train(made, state, task.state_s, reports)
+        by = computing(_code(configuration.rule), made.network.device)
+        reports.facts |= {**machine(), **as_facts(by)}
+        _train(made, state, by, task.state_s, reports)
     except (DivergenceError, SingularLayerError, GaitError) as error:
         reports.end(FAILED, str(error))
     except Exception as error:
@@ -161,22 +163,42 @@ class _Reports:
         self._sent = time.monotonic()
 
 
-def _train(made: Experiment, state: Path | None, state_s: float, reports: _Reports) -> None:
+def as_facts(by: Mapping[str, str]) -> dict[str, str]:
+    """What a trial was computed by, under the names that records and runs have for it."""
+    names = {"code": CODE_TAG, "torch": "version.torch", "numpy": "version.numpy"}
+    return {names.get(name, name): value for name, value in by.items()}
+
+
+@cache  # What a worker has imported stays as it was, whatever becomes of the files.
+def _code(rule: str) -> str:
+    return training_code_checksum(rule)
+
+
+def _train(
+    made: Experiment,
+    state: Path | None,
+    by: Mapping[str, str],
+    state_s: float,
+    reports: _Reports,
+) -> None:
     network, settings = made.network, made.settings
     optimizer = make_optimizer(network, settings)
-    restored = _restored(state, made, optimizer) if state is not None else None
-    epochs = [Epoch(**each) for each in restored.notes] if restored is not None else []
+    restored = _usable(state, network.device, by) if state is not None else None
+    epochs: list[Epoch] = []
+    if restored is not None:
+        training_state.restore(restored, network, optimizer)
+        epochs = [Epoch(**each) for each in restored["notes"]["epochs"]]
     for epoch in epochs:
         # All of it again: the driver may be another one by now.
         reports.add(epoch, last=True)
-    first_epoch = restored.epoch if restored is not None else 0
+    first_epoch = restored["epoch"] if restored is not None else 0
     saved = time.monotonic()
     for record in train(network, optimizer, made.data, settings, first_epoch):
         ended_ms = int(time.time() * 1000)
         epochs.append(Epoch(record.epoch, ended_ms, history.rows(record, network.seeds)))
         last = record.epoch == settings.epochs
         if state is not None and record.epoch and not last and time.monotonic() - saved >= state_s:
-            notes = [asdict(each) for each in epochs]
+            notes = {"computing": dict(by), "epochs": [asdict(each) for each in epochs]}
             try:
                 training_state.save(state, network, optimizer, record.epoch, notes)
             except OSError as error:
@@ -185,9 +207,17 @@ def _train(made: Experiment, state: Path | None, state_s: float, reports: _Repor
         reports.add(epochs[-1], last)
 
 
-def _restored(state: Path, made: Experiment, optimizer: torch.optim.Optimizer) -> Restored | None:
+def _usable(path: Path, device: torch.device, by: Mapping[str, str]) -> dict[str, Any] | None:
+    """The trial's last state, if it is whole and of what computes now."""
     try:
-        return training_state.load(state, made.network, optimizer)
+        state = training_state.read(path, device)
     except DamagedStateError as error:
         print(f"{error}; the trial begins anew", flush=True)
         return None
+    if state is None:
+        return None
+    notes = state["notes"]
+    if not isinstance(notes, dict) or notes.get("computing") != by:
+        print(f"{path} is of other code, libraries or machine; the trial begins anew", flush=True)
+        return None
+    return state

@@ -13,9 +13,10 @@ from filelock import FileLock
 from pipeline.project import variables
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_json
-from pipeline.tracking.model_runs import ModelRuns
+from pipeline.tracking.model_runs import ModelRuns, abandon
 from pipeline.tracking.sending import Sender
-from pipeline.tracking.store import explained, open_experiment
+from pipeline.tracking.store import existing_experiment, explained, open_experiment
+from pipeline.training import unfinished
 from pipeline.training.training_record import Training, as_plain, from_plain
 
 if TYPE_CHECKING:
@@ -89,6 +90,33 @@ def deliver_kept(states: Path) -> None:
                     f"{error}; {path} is kept, and the next `gait train` tries again; delete it to"
                     " give it up"
                 )
+
+
+def end_forsaken(profile: str) -> None:
+    """Ends the runs of trainings that were killed and that no process goes on with; says which.
+
+    DVC may have their models from its cache, so that nothing ever trains them to their end.
+
+    Raises:
+        GaitError: the store cannot be used.
+    """
+    for key, folder in unfinished.begun(profile):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(unfinished.held(key))
+            except GaitError:
+                continue  # It is being trained.
+            training = unfinished.training_id(folder)
+            opened = existing_experiment(profile)
+            if training is None or opened is None:
+                continue
+            with explained():
+                ended = abandon(*opened, training)
+        if ended:
+            _tell(
+                f"{key}: a training was broken off, and nothing goes on with it: its runs in MLflow"
+                f" are KILLED now; `gait train {str(key).replace('/', ' ')}` would go on"
+            )
 
 
 def _deliver_kept(path: Path) -> None:

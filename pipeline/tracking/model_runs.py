@@ -145,15 +145,17 @@ class ModelRuns:
         mlflow_model.send(self._client, self._experiment_id, run_id, training)
 
 
-def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> None:
-    """Ends the runs of a training that nobody will go on with.
+def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> int:
+    """Ends the runs of a training that nobody goes on with; how many there were.
 
     Raises:
         Of ``tracking.store_errors``: the store did not do it.
     """
     wanted = f"tags.`{TRAINING_TAG}` = '{training_id}' and attributes.status = '{RUNNING}'"
-    for run in client.search_runs([experiment_id], wanted, max_results=1000):
+    found = client.search_runs([experiment_id], wanted, max_results=1000)
+    for run in found:
         client.set_terminated(run.info.run_id, KILLED)
+    return len(found)
 
 
 def _level(run: Run) -> str:

@@ -39,7 +39,10 @@ def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
             have the models.
     """
     chosen = list(_chosen(params, model))
-    client, experiment_id = store.open_experiment(params.profile)
+    opened = store.existing_experiment(params.profile)
+    if opened is None:
+        raise _not_here(chosen[0])
+    client, experiment_id = opened
     with store.explained():
         sources = [_source(client, experiment_id, row) for row in chosen]
         return [
@@ -67,15 +70,19 @@ def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
 
 def _source(client: MlflowClient, experiment_id: str, row: Mapping[str, Any]) -> tuple[Any, str]:
     """The run that made the model, and the id under which the store has it."""
-    name = f"{row['dataset']} {row['architecture']} {row['model']}"
     runs = store.find_runs(client, experiment_id, row["result"])
     found = mlflow_model.of_run(client, experiment_id, runs[0].info.run_id) if runs else None
     if found is None:
-        raise GaitError(
-            f"this MLflow store has not the model of {name} that the table shows: train it here,"
-            f" with `gait train {name}`"
-        )
+        raise _not_here(row)
     return runs[0], str(found.model_id)
+
+
+def _not_here(row: Mapping[str, Any]) -> GaitError:
+    name = f"{row['dataset']} {row['architecture']} {row['model']}"
+    return GaitError(
+        f"this MLflow store has not the model of {name} that the table shows: train it here,"
+        f" with `gait train {name}`"
+    )
 
 
 def _registered(

@@ -9,7 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
+import shlex
 import socket
+import sqlite3
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +28,7 @@ from pipeline.project.errors import GaitError
 from pipeline.project.paths import store_folder
 from pipeline.project.redaction import shown, without_password
 from pipeline.project.source import Source
+from pipeline.tracking import moved_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,25 +38,107 @@ if TYPE_CHECKING:
 METRICS_A_REQUEST = 1000
 DATABASE = "mlflow.db"
 KEY_TAG = "gait.result"
+_RELATIVE = re.compile(r"(sqlite:///|file:|)(?!databricks|uc$)([^/:][^:]*)")
 LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "mlflow", "dvc")
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or a SQLite file in the project's folder."""
-    return variables.given(variables.TRACKING_URI) or f"sqlite:///{store_folder() / DATABASE}"
+    """MLFLOW_TRACKING_URI, or a SQLite file in the project's folder.
+
+    A relative path is one in the project's folder: `dvc exp run --temp` deletes its own.
+    """
+    given = variables.given(variables.TRACKING_URI)
+    if given is None:
+        return f"sqlite:///{store_folder() / DATABASE}"
+    relative = _RELATIVE.fullmatch(given)
+    return given if relative is None else f"{relative[1]}{store_folder() / relative[2]}"
+
+
+def database() -> Path | None:
+    """The store's own file, where it is a SQLite one."""
+    path = tracking_uri().removeprefix("sqlite:///")
+    return Path(path) if path.startswith("/") else None
+
+
+def is_served() -> bool:
+    """Whether the store is a server, which keeps artifacts itself."""
+    return tracking_uri().startswith(("http://", "https://", "databricks"))
 
 
 def artifact_folder() -> Path:
-    """Where the default store keeps artifacts."""
-    return store_folder() / "mlartifacts"
+    """Where artifacts are kept, unless by a server: beside the store's file."""
+    path = database()
+    return (path.parent if path is not None else store_folder()) / "mlartifacts"
 
 
 def open_experiment(name: str) -> tuple[MlflowClient, str]:
     """A client and the experiment's id; store and experiment are made where they do not exist.
 
     Raises:
+        GaitError: the store cannot be reached or written, or the experiment was deleted.
+    """
+    with _usable():
+        from mlflow.exceptions import MlflowException
+
+        # Processes that create one SQLite store at once leave a broken schema: one at a time.
+        with FileLock(store_folder() / ".mlflow.lock"):
+            if (path := database()) is not None:
+                make_store(path)
+            client = _client()
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                location = None if is_served() else artifact_folder().as_uri()
+                try:
+                    return client, client.create_experiment(name, artifact_location=location)
+                except MlflowException:
+                    # Another folder's process, on the same server, may have been faster.
+                    experiment = client.get_experiment_by_name(name)
+                    if experiment is None:
+                        raise
+    return client, _living(experiment, name)
+
+
+def existing_experiment(name: str) -> tuple[MlflowClient, str] | None:
+    """The same for those who only read: nothing is made, and None says that there is none.
+
+    Raises:
+        GaitError: the store cannot be reached or read, or the experiment was deleted.
+    """
+    client = existing_store()
+    if client is None:
+        return None
+    with _usable():
+        experiment = client.get_experiment_by_name(name)
+    return (client, _living(experiment, name)) if experiment is not None else None
+
+
+def existing_store() -> MlflowClient | None:
+    """A client of the store; None if it is a file that nobody has made yet.
+
+    Raises:
+        GaitError: the store cannot be read.
+    """
+    path = database()
+    if path is not None and not path.exists():
+        return None
+    with _usable():
+        return _client()
+
+
+def any_store() -> MlflowClient:
+    """A client of the store, which is made if it does not exist.
+
+    Raises:
         GaitError: the store cannot be reached or written.
     """
+    with _usable(), FileLock(store_folder() / ".mlflow.lock"):
+        if (path := database()) is not None:
+            make_store(path)
+        return _client()
+
+
+def _client() -> MlflowClient:
+    """MLflow's client, with its own words and its own waiting as they are wanted here."""
     # MLflow's import takes seconds, and its telemetry must be off before it.
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # Its own waiting for a server that is away would take minutes.
@@ -61,37 +148,61 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     # What MLflow says of the tables that it makes is no news to the user, and what it cannot do is
     # said here.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    uri = tracking_uri()
-    local = uri.startswith("sqlite:///") and variables.given(variables.TRACKING_URI) is None
+    # Others' stores, of which MLFLOW_TRACKING_URI may name one, are theirs to mend.
+    if database() == (own := store_folder() / DATABASE):
+        try:
+            said = moved_store.follow(own)
+        except sqlite3.OperationalError as error:
+            raise GaitError(
+                f"the MLflow store {own} was moved, and the places of its artifacts cannot follow"
+                f" it ({error})"
+            ) from None
+        if said is not None:
+            print(said, file=sys.stderr, flush=True)
+    return MlflowClient(tracking_uri())
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
     try:
-        # Processes that create one SQLite store at once leave a broken schema: one at a time.
-        with FileLock(store_folder() / ".mlflow.lock"):
-            if local:
-                make_store(store_folder() / DATABASE)
-            client = MlflowClient(uri)
-            experiment = client.get_experiment_by_name(name)
-            if experiment is not None:
-                return client, experiment.experiment_id
-            location = artifact_folder().as_uri() if local else None
-            try:
-                return client, client.create_experiment(name, artifact_location=location)
-            except MlflowException:
-                # Another folder's process, on the same server, may have been faster.
-                experiment = client.get_experiment_by_name(name)
-                if experiment is None:
-                    raise
-                return client, experiment.experiment_id
-    except store_errors() as error:
+        yield
+    except GaitError:
+        raise
+    except Exception as error:
+        if not isinstance(error, store_errors()):
+            raise
         raise GaitError(
-            f"the MLflow store {shown(uri)} cannot be used"
+            f"the MLflow store {shown(tracking_uri())} cannot be used"
             f" ({sentence(error)}); check MLFLOW_TRACKING_URI, or unset it to"
             " use a SQLite file in this folder"
         ) from None
+
+
+def _living(experiment: Any, name: str) -> str:
+    """The experiment's id.
+
+    Raises:
+        GaitError: it was deleted, or what the store said is of no experiment.
+    """
+    uri, number = tracking_uri(), str(experiment.experiment_id)
+    if experiment.name != name or not number:
+        # A page to log in, say, which a proxy gives in any server's place.
+        raise GaitError(
+            f"what answers at {shown(uri)} is no MLflow server: asked for the experiment {name}, it"
+            " says nothing of it; log in there, or check MLFLOW_TRACKING_URI"
+        )
+    if experiment.lifecycle_stage == "deleted":
+        given = variables.given(variables.TRACKING_URI) is not None
+        where = "" if given else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+        raise GaitError(
+            f"the experiment {name} was deleted in MLflow, and its runs with it: bring them back"
+            f" with `{where}mlflow experiments restore --experiment-id {number}`"
+        )
+    return number
 
 
 def store_errors() -> tuple[type[Exception], ...]:
@@ -144,6 +255,18 @@ def _metrics(values: Mapping[str, float], step: int) -> list[Metric]:
     return [Metric(key, value, now, step) for key, value in values.items()]
 
 
+def end_run(client: MlflowClient, run_id: str, status: str, ended_ms: int | None = None) -> None:
+    """Ends a run, and asks whether it has ended: what answers may be a page to log in by now.
+
+    Raises:
+        OSError: the store says otherwise.
+        Of ``store_errors``: the store did not do it.
+    """
+    client.set_terminated(run_id, status, end_time=ended_ms)
+    if client.get_run(run_id).info.status != status:
+        raise OSError(f"it took the end of run {run_id}, and does not have it")
+
+
 def find_runs(client: MlflowClient, experiment_id: str, result: str) -> list[Any]:
     """The newest finished parent run that made a result, and its seed runs; none if unknown here.
 
@@ -172,6 +295,7 @@ def provenance_tags(source: Source, data_checksum: str, device: str) -> dict[str
     return {
         "git.commit": source.commit,
         "git.clean": str(source.clean).lower(),
+        "git.code_clean": str(source.code_clean).lower(),
         "mlflow.source.git.commit": source.commit,
         "data.sha256": data_checksum,
         "host": socket.gethostname(),

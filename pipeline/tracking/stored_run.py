@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.tracking.run_descriptions import chart_name
-from pipeline.tracking.store import METRICS_A_REQUEST
+from pipeline.tracking.store import METRICS_A_REQUEST, end_run
 from pipeline.training.epochs import RUNNING, Epoch
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def end(
     if tags or metrics:
         told = [RunTag(name, value) for name, value in tags.items()]
         client.log_batch(run.run_id, metrics=metrics, tags=told)
-    client.set_terminated(run.run_id, status, end_time=ended_ms)
+    end_run(client, run.run_id, status, ended_ms)
     run.status = status
 
 

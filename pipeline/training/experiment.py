@@ -43,15 +43,11 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
     Raises:
         GaitError: the device is not there, or the data too small for its split or for a batch.
     """
+    check(params, key, images)
     settings = training_settings(params, key)
     split = image_tensors.training_and_validation(
         images, params.data.validation_fraction, params.data.split_seed
     )
-    if settings.batch_size > len(split.images):
-        raise GaitError(
-            f"params.yaml, training.batch_size: received {settings.batch_size}; allowed: at most"
-            f" {len(split.images)}, the training images of {key.dataset}"
-        )
     device = choose_device(params.training.device)
     network = _untrained(params, key, device)
     training_data = TrainingData(
@@ -63,6 +59,27 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
         maximum=images.maximum,
     )
     return Experiment(network, training_data, settings)
+
+
+def check(params: Params, key: ModelKey, images: image_tensors.ImageData) -> None:
+    """Looks whether the model can be trained on the images, before anything is made from them.
+
+    Raises:
+        GaitError: they are too few for the split or for a batch, or the weights that should stay
+            orthogonal are not so at the start.
+    """
+    count = image_tensors.training_count(images, params.data.validation_fraction)
+    if params.training.batch_size > count:
+        raise GaitError(
+            f"params.yaml, training.batch_size: received {params.training.batch_size}; allowed: at"
+            f" most {count}, the training images of {key.dataset}"
+        )
+    start = params.architectures[key.architecture].initialisation
+    if params.settings_of(key.model).constraint == "orthogonal" and start != "orthogonal":
+        raise GaitError(
+            f"params.yaml, constraint of {key.model}: received orthogonal, and architectures."
+            f"{key.architecture} has initialisation {start}; allowed: orthogonal"
+        )
 
 
 def training_settings(params: Params, key: ModelKey) -> TrainingSettings:

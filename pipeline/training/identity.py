@@ -20,7 +20,7 @@ from pipeline.training.plugin_source import plugin_of
 CODE_TAG = "gait.code"
 # What in the pipeline decides what training gives; dvc.yaml says the same.
 CODE = ("data", "params/schema.py", "stages/train.py", "training")
-_PIPELINE = Path(__file__).parents[1]
+_PIPELINE, _LIBRARY = Path(__file__).parents[1], Path(gaitprop.__file__).parent
 # Parts of the library that train nothing.
 _ELSEWHERE = ("nn", "theorem")
 
@@ -38,7 +38,19 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
     return {
         "params": hashlib.sha256(text.encode()).hexdigest(),
         "data": config["data"]["sha256"],
-        "code": training_code_checksum(config["rule"]),
+        **computing(training_code_checksum(config["rule"]), device),
+    }
+
+
+def computing(code: str, device: torch.device) -> dict[str, str]:
+    """What decides bits beside parameters and data: code, libraries, and where it matters, machine.
+
+    Args:
+        code: see ``training_code_checksum``.
+        device: as of ``identity``.
+    """
+    return {
+        "code": code,
         "torch": version("torch"),
         "numpy": version("numpy"),
         "device": device_name(device),
@@ -73,7 +85,7 @@ def training_code_checksum(rule: str) -> str:
     Args:
         rule: only one that is not built in makes a difference.
     """
-    library = [p for p in Path(gaitprop.__file__).parent.iterdir() if p.name not in _ELSEWHERE]
+    library = [path for path in _LIBRARY.iterdir() if path.name not in _ELSEWHERE]
     own = code_checksum([*library, *pipeline_code(CODE)])
     plugin = plugin_of(rule)
     if plugin is None:
@@ -89,10 +101,15 @@ def pipeline_code(names: Iterable[str]) -> list[Path]:
 def code_checksum(code: Iterable[Path]) -> str:
     """Of the names and contents of files, and of all that folders hold, wherever the project is."""
     digest = hashlib.sha256()
-    root = _PIPELINE.parent
     files = [file for path in code for file in ([path] if path.is_file() else path.rglob("*"))]
-    for path in sorted(files):
+    for name, path in sorted((_name(path), path) for path in files):
         if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            digest.update(f"{name}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _name(path: Path) -> str:
+    """From the package on, of which a Ray worker may have each in a folder of its own."""
+    package = next(each for each in (_PIPELINE, _LIBRARY) if path.is_relative_to(each))
+    return path.relative_to(package.parent).as_posix()

@@ -11,7 +11,7 @@ import hashlib
 import io
 import pickle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -24,13 +24,6 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 class DamagedStateError(GaitError):
     """The file is not one that ``write`` wrote, or not all of it."""
-
-
-class Restored(NamedTuple):
-    """How many epochs are behind, and the plain values that were saved with them."""
-
-    epoch: int
-    notes: Any
 
 
 def snapshot(
@@ -99,18 +92,3 @@ def save(
 ) -> None:
     """Writes the state after an epoch; see ``snapshot`` and ``write``."""
     write(path, snapshot(network, optimizer, epoch, notes))
-
-
-def load(
-    path: Path, network: InvertibleNetwork, optimizer: torch.optim.Optimizer
-) -> Restored | None:
-    """Puts a saved state into network and optimizer; None, and no change, if there is none.
-
-    Raises:
-        DamagedStateError: see ``read``.
-    """
-    state = read(path, network.device)
-    if state is None:
-        return None
-    restore(state, network, optimizer)
-    return Restored(state["epoch"], state["notes"])

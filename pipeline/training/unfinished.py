@@ -5,6 +5,7 @@ It lies outside DVC's outputs, which DVC deletes before a stage runs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import torch
 from filelock import FileLock, Timeout
 
@@ -26,7 +28,7 @@ from pipeline.training.epochs import RUNNING
 from pipeline.training.training_record import Training, as_plain, from_plain
 
 STATES = Path("states")
-_STATE, _BEGUN = "state.pt", "training.json"
+_STATE, _BEGUN, _LOCK = "state.pt", "training.json", ".lock"
 
 
 class Begun(NamedTuple):
@@ -40,6 +42,18 @@ class Begun(NamedTuple):
 def state_interval_s() -> float:
     """Seconds of training between two states: what a kill costs at most, beside one epoch."""
     return variables.seconds(variables.STATE_INTERVAL_S)
+
+
+def begun(profile: str) -> list[tuple[ModelKey, Path]]:
+    """The models of a profile whose training has begun and not ended, and their places."""
+    files = sorted(STATES.glob(f"{profile}/*/*/*/{_BEGUN}"))
+    return [(ModelKey(*path.parent.relative_to(STATES).parts), path.parent) for path in files]
+
+
+def training_id(folder: Path) -> str | None:
+    """Of the training that was begun there, by which its runs are found."""
+    known = (_read(folder / _BEGUN) or {}).get("training")
+    return known if isinstance(known, str) else None
 
 
 def place(key: ModelKey) -> Path:
@@ -57,17 +71,13 @@ def held(key: ModelKey) -> Iterator[Path]:
     folder = place(key)
     check_writable(folder)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / _LOCK, timeout=0):
             # What kills left of files that were being written: nobody else writes here now.
             for partial in folder.rglob(".*.tmp"):
                 partial.unlink()
             yield folder
     except Timeout:
-        pid = (_read(folder / _BEGUN) or {}).get("pid", "unknown")
-        raise GaitError(
-            f"{key} is being trained by process {pid}: wait until it is done, or stop it with"
-            f" `kill {pid}`, which keeps what it has trained, and run this again"
-        ) from None
+        raise GaitError(f"{key} is being trained by {_holder(folder / _LOCK)}") from None
 
 
 def begin(
@@ -85,8 +95,8 @@ def begin(
     known = _read(folder / _BEGUN) or {}
     state = _usable_state(folder / _STATE, key, identity, device)
     if state is not None:
-        training = replace(from_plain(state["notes"]["training"]), status=RUNNING, ended_ms=None)
-    elif known.get("identity") == identity:
+        training = replace(state["notes"]["training"], status=RUNNING, ended_ms=None)
+    elif known.get("identity") == identity and {"training", "started_ms"} <= known.keys():
         # It was killed before its first state: its MLflow runs are there already.
         training = replace(new, id=known["training"], started_ms=known["started_ms"])
     else:
@@ -94,7 +104,6 @@ def begin(
     before = known.get("training")
     content = {
         "identity": identity,
-        "pid": os.getpid(),
         "started_ms": training.started_ms,
         "training": training.id,
     }
@@ -133,15 +142,35 @@ def _usable_state(
         return None
     if state is None:
         return None
-    old = state["notes"]["identity"]
-    changed = [name for name in {**old, **identity} if old.get(name) != identity.get(name)]
-    if changed:
+    try:
+        old = state["notes"]["identity"]
+        changed = [name for name in {**old, **identity} if old.get(name) != identity.get(name)]
+        training = None if changed else from_plain(state["notes"]["training"])
+    except (KeyError, TypeError, AttributeError):
+        # Of a version of this project that noted other things.
+        changed, training = ["form"], None
+    if training is None:
         print(
             f"{key}: {path} is a state of other {', '.join(changed)}; training begins anew",
             file=sys.stderr,
         )
         return None
-    return state
+    return {**state, "notes": {**state["notes"], "training": training}}
+
+
+def _holder(lock: Path) -> str:
+    """Who has the lock, and what can be done about it: of what has it open, not of any record."""
+    for process in psutil.process_iter():
+        # Those that have ended meanwhile, and those of others, into which nobody may look.
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and any(
+                Path(file.path) == lock.resolve() for file in process.open_files()
+            ):
+                return (
+                    f"process {process.pid}: wait until it is done, or stop it with"
+                    f" `kill {process.pid}`, which keeps what it has trained, and run this again"
+                )
+    return "another process, of another user or machine perhaps: wait until it is done"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

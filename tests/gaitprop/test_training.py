@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from gaitprop import RULES, ArgumentError, DivergenceError, InvertibleNetwork, layer_gradients
+from gaitprop import (
+    RULES,
+    ArgumentError,
+    DivergenceError,
+    InvertibleNetwork,
+    layer_gradients,
+    training,
+)
+from gaitprop.gradients import propagate
 from gaitprop.losses import LOSSES
 from gaitprop.regularizer import PENALTIES, penalty
 from gaitprop.rules import find_rule
@@ -247,11 +256,38 @@ def test_the_regularizer_at_intervals_has_as_many_times_the_weight() -> None:
         )
         for step in range(6):
             batch = order[:, 16 * step : 16 * step + 16]
-            due = 0.4 if step in (0, 4) else 0.0
+            # Six steps an epoch: the count does not begin anew with each.
+            due = 0.4 if (6 * epoch + step) % 4 == 0 else 0.0
             now = replace(settings, orthogonality=due)
             train_step(by_hand, optimizer, data.images[batch], data.labels[batch], 4, rule, now)
     for mine, other in zip(network.parameters(), by_hand.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("interval", [1, 4, 8, 16])
+@pytest.mark.parametrize("first_epoch", [0, 3])
+def test_every_interval_applies_lambda_as_often_as_there_are_steps(
+    interval: int, first_epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """43 steps an epoch, as of the digits, which no interval but 1 divides; also when resumed."""
+    applied: list[float] = []
+
+    def noted(*arguments: Any, **others: Any) -> Any:
+        applied.append(arguments[5])
+        return propagate(*arguments, **others)
+
+    monkeypatch.setattr(training, "propagate", noted)
+    data, epochs = clouds(), 6
+    settings = replace(
+        settings_for("bp"), epochs=epochs, batch_size=2, orthogonality_interval=interval
+    )
+    data = replace(data, images=data.images[:86], labels=data.labels[:86])
+    network = InvertibleNetwork([16, 16], seeds=(0,))
+    list(train(network, make_optimizer(network, settings), data, settings, first_epoch))
+    steps = range(43 * first_epoch, 43 * epochs)
+    assert applied == [0.1 * interval if step % interval == 0 else 0.0 for step in steps]
+    # The last application stands for steps that may not come.
+    assert abs(sum(applied) - 0.1 * len(steps)) < 0.1 * interval
 
 
 @pytest.mark.parametrize("penalty_kind", PENALTIES)

@@ -7,9 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from pipeline import cli
 from pipeline.cli import doctor
+from pipeline.tracking import store
+from tests.pipeline.project_copy import commit, gait, run
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -40,11 +43,13 @@ def test_a_healthy_project_needs_nothing_and_is_left_as_it_was(project: Path) ->
             "torch",
             "numerics",
             "DVC",
+            "git",
             "params.yaml",
             "data",
             "variables",
             "packages",
             "MLflow store",
+            "figures",
             "Ray",
             "disk",
         )
@@ -70,6 +75,49 @@ def test_each_trouble_has_its_advice(project: Path, monkeypatch: pytest.MonkeyPa
     assert "gait download" in found["data"]
     assert "MLflow store" in found
     assert "make room" in found["disk"]
+
+
+def test_an_artifact_is_written_and_deleted(project: Path) -> None:
+    store.open_experiment("digits")
+    before = sorted(project.rglob("*"))
+    (found,) = (each for each in doctor.examine() if each.name == "MLflow store")
+    assert "a tag and an artifact were written and deleted" in found.found
+    assert sorted(project.rglob("*")) == before
+    (project / "mlartifacts").write_text("no folder")
+    assert "mend" in advice()["MLflow store"]
+
+
+def test_a_deleted_experiment_is_told(project: Path) -> None:
+    client, number = store.open_experiment("digits")
+    client.delete_experiment(number)
+    (found,) = (each for each in doctor.examine() if each.name == "MLflow store")
+    assert "restore" in found.found and not found.well
+
+
+def test_git_is_asked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(project, "git", "init", "--quiet")
+    commit(project)
+    assert "git" not in advice()
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert f"safe.directory {project}`" in advice()["git"]
+    monkeypatch.setenv("PATH", "")
+    assert "git" in advice()
+
+
+def test_a_picture_is_drawn(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "figures" not in advice()
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no fonts here\nat all")
+
+    monkeypatch.setattr(Figure, "savefig", broken)
+    (found,) = (each for each in doctor.examine() if each.name == "figures")
+    assert found.found == "RuntimeError: no fonts here"
+
+
+def test_deep_starts_ray(project: Path) -> None:
+    found = {each["name"]: each for each in json.loads(gait(project, "doctor", "--deep", "--json"))}
+    assert "a task done, stopped" in found["Ray"]["found"]
 
 
 def test_a_folder_that_is_none_of_the_projects(

@@ -180,6 +180,22 @@ def test_new_runs_of_a_known_model_get_its_test_figures(restored: Path) -> None:
         assert each.data.metrics["test_accuracy"] == pytest.approx(wanted)
 
 
+def test_a_training_that_dvc_will_never_end_is_ended(restored: Path) -> None:
+    """As after a kill, where DVC then takes the model from its cache."""
+    client = MlflowClient(f"sqlite:///{restored / 'mlflow.db'}")
+    tags = {"gait.level": "model", "gait.model": "gait"}
+    run_ = next(each for each in runs(restored) if tags.items() <= each.data.tags.items())
+    client.update_run(run_.info.run_id, status="RUNNING")
+    place = restored / "states" / "digits" / "digits" / "square" / "gait" / "training.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps({"training": run_.data.tags["gait.training"]}))
+    said = gait(restored, "repro")
+    assert "digits/square/gait: a training was broken off, and nothing goes on with it" in said
+    assert client.get_run(run_.info.run_id).info.status == "KILLED"
+    place.unlink()
+    client.update_run(run_.info.run_id, status="FINISHED")
+
+
 def test_metrics_plots_and_experiments(restored: Path) -> None:
     shown = json.loads(dvc(restored, "metrics", "show", "--json"))
     metrics = shown[""]["data"]["results/digits/summary.json"]["data"]

@@ -263,3 +263,25 @@ def test_a_trial_is_described_as_the_train_stage_describes_its_model(
     of_trial = described(made, search_space.key(made, "bp"), images)
     assert of_trial["settings"]["learning_rate"] == 1e-4
     assert of_trial["model"] == of_trial["rule"] == "bp"
+
+
+class Counted(float):
+    """A number that counts with how many others it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return super().__eq__(other)
+
+    __hash__ = float.__hash__
+
+
+def test_drawing_costs_as_much_as_there_are_draws(tmp_path: Path) -> None:
+    """And not as their square: 100,000 are allowed."""
+    params = load(tmp_path, LEARNING_RATES + "\nsearch: random\ntrials: 500")
+    values = {"rule.learning_rate": [Counted(1 / n) for n in range(1, 5000)]}
+    sweep = params.sweep.model_copy(update={"space": values})
+    drawn = list(search_space._drawn(params.model_copy(update={"sweep": sweep})))
+    assert len({each["rule.learning_rate"].hex() for each in drawn}) == 500
+    assert Counted.compared < 10 * len(drawn)

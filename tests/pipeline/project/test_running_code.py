@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.project.source import source
-from tests.pipeline.project_copy import REPOSITORY, commit, run
+from tests.pipeline.project_copy import REPOSITORY, run
 
 # As the installed command does it: the folder is not on Python's path.
 INSTALLED = ("-P", "-c", "from pipeline.cli import main; main()", "profile")
@@ -40,22 +39,3 @@ def test_the_folders_own_code_runs_also_by_a_link(clone: Path, tmp_path: Path) -
 def test_a_folder_without_code_takes_what_is_installed(clone: Path) -> None:
     shutil.rmtree(clone / "pipeline")
     run(clone, sys.executable, *INSTALLED, PYTHONPATH=str(REPOSITORY))
-
-
-def test_the_commit_is_this_folders_whatever_the_environment_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heads = []
-    for name in ("one", "other"):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "params.yaml").write_text(name)
-        run(folder, "git", "init", "--quiet")
-        commit(folder)
-        heads.append(run(folder, "git", "rev-parse", "HEAD").strip())
-    assert heads[0] != heads[1]
-    monkeypatch.chdir(tmp_path / "one")
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
-    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other" / ".git" / "index"))
-    found = source()
-    assert (found.commit, found.clean) == (heads[0], True)

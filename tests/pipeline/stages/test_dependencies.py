@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import gaitprop
 from pipeline.stages import evaluate, plot, report
 from pipeline.training import identity
 from tests.pipeline.project_copy import REPOSITORY
@@ -143,10 +142,21 @@ def test_a_template_is_part_of_the_reports_code(
     assert identity.code_checksum(code) != before
 
 
+def test_the_same_code_has_one_checksum_wherever_its_packages_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Ray node unpacks each into a folder of its own."""
+    before = copied(tmp_path, monkeypatch)
+    (tmp_path / "z").mkdir()
+    (tmp_path / "gaitprop").rename(tmp_path / "z" / "gaitprop")
+    monkeypatch.setattr(identity, "_LIBRARY", tmp_path / "z" / "gaitprop")
+    assert identity.training_code_checksum("bp") == before
+
+
 def copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Has checksums be of a copy of the sources; returns the copy's."""
     for package in ("gaitprop", "pipeline"):
         shutil.copytree(REPOSITORY / package, folder / package)
     monkeypatch.setattr(identity, "_PIPELINE", folder / "pipeline")
-    monkeypatch.setattr(gaitprop, "__file__", str(folder / "gaitprop" / "__init__.py"))
+    monkeypatch.setattr(identity, "_LIBRARY", folder / "gaitprop")
     return identity.training_code_checksum("bp")

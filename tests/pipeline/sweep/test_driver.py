@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from pipeline.stages import train
 from pipeline.sweep import trial_records
 from pipeline.sweep.trial_id import trial_id
 from pipeline.training import history
+from tests.pipeline import project_copy
 from tests.pipeline.project_copy import gait, small_params
 
 EPOCHS, TRIALS = 3, 6
@@ -234,6 +236,16 @@ def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
     (project / "params.yaml").write_text(other)
     assert "another sweep broken than" in says(2, "--resume")
     (project / "params.yaml").write_text(text)
+    path = project / "sweeps" / "digits" / "broken" / "trials" / f"{min(ended)}.json"
+    kept = path.read_bytes(), path.stat()
+    record = json.loads(kept[0])
+    record["facts"]["version.torch"] = "1.0"
+    del record["facts"]["gait.code"]
+    path.write_text(json.dumps(record))
+    message = says(2, "--resume")
+    assert f"of which 1 ({min(ended)}) were computed by other gait.code, version.torch" in message
+    path.write_bytes(kept[0])
+    os.utime(path, ns=(kept[1].st_atime_ns, kept[1].st_mtime_ns))
     with FileLock(project / "sweeps" / "digits" / "broken" / ".lock"):
         assert "the sweep broken is being run by another process" in says(2, "--resume")
 
@@ -250,6 +262,19 @@ def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
         assert run.info.status == run.data.tags["gait.outcome"]
         if run.info.status == "FINISHED":
             assert steps(project, run, "validation_accuracy") == list(range(EPOCHS + 1))
+
+
+def test_output_that_nobody_takes_is_no_lost_cluster(project: Path, says: Says) -> None:
+    renamed(project, "full")
+    said = project_copy.run(
+        project, "sh", "-c", f"{sys.executable} -m pipeline sweep >/dev/full", code=2
+    )
+    assert said.strip() == "gait: No space left on device"
+    parent, nested = runs(project, "full")
+    assert parent.info.status == "KILLED"
+    assert all(each.info.status != "RUNNING" for each in nested)
+    output = gait(project, "sweep", "--resume")
+    assert f"{TRIALS} trials have ended" in output
 
 
 def test_what_cannot_begin_drops_nothing(
@@ -271,6 +296,38 @@ def test_what_cannot_begin_drops_nothing(
     message = says(2, "--restart", "--address", "127.0.0.1:1")
     assert "the Ray cluster 127.0.0.1:1 cannot be used" in message
     assert times(project, "tiny") == before
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("training.batch_size: [30, 5000]", "the trial bp, training.batch_size 5000: params.yaml"),
+        ("data.validation_fraction: [0.1, 0.0001]", "leaves nothing to validate"),
+        (
+            "rule.constraint: [none, orthogonal], architecture.initialisation: [gaussian]",
+            "orthogonal, and architectures.square has initialisation gaussian",
+        ),
+        ("training.batch_size: {integer: [2, 5000]}", "the trial bp, training.batch_size 5000: "),
+    ],
+)
+def test_what_can_only_fail_is_refused_before_the_first_trial(
+    project: Path, says: Says, space: str, said: str
+) -> None:
+    params = project / "params.yaml"
+    text = params.read_text()
+    search = "  search: optuna\n" if "integer" in space else ""
+    # Of rules that `run` has not, params.yaml itself says nothing yet.
+    rule = "itp" if "constraint" in space else "bp"
+    section = f"\nsweep:\n  name: hopeless\n  rules: [{rule}]\n{search}  space: {{{space}}}\n"
+    params.write_text(text[: text.index("\nsweep:")] + section)
+    try:
+        message = says(2)
+    finally:
+        params.write_text(text)
+    assert said in message
+    if "batch_size" in space:
+        assert "received 5000; allowed: at most 1293, the training images of digits" in message
+    assert not (project / "sweeps" / "digits" / "hopeless").exists()
 
 
 def test_listing(project: Path, says: Says) -> None:

@@ -71,6 +71,28 @@ def opened(swept: tuple[Params, ImageData], said: list[str]) -> SweepRuns:
     return SweepRuns(*swept, "sweep-1", {"git.commit": "abc"}, said.append)
 
 
+def test_a_sweep_that_is_dropped_is_not_running_for_ever(
+    swept: tuple[Params, ImageData],
+) -> None:
+    """Its driver was killed; another sweep takes its name."""
+    killed = opened(swept, [])
+    for each in trials(swept, 1):
+        killed.going(each)
+    assert killed.close(PATIENCE_S)
+    client = MlflowClient("sqlite:///mlflow.db")
+    experiment = client.get_experiment_by_name("digits-sweeps")
+    assert experiment is not None
+    for run in client.search_runs([experiment.experiment_id]):
+        client.update_run(run.info.run_id, status="RUNNING")
+    other = SweepRuns(*swept, "sweep-2", {}, print)
+    other.abandon("sweep-1")
+    found = client.search_runs([experiment.experiment_id])
+    statuses = {each.info.run_id: each.info.status for each in found}
+    assert statuses.pop(other.parent) == "RUNNING"
+    assert list(statuses.values()) == ["KILLED"] * (FEW + 1)
+    assert other.close(PATIENCE_S)
+
+
 def trials(swept: tuple[Params, ImageData], epochs: int, count: int = FEW) -> list[Running]:
     params, images = swept
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.sweep.trial import Task, attempt
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.training import training_state
+from pipeline.training.identity import training_code_checksum
 from tests.pipeline.project_copy import small_params
 
 EPOCHS = 6
@@ -84,6 +86,9 @@ def told(task: Task) -> dict[str, str]:
     return {
         "node": "here",
         "device": "cpu",
+        "gait.code": training_code_checksum("gait"),
+        "version.torch": version("torch"),
+        "version.numpy": version("numpy"),
         "numerics": task.params.training.numerics,
         "cpu": numerics.processor(),
         "threads": str(torch.get_num_threads()),
@@ -156,6 +161,23 @@ def test_a_damaged_state_is_not_used(
     assert rows(after) == rows(reports(replace(task, states=None), GOOD))
 
 
+@pytest.mark.parametrize("name", ["code", "torch", "numpy", "device"])
+def test_another_versions_state_is_not_used(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    task = replace(task, states=tmp_path)
+    reports(task, GOOD, until=EPOCHS - 1)
+    (path,) = tmp_path.iterdir()
+    state = training_state.read(path, torch.device("cpu"))
+    assert state is not None
+    assert state["notes"]["computing"][name]
+    state["notes"]["computing"][name] = "another"
+    training_state.write(path, state)
+    after = reports(task, GOOD)
+    assert "is of other code, libraries or machine; the trial begins" in capsys.readouterr().out
+    assert len(after) == EPOCHS + 1
+
+
 def test_what_is_known_is_told_again_without_training(task: Task, tmp_path: Path) -> None:
     collector = Collector(tmp_path / "trials", {}, {}, None, [])
     trial = trial_id(task.params, GOOD, task.images)
@@ -194,12 +216,14 @@ def test_a_state_holds_no_code(tmp_path: Path) -> None:
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
     path = tmp_path / "states" / "x.pt"
-    assert training_state.load(path, network, optimizer) is None
+    assert training_state.read(path, torch.device("cpu")) is None
     training_state.save(path, network, optimizer, 3, {"a": [1, None, "b"]})
     other = InvertibleNetwork([8, 8, 8], seeds=(5, 6))
     fresh = torch.optim.Adam(other.parameters(), lr=0.1, fused=True)
-    restored = training_state.load(path, other, fresh)
-    assert restored == (3, {"a": [1, None, "b"]})
+    read = training_state.read(path, torch.device("cpu"))
+    assert read is not None
+    assert (read["epoch"], read["notes"]) == (3, {"a": [1, None, "b"]})
+    training_state.restore(read, other, fresh)
     for old, new in zip(network.parameters(), other.parameters(), strict=True):
         assert torch.equal(old, new)
         assert new.is_contiguous()
