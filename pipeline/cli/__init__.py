@@ -40,6 +40,7 @@ for command in (
     ),
     *(
         project_commands.profile,
+        project_commands.params,
         project_commands.verify,
         project_commands.doctor,
         project_commands.ui,

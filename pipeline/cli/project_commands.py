@@ -59,6 +59,25 @@ def profile(
         print("params.yaml is none of them as it stands")
 
 
+def params(
+    schema: Annotated[
+        bool, typer.Option("--schema", help="As a JSON Schema, for editors and programs.")
+    ] = False,
+) -> None:
+    """Print every key of params.yaml: type, bounds, default, and what it decides.
+
+    Examples:
+
+        gait params | less
+
+        gait params --schema > params.schema.json
+    """
+    from pipeline.params import settings_reference
+
+    text = settings_reference.as_json() if schema else settings_reference.as_markdown()
+    sys.stdout.write(text)
+
+
 def verify(
     as_json: Annotated[bool, JSON] = False,
     figure: Annotated[

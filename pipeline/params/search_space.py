@@ -55,7 +55,7 @@ def problems(params: Params) -> list[dict[str, Any]]:
         for name in names:
             if unknown := _unknown(name):
                 add(unknown, part, name)
-    known = _with_known_names(params)
+    known = _withknown_names(params)
     for rule in sweep.rules:
         for blamed, message in _refusals(known, rule):
             part = "space" if blamed in sweep.space else "fixed"
@@ -187,20 +187,21 @@ def _field(name: str) -> str:
     return name.rsplit(".", 1)[-1]
 
 
-def _known_names(sections: dict[str, type[BaseModel]]) -> list[str]:
+def known_names(sections: dict[str, type[BaseModel]]) -> list[str]:
+    """Dotted names of everything that a sweep may try."""
     names = []
     for section, model in sections.items():
         for field, facts in model.model_fields.items():
             kind = facts.annotation
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                names += _known_names({f"{section}.{field}": kind})
+                names += known_names({f"{section}.{field}": kind})
             else:
                 names.append(f"{section}.{field}")
     return [name for name in names if name not in NOT_SWEPT]
 
 
 def _unknown(name: str) -> str | None:
-    known = _known_names(SECTIONS)
+    known = known_names(SECTIONS)
     if name in known:
         return None
     if name in FROM_RESOURCES:
@@ -210,7 +211,7 @@ def _unknown(name: str) -> str | None:
     return f"unknown name {name!r}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
 
 
-def _with_known_names(params: Params) -> Params:
+def _withknown_names(params: Params) -> Params:
     sweep = params.sweep
     known = {
         part: {name: each for name, each in getattr(sweep, part).items() if not _unknown(name)}
