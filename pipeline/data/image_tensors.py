@@ -118,11 +118,14 @@ def load(path: Path) -> ImageData:
         ) from error
 
 
-def training_and_validation(data: ImageData, validation_fraction: float, seed: int) -> Split:
+def training_and_validation(
+    data: ImageData, validation_fraction: float, seed: int, train_size: int | None = None
+) -> Split:
     """Split the training images at random; the same seed (>= 0) gives every model the same split.
 
     The first round(validation_fraction * N) of a permutation are for validation, the rest to train
-    on. Raises GaitError if either part would be empty.
+    on, or the first `train_size` of the rest. Raises GaitError if either part would be empty, or
+    the rest is smaller than `train_size`.
     """
     count = len(data.train_images)
     # Asked first because round() of NaN or infinity raises.
@@ -132,9 +135,14 @@ def training_and_validation(data: ImageData, validation_fraction: float, seed: i
             f"A validation fraction of {validation_fraction} of {count} training images leaves "
             "nothing to validate or to train on: choose one between 0 and 1, such as 0.1."
         )
+    if train_size is not None and train_size > count - held_out:
+        raise GaitError(
+            f"params.yaml, data.train_size: received {train_size}; allowed: at most"
+            f" {count - held_out}, the training images without those to validate on"
+        )
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
     images, labels = data.train_images, data.train_labels
-    val, train = order[:held_out], order[held_out:]
+    val, train = order[:held_out], order[held_out:][:train_size]
     return Split(
         images=images[train],
         labels=labels[train].long(),

@@ -72,6 +72,12 @@ class Data(Section):
     split_seed: int = Field(
         ge=0, description="seed of that split, the same for every model and every seed"
     )
+    train_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="so many images to train on, the first ones of that split; null: all of them."
+        " Validation and test sets stay the same",
+    )
 
 
 class Convolution(Section):

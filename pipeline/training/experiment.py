@@ -45,7 +45,7 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
     """
     settings = training_settings(params, key)
     split = image_tensors.training_and_validation(
-        images, params.data.validation_fraction, params.data.split_seed
+        images, params.data.validation_fraction, params.data.split_seed, params.data.train_size
     )
     if settings.batch_size > len(split.images):
         raise GaitError(
