@@ -19,7 +19,7 @@ from gaitprop.gradients import propagate
 from gaitprop.losses import Loss, check_classes, check_targets, find_loss, hits
 from gaitprop.network import InvertibleNetwork
 from gaitprop.numerics import all_threads
-from gaitprop.optimizers import make_optimizer
+from gaitprop.optimizers import learning_rate, make_optimizer
 from gaitprop.regularizer import is_square, orthogonality_defect
 from gaitprop.rules import Rule, find_rule
 from gaitprop.seeding import generator
@@ -249,6 +249,9 @@ def _train_epoch(
     on_step: Callable[[int], None],
 ) -> Evaluation:
     rule = find_rule(settings.rule)
+    if settings.schedule != "constant":
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(settings, epoch)
     steps = steps_per_epoch(len(data.images), settings.batch_size)
     order = _shuffled(network.seeds, len(data.images), epoch).to(data.images.device)
     sums = _Sums(network, find_loss(settings.loss), data.n_classes)

@@ -213,6 +213,18 @@ class Adam(Section):
     epsilon: float = Field(default=1e-8, gt=0, le=1, description="added to the denominator")
 
 
+class Schedule(Section):
+    """The learning rate over the epochs, of every rule alike."""
+
+    kind: Literal["constant", "cosine", "step"] = Field(
+        default="constant",
+        description="cosine: half a period, from the rule's learning rate in the first epoch to 0"
+        " after the last; step: times `factor` every `interval` epochs",
+    )
+    interval: int = Field(default=10, ge=1, le=100_000, description="epochs between two steps")
+    factor: float = Field(default=0.1, gt=0, le=1, description="what a step multiplies by")
+
+
 class Training(Section):
     """What all models share."""
 
@@ -228,6 +240,9 @@ class Training(Section):
         default="adam", description="of all models, on the gradients of each rule"
     )
     adam: Adam = Field(default_factory=Adam, description="constants of adam and adamw")
+    schedule: Schedule = Field(
+        default_factory=Schedule, description="the learning rate over the epochs"
+    )
     momentum: float = Field(
         default=0.0,
         ge=0,

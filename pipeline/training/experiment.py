@@ -87,6 +87,9 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         optimizer=training.optimizer,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
+        schedule=training.schedule.kind,
+        schedule_interval=training.schedule.interval,
+        schedule_factor=training.schedule.factor,
     )
 
 

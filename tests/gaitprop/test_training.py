@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from gaitprop.losses import LOSSES
 from gaitprop.regularizer import PENALTIES, penalty
 from gaitprop.rules import find_rule
 from gaitprop.seeding import generator
+from gaitprop.settings import SCHEDULES
 from gaitprop.training import (
     EpochRecord,
     TrainingData,
@@ -90,14 +92,15 @@ def test_seeds_differ() -> None:
     assert not torch.equal(network.weights[0][0], network.weights[0][1])
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("rule", RULES)
-def test_resumed_training_is_uninterrupted_training(rule: str) -> None:
-    settings = settings_for(rule)
+def test_resumed_training_is_uninterrupted_training(rule: str, schedule: str) -> None:
+    settings = replace(settings_for(rule), schedule=schedule, schedule_interval=2)
     whole, records = trained(WIDTHS["tower"], SEEDS, settings)
 
     first = InvertibleNetwork(WIDTHS["tower"], seeds=SEEDS)
     optimizer = make_optimizer(first, settings)
-    early = list(train(first, optimizer, clouds(32), replace(settings, epochs=2)))
+    early = list(itertools.islice(train(first, optimizer, clouds(32), settings), 3))
     second = InvertibleNetwork.from_parameters(
         first.weights, first.biases, input_width=32, seeds=SEEDS
     )
@@ -109,6 +112,21 @@ def test_resumed_training_is_uninterrupted_training(rule: str) -> None:
     for ours, theirs in zip(second.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(late[-1].validation.loss, records[-1].validation.loss)
+
+
+def test_an_epoch_is_trained_with_its_own_learning_rate() -> None:
+    settings = replace(settings_for("bp"), schedule="step", schedule_interval=1, epochs=3)
+    network = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    plain = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    ours, theirs = make_optimizer(network, settings), make_optimizer(plain, settings)
+    list(train(network, ours, clouds(), settings))
+    for epoch in range(3):
+        for group in theirs.param_groups:
+            group["lr"] = 1e-3 * 0.1**epoch
+        constant = replace(settings, schedule="constant", epochs=epoch + 1)
+        list(train(plain, theirs, clouds(), constant, first_epoch=epoch))
+    for left, right in zip(network.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(left, right)
 
 
 def test_bp_follows_autograd_and_plain_adam() -> None:
