@@ -49,6 +49,8 @@ class TrainingSettings:
             ``schedule_factor`` every ``schedule_interval`` epochs.
         schedule_interval: epochs, of ``step``.
         schedule_factor: of ``step``, above 0, at most 1.
+        patience: so many epochs without a better validation accuracy end a seed's training, and its
+            best epoch's weights are kept; None: all epochs are trained, the last one's are kept.
     """
 
     rule: str | Rule = "gait"
@@ -72,6 +74,7 @@ class TrainingSettings:
     schedule: str = "constant"
     schedule_interval: int = 10
     schedule_factor: float = 0.1
+    patience: int | None = None
 
 
 def check_settings(settings: TrainingSettings) -> None:
@@ -108,6 +111,7 @@ def check_settings(settings: TrainingSettings) -> None:
         "diagnostics_interval",
         "orthogonality_interval",
         "schedule_interval",
+        *(("patience",) if settings.patience is not None else ()),
     ):
         if getattr(settings, name) < 1:
             raise ArgumentError(f"{name} is {getattr(settings, name)}; allowed: at least 1")

@@ -258,6 +258,14 @@ class Training(Section):
     loss: Literal["squared_error", "cross_entropy"] = Field(
         default="squared_error", description="on the class outputs, in training and in the tables"
     )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="early stopping: so many epochs without a better validation accuracy end a"
+        " seed's training, and its best epoch's weights are kept; null: every epoch is trained, and"
+        " the last one's are kept",
+    )
     orthogonality_interval: int = Field(
         default=1,
         ge=1,

@@ -15,7 +15,7 @@ from pipeline.params.schema import Params
 from pipeline.sweep.trial_records import Record
 from pipeline.tracking import stored_run
 from pipeline.tracking.stored_run import LAST_METRIC, LEVEL_TAG, StoredRun
-from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED
+from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, kept
 from pipeline.training.experiment import described, flat
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class TrialRuns:
             tags["gait.failure"] = record.failure
         metrics = []
         if record.epochs and record.status in (FINISHED, STOPPED):
-            last = record.epochs[-1]
+            last = kept(record.epochs)
             for row in last.rows:
                 name = f"{LAST_METRIC}_seed_{row['seed']:.0f}"
                 metrics.append(stored_run.metric(name, row[LAST_METRIC], last.ended_ms, last.epoch))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.params.labels import rule_name, setting_name, value_text
 from pipeline.params.schema import REFERENCE, WITHOUT_GAMMA, Params
 from pipeline.project.paths import data_file
-from pipeline.training.epochs import FINISHED
+from pipeline.training.epochs import FINISHED, KEPT, kept
 from pipeline.training.training_record import Training
 
 if TYPE_CHECKING:
@@ -133,10 +133,12 @@ def data_of(training: Training) -> DatasetInput:
 def _result(training: Training) -> str:
     if training.status != FINISHED:
         return "Not finished."
-    last = training.epochs[-1]
+    last = kept(training.epochs)
     values = [100 * row["validation_accuracy"] for row in last.rows]
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    early = KEPT in training.epochs[-1].rows[0]
+    when = f"of each seed's best epoch of {last.epoch}" if early else f"after epoch {last.epoch}"
     return (
-        f"Validation accuracy after epoch {last.epoch}: {statistics.fmean(values):.2f}{spread} %"
+        f"Validation accuracy {when}: {statistics.fmean(values):.2f}{spread} %"
         f" (n = {len(values)} seeds). `gait evaluate` adds the test figures as metrics."
     )

@@ -90,6 +90,7 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         schedule=training.schedule.kind,
         schedule_interval=training.schedule.interval,
         schedule_factor=training.schedule.factor,
+        patience=training.patience,
     )
 
 

@@ -44,7 +44,7 @@ class TrainingProgress:
         total = (epochs - behind) * steps_per_epoch
         self._task = self._bar.add_task(title, total=total, rate="", accuracy="")
         self._steps = 0
-        self._last_accuracy = float("nan")
+        self._last_epoch, self._last_accuracy = behind, float("nan")
         self._started = self._drawn = time.monotonic()
 
     def __enter__(self) -> TrainingProgress:
@@ -61,7 +61,7 @@ class TrainingProgress:
         if error is None:
             seconds = time.monotonic() - self._started
             print(
-                f"{self._title}: {self._epochs - self._behind} epochs in {seconds:.1f} s,"
+                f"{self._title}: {self._last_epoch - self._behind} epochs in {seconds:.1f} s,"
                 f" validation accuracy {self._last_accuracy:.2%}",
                 flush=True,
             )
@@ -77,7 +77,7 @@ class TrainingProgress:
 
     def epoch(self, epoch: int, validation_accuracy: float) -> None:
         """Shows the epoch's number and the mean validation accuracy over the seeds."""
-        self._last_accuracy = validation_accuracy
+        self._last_epoch, self._last_accuracy = epoch, validation_accuracy
         self._bar.update(
             self._task,
             completed=self._steps,
