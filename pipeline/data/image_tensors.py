@@ -15,8 +15,9 @@ import safetensors
 import safetensors.torch
 import torch
 
+from gaitprop import plugins
 from pipeline.data import archives
-from pipeline.data.image_sets import TENSORS, image_set, read_own
+from pipeline.data.image_sets import TENSORS, image_set, other_sets, read_own
 from pipeline.project.errors import GaitError, explained_os_error
 from pipeline.project.files import write_whole
 
@@ -82,7 +83,8 @@ def prepare(
             chosen.inputs,
         )
     except ValueError as error:
-        raise GaitError(f"The image set '{name}' cannot be used: {error}.") from error
+        where = f" ({plugins.source(other_sets()[name])})" if chosen.read is not None else ""
+        raise GaitError(f"The image set '{name}' cannot be used: {error}{where}.") from error
     # One key, because safetensors writes several in an order that changes from run to run.
     content = safetensors.torch.save(tensors, {"gait": json.dumps(facts, sort_keys=True)})
     with explained_os_error(
