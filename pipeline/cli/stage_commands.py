@@ -15,6 +15,7 @@ from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 
 if TYPE_CHECKING:
+    from pipeline.cli.dvc_repro import Step
     from pipeline.params.schema import Params
 
 
@@ -189,6 +190,9 @@ def repro(
     params = params_file.load()
     plugin_source.link(params)
     prepare_environment()
+    if dry_run and not context.args:
+        _list(dvc_repro.plan())
+        return
     arguments = [*context.args, *(["--dry"] if dry_run else [])]
     dry = "--dry" in arguments
     if not dry:
@@ -199,6 +203,13 @@ def repro(
     if not dry:
         stage.complete_runs(params)
         _tell_other_bits(params)
+
+
+def _list(steps: list[Step]) -> None:
+    for step in steps:
+        print(f"{step.stage}: {step.command}{'' if step.surely else '  # if its inputs change'}")
+    if not steps:
+        print("nothing: data, models and results are up to date")
 
 
 def _tell_other_bits(params: Params) -> None:
