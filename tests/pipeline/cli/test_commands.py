@@ -289,6 +289,31 @@ def test_help_has_an_example_for_every_command(
         assert f"gait {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [["-h"], ["train", "-h"], ["sweep", "best", "-h"]])
+def test_help_is_short_too(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gait", *words])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    said = capsys.readouterr().out
+    assert "Usage" in said
+    assert "Takes what belongs" not in said
+
+
+def test_the_version_is_the_packages_and_names_the_commit(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAIT_COMMIT", "c0ffee")
+    monkeypatch.setattr("sys.argv", ["gait", "--version"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    stated = (REPOSITORY / "pyproject.toml").read_text().split('version = "')[1].split('"')[0]
+    assert capsys.readouterr().out == f"gait {stated}, commit c0ffee\n"
+
+
 def test_profile_lists_and_switches(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
