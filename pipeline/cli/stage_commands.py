@@ -112,20 +112,29 @@ def train(
         print(json.dumps(made, indent=2))
 
 
-def evaluate() -> None:
+def evaluate(as_json: Annotated[bool, JSON] = False) -> None:
     """Evaluate every trained model on the test set and write the tables.
 
     Writes results/PROFILE/summary.json, .csv and .md, seeds.csv and curves.csv, and adds the test
     figures to the models' MLflow runs.
 
-    Example:
+    Examples:
 
         gait evaluate
+
+        gait evaluate --json | jq .models.digits.square.gait.test_accuracy_mean
     """
     from pipeline.params import params_file
     from pipeline.stages import evaluate as stage
 
-    for path in stage.run(params_file.load()):
+    with to_standard_error(as_json):
+        paths = stage.run(params_file.load())
+    if as_json:
+        models = next(path for path in paths if path.name == "summary.json")
+        made = {"files": list(map(str, paths)), "models": json.loads(models.read_text())}
+        print(json.dumps(made, indent=2))
+        return
+    for path in paths:
         print(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -106,6 +107,16 @@ def renamed(folder: Path, name: str) -> None:
 def times(folder: Path, name: str) -> dict[str, int]:
     kept = (folder / "sweeps" / "digits" / name / "trials").glob("*.json")
     return {path.stem: path.stat().st_mtime_ns for path in kept}
+
+
+def test_json_alone_is_on_standard_output(project: Path, says: Says) -> None:
+    planned = json.loads(says(0, "--dry-run", "--json"))
+    assert len(planned) == TRIALS
+    assert set(planned[0]) == {"rule", "values"}
+    said = json.loads(says(0, "--json"))
+    assert (said["finished"], said["results"]) == (True, "results/digits/sweep/tiny")
+    assert said["best"] == json.loads(says(0, "best", "--json"))
+    assert "gait sweep best --json" in says(2, "--json", "best")
 
 
 def test_the_table_of_trials(project: Path) -> None:
