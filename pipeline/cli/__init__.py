@@ -73,6 +73,7 @@ for command in (
         project_commands.ui,
     ),
     *(record_commands.register, record_commands.reproduce, record_commands.provenance),
+    record_commands.compare,
 ):
     app.command()(command)
 app.add_typer(sweep_commands.app, name="sweep")
