@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from pipeline.params.schema import REFERENCE
 from pipeline.project.errors import GaitError
-from pipeline.results.evaluation import SEEDS
+from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
 from pipeline.training.experiment import flat
 

@@ -9,7 +9,7 @@ import pandas
 from scipy import stats
 
 from pipeline.data.image_sets import image_set
-from pipeline.params.labels import model_name, spread_text
+from pipeline.params.labels import model_name, regularizer_of, spread_text
 from pipeline.params.schema import REFERENCE, Params, Training
 from pipeline.training.epochs import KEPT
 
@@ -117,7 +117,7 @@ def _markdown_row(params: Params, row: dict[str, Any]) -> str:
     cells = [
         model_name(params, row["model"]),
         f"{row['learning_rate']:g}",
-        f"{row['orthogonality']:g}",
+        regularizer_of(params, row["model"]),
         "–" if gamma is None else f"{gamma:g}",
         str(row["seeds"]),
         spread_text(row, "test_accuracy", 100, 2),
