@@ -147,6 +147,12 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``described`` gives as MLflow has it: under the dotted names that a sweep knows, too."""
+    own = {f"rule.{name}": value for name, value in config["settings"].items()}
+    return {**flat({k: v for k, v in config.items() if k != "settings"}), **own}
+
+
 def choose_numerics(params: Params) -> None:
     """Has this process compute as params.yaml says, from here on.
 

@@ -147,7 +147,7 @@ def test_every_trial_is_a_run_nested_in_the_sweeps(project: Path) -> None:
         row = table.loc[run.data.tags["gait.trial"]]
         assert run.info.status == row["status"] == run.data.tags["gait.outcome"]
         assert run.data.params["rule"] == row["rule"]
-        assert float(run.data.params["settings.learning_rate"]) == row["rule.learning_rate"]
+        assert float(run.data.params["rule.learning_rate"]) == row["rule.learning_rate"]
         assert run.data.params["architecture.hidden_layers"] == "20"
         assert run.data.params["training.epochs"] == str(EPOCHS)
         for tag in ("ray.trial", "node", "host", "device", "git.commit", "version.torch"):
