@@ -29,7 +29,7 @@ help:
 	@echo "make lint    check style, types and the Dockerfile, and look for secrets"
 	@echo "make audit   ask PyPI for known faults of the pinned dependencies"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
-	@echo "make docs    make the library's reference of its docstrings, in build/docs"
+	@echo "make docs    make the library's reference of its docstrings, in build/docs, and docs/params.md"
 	@echo "make architecture   draw which folder imports from which, for docs/architecture.md"
 	@echo "make screenshots   of MLflow's pages, for docs/mlflow.md; after make repro, with Chromium"
 	@echo "make bench   measure what a training step and an epoch cost; docs/performance.md shows it"
@@ -100,6 +100,8 @@ image:
 	docker build --tag gait --build-arg COMMIT=$$(git rev-parse HEAD) .
 
 docs: $(READY)
+	gait params > docs/params.md
+	gait params --schema > params.schema.json
 	pdoc --docformat google --output-directory build/docs gaitprop $(addprefix gaitprop., \
 		activations diagnostics gradients layers losses network nn numerics regularizer rules theorem training)
 

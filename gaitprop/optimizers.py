@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from gaitprop.network import InvertibleNetwork
@@ -32,3 +34,13 @@ def make_optimizer(network: InvertibleNetwork, settings: TrainingSettings) -> to
         weight_decay=settings.weight_decay,
         fused=True,
     )
+
+
+def learning_rate(settings: TrainingSettings, epoch: int) -> float:
+    """The learning rate of the epoch's steps; epochs are counted from 0."""
+    rate = settings.learning_rate
+    if settings.schedule == "cosine":
+        return rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
+    if settings.schedule == "step":
+        return rate * settings.schedule_factor ** (epoch // settings.schedule_interval)
+    return rate

@@ -95,13 +95,24 @@ def told(entry: EntryPoint) -> str:
     return f"{entry.name!r} ({entry.group}) of the package {package(entry)}"
 
 
-def reason(error: BaseException) -> str:
-    """An exception of somebody else's code in one line, with the place that it comes from."""
+def reason(error: BaseException, within: Path | None = None) -> str:
+    """An exception of somebody else's code in one line, with the place that it comes from.
+
+    Args:
+        error: as caught.
+        within: the package's folder or file, where the place is looked for.
+    """
     said = f"{type(error).__name__}: {error}".splitlines()[0]
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if "importlib" not in frame.filename
     ]
+    if within is not None:
+        own = [frame for frame in frames if Path(frame.filename).resolve().is_relative_to(within)]
+        # What it returned may be wrong: then no line of it raised anything.
+        return (
+            f"{said} ({own[-1].filename}, line {own[-1].lineno})" if own else f"{said} ({within})"
+        )
     # The first frame is the caller's.
     return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})" if frames[1:] else said

@@ -12,6 +12,7 @@ from gaitprop.regularizer import check_penalty
 from gaitprop.rules import Rule, find_rule
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "cosine", "step")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class TrainingSettings:
         momentum: SGD's, in [0, 1).
         weight_decay: of the optimizer, at least 0: added to the gradient (Adam, SGD) or taken from
             the parameters (AdamW).
+        schedule: of the learning rate over the epochs, in ``SCHEDULES``; ``cosine``: half a period,
+            from all of it in the first epoch to 0 after the last; ``step``: times
+            ``schedule_factor`` every ``schedule_interval`` epochs.
+        schedule_interval: epochs, of ``step``.
+        schedule_factor: of ``step``, above 0, at most 1.
+        patience: so many epochs without a better validation accuracy end a seed's training, and its
+            best epoch's weights are kept; None: all epochs are trained, the last one's are kept.
     """
 
     rule: str | Rule = "gait"
@@ -63,6 +71,10 @@ class TrainingSettings:
     optimizer: str = "adam"
     momentum: float = 0.0
     weight_decay: float = 0.0
+    schedule: str = "constant"
+    schedule_interval: int = 10
+    schedule_factor: float = 0.1
+    patience: int | None = None
 
 
 def check_settings(settings: TrainingSettings) -> None:
@@ -75,6 +87,12 @@ def check_settings(settings: TrainingSettings) -> None:
     if settings.optimizer not in OPTIMIZERS:
         raise ArgumentError(
             f"optimizer is {settings.optimizer!r}; allowed: {', '.join(OPTIMIZERS)}"
+        )
+    if settings.schedule not in SCHEDULES:
+        raise ArgumentError(f"schedule is {settings.schedule!r}; allowed: {', '.join(SCHEDULES)}")
+    if not 0.0 < settings.schedule_factor <= 1.0:
+        raise ArgumentError(
+            f"schedule_factor is {settings.schedule_factor!r}; allowed: above 0, at most 1"
         )
     if not 0.0 < settings.learning_rate < float("inf"):
         raise ArgumentError(f"learning_rate is {settings.learning_rate!r}; allowed: above 0")
@@ -92,6 +110,8 @@ def check_settings(settings: TrainingSettings) -> None:
         "probe_size",
         "diagnostics_interval",
         "orthogonality_interval",
+        "schedule_interval",
+        *(("patience",) if settings.patience is not None else ()),
     ):
         if getattr(settings, name) < 1:
             raise ArgumentError(f"{name} is {getattr(settings, name)}; allowed: at least 1")

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from gaitprop.constraints import ORTHOGONAL, orthogonalize
 from gaitprop.diagnostics import Diagnostics, diagnose
+from gaitprop.early_stopping import BestEpochs
 from gaitprop.errors import ArgumentError, DivergenceError
 from gaitprop.gradients import propagate
 from gaitprop.losses import Loss, check_classes, check_targets, find_loss, hits
 from gaitprop.network import InvertibleNetwork
 from gaitprop.numerics import all_threads
-from gaitprop.optimizers import make_optimizer
+from gaitprop.optimizers import learning_rate, make_optimizer
 from gaitprop.regularizer import is_square, orthogonality_defect
 from gaitprop.rules import Rule, find_rule
 from gaitprop.seeding import generator
@@ -32,6 +33,7 @@ __all__ = [
     "TrainingData",
     "TrainingSettings",
     "evaluate",
+    "make_best_epochs",
     "make_optimizer",
     "steps_per_epoch",
     "train",
@@ -80,12 +82,16 @@ class EpochRecord:
         training: mean over the epoch's batches, each before its own step; None at epoch 0.
         validation: of the whole validation set, after the epoch.
         diagnostics: on the probe batch, after the epoch; None between two intervals.
+        kept: (S,), int64, each seed's best epoch so far; None without ``patience``.
+        last: whether training ends with this epoch.
     """
 
     epoch: int
     training: Evaluation | None
     validation: Evaluation
     diagnostics: Diagnostics | None
+    kept: Tensor | None = None
+    last: bool = False
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:
@@ -100,8 +106,11 @@ def train(
     settings: TrainingSettings,
     first_epoch: int = 0,
     on_step: Callable[[int], None] = lambda _: None,
+    best: BestEpochs | None = None,
 ) -> Iterator[EpochRecord]:
     """Trains in place and yields the record of each epoch, the untrained network's first.
+
+    With ``settings.patience`` the network has each seed's best weights once all are yielded.
 
     An epoch draws nothing but from the generator of its own number: going on with the restored
     parameters and optimizer from ``first_epoch`` gives what an uninterrupted run gives.
@@ -113,6 +122,8 @@ def train(
         settings: see ``TrainingSettings``.
         first_epoch: how many epochs are behind; epoch 0's record is yielded only if it is 0.
         on_step: called with 1 after every step, for a progress bar.
+        best: with ``settings.patience``, from ``make_best_epochs``; to go on it is needed, like the
+            optimizer.
 
     Raises:
         ArgumentError: a setting is out of range or does not fit the data or the network; a label
@@ -121,13 +132,23 @@ def train(
         SingularLayerError: a layer that the rule inverts lost its inverse.
     """
     data = _checked(network, data, settings)
+    best = best or make_best_epochs(network, settings)
     if first_epoch == 0:
-        yield _record(network, data, settings, 0, None)
+        yield _record(network, data, settings, 0, None, best)
     for epoch in range(first_epoch, settings.epochs):
+        if best is not None and best.over(epoch):
+            break
         training = _train_epoch(network, optimizer, data, settings, epoch, on_step)
-        record = _record(network, data, settings, epoch + 1, training)
+        record = _record(network, data, settings, epoch + 1, training, best)
         _check_finite(network, record)
         yield record
+    if best is not None:
+        best.restore(network)
+
+
+def make_best_epochs(network: InvertibleNetwork, settings: TrainingSettings) -> BestEpochs | None:
+    """What ``train`` keeps each seed's best weights in; None without ``settings.patience``."""
+    return BestEpochs(network, settings.patience) if settings.patience is not None else None
 
 
 @undisturbed
@@ -249,6 +270,9 @@ def _train_epoch(
     on_step: Callable[[int], None],
 ) -> Evaluation:
     rule = find_rule(settings.rule)
+    if settings.schedule != "constant":
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(settings, epoch)
     steps = steps_per_epoch(len(data.images), settings.batch_size)
     # The regularizer's interval goes on from one epoch to the next.
     before = epoch * steps
@@ -280,20 +304,27 @@ def _record(
     settings: TrainingSettings,
     epoch: int,
     training: Evaluation | None,
+    best: BestEpochs | None,
 ) -> EpochRecord:
-    due = epoch % settings.diagnostics_interval == 0 or epoch == settings.epochs
+    validation = evaluate(
+        network,
+        data.validation_images,
+        data.validation_labels,
+        data.n_classes,
+        data.maximum,
+        settings.loss,
+    )
+    if best is not None and epoch:
+        best.see(epoch, validation.accuracy, validation.loss, network)
+    last = epoch == settings.epochs or (best is not None and best.over(epoch))
+    due = epoch % settings.diagnostics_interval == 0 or last
     return EpochRecord(
         epoch=epoch,
         training=training,
-        validation=evaluate(
-            network,
-            data.validation_images,
-            data.validation_labels,
-            data.n_classes,
-            data.maximum,
-            settings.loss,
-        ),
+        validation=validation,
         diagnostics=_diagnose(network, data, settings) if due else None,
+        kept=best.epochs if best is not None else None,
+        last=last,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -22,10 +24,35 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Tracked, reproducible experiments on GAIT-prop. Run it in the project's folder: all"
     " settings are in params.yaml. `gait repro` does everything that has changed; the other stages"
     " can also be run one by one.",
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from pipeline.project.source import source
+
+        print(f"gait {metadata.version('gait')}, commit {source().commit}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and the commit.",
+            callback=_tell_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Takes what belongs to no command."""
+
 
 # Whatever `dvc repro` knows is passed on to it.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -41,11 +68,13 @@ for command in (
     ),
     *(
         project_commands.profile,
+        project_commands.params,
         project_commands.verify,
         project_commands.doctor,
         project_commands.ui,
     ),
     *(record_commands.register, record_commands.reproduce, record_commands.provenance),
+    record_commands.compare,
 ):
     app.command()(command)
 app.add_typer(sweep_commands.app, name="sweep")

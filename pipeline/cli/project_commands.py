@@ -17,6 +17,12 @@ from pipeline.project.environment import become
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown
 
+# https://fetch.spec.whatwg.org/#port-blocking, from 1024 on.
+_REFUSED_BY_BROWSERS = {
+    *(1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566),
+    *(6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
+}
+
 
 def profile(
     name: Annotated[
@@ -57,6 +63,25 @@ def profile(
         print(f"{'*' if known == current else ' '} {known}")
     if current is None:
         print("params.yaml is none of them as it stands")
+
+
+def params(
+    schema: Annotated[
+        bool, typer.Option("--schema", help="As a JSON Schema, for editors and programs.")
+    ] = False,
+) -> None:
+    """Print every key of params.yaml: type, bounds, default, and what it decides.
+
+    Examples:
+
+        gait params | less
+
+        gait params --schema > params.schema.json
+    """
+    from pipeline.params import settings_reference
+
+    text = settings_reference.as_json() if schema else settings_reference.as_markdown()
+    sys.stdout.write(text)
 
 
 def verify(
@@ -151,6 +176,8 @@ def ui(
     uri = store.tracking_uri()
     if uri.startswith(("http://", "https://")):
         raise GaitError(f"MLFLOW_TRACKING_URI is a server already: open {shown(uri)} in a browser")
+    if port in _REFUSED_BY_BROWSERS:
+        print(f"gait: browsers open no pages on port {port}; they do on 5000", file=sys.stderr)
     with socket.socket() as probe:
         # As servers do: a port that another has just left is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -151,6 +151,68 @@ def provenance(
         raise typer.Exit(DIFFERENT)
 
 
+def compare(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more of: results folders, profiles, MLflow runs, git revisions, DVC"
+            " experiments; differences are to the first."
+        ),
+    ],
+    page: Annotated[
+        Path | None, typer.Option(help="Also write a page (.html) here.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, JSON] = False,
+) -> None:
+    """Compare results: settings that differ, metrics with intervals, curves.
+
+    Differences are paired over the seeds that both sides have. Models of the same data set,
+    architecture and name are compared; single runs are, whatever they are called.
+
+    Examples:
+
+        gait compare HEAD~1 results/digits
+
+        gait compare results/mnist results/fashion --page compared.html
+
+        gait compare 8a1f0c2d9e7b4f6a8c3d5e1f0a2b4c6d 33d011633b5e4b949e3d9272c3ece710
+
+        gait compare main weaker --json | jq '.[].settings'
+    """
+    from pipeline.audit import comparison_text, model_comparison
+    from pipeline.audit.compared_models import find
+
+    if len(what) < 2:
+        raise GaitError(f"received {what[0]} alone; allowed: two things to compare, or more")
+    found = model_comparison.compare([find(word) for word in what])
+    if page is not None:
+        comparison_text.write_page(found, page)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _show_comparisons(found)
+
+
+def _show_comparisons(comparisons: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.audit import comparison_text as text
+
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    for each in comparisons:
+        print(each["model"])
+        for rows in (text.figures_table(each), text.settings_table(each), text.curves_table(each)):
+            if len(rows) > 1:
+                table = Table(*rows[0], box=SIMPLE_HEAD)
+                for row in rows[1:]:
+                    table.add_row(*row)
+                console.print(table)
+        if not each["settings"]:
+            print("  no recorded setting differs")
+
+
 def _plain(outcome: Outcome) -> dict[str, Any]:
     differences = [
         {

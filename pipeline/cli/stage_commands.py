@@ -15,6 +15,7 @@ from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 
 if TYPE_CHECKING:
+    from pipeline.cli.dvc_repro import Step
     from pipeline.params.schema import Params
 
 
@@ -111,20 +112,29 @@ def train(
         print(json.dumps(made, indent=2))
 
 
-def evaluate() -> None:
+def evaluate(as_json: Annotated[bool, JSON] = False) -> None:
     """Evaluate every trained model on the test set and write the tables.
 
     Writes results/PROFILE/summary.json, .csv and .md, seeds.csv and curves.csv, and adds the test
     figures to the models' MLflow runs.
 
-    Example:
+    Examples:
 
         gait evaluate
+
+        gait evaluate --json | jq .models.digits.square.gait.test_accuracy_mean
     """
     from pipeline.params import params_file
     from pipeline.stages import evaluate as stage
 
-    for path in stage.run(params_file.load()):
+    with to_standard_error(as_json):
+        paths = stage.run(params_file.load())
+    if as_json:
+        models = next(path for path in paths if path.name == "summary.json")
+        made = {"files": list(map(str, paths)), "models": json.loads(models.read_text())}
+        print(json.dumps(made, indent=2))
+        return
+    for path in paths:
         print(path)
 
 
@@ -189,6 +199,9 @@ def repro(
     params = params_file.load()
     plugin_source.link(params)
     prepare_environment()
+    if dry_run and not context.args:
+        _list(dvc_repro.plan())
+        return
     arguments = [*context.args, *(["--dry"] if dry_run else [])]
     dry = "--dry" in arguments
     if not dry:
@@ -199,6 +212,13 @@ def repro(
     if not dry:
         stage.complete_runs(params)
         _tell_other_bits(params)
+
+
+def _list(steps: list[Step]) -> None:
+    for step in steps:
+        print(f"{step.stage}: {step.command}{'' if step.surely else '  # if its inputs change'}")
+    if not steps:
+        print("nothing: data, models and results are up to date")
 
 
 def _tell_other_bits(params: Params) -> None:

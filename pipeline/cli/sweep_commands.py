@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli import completion
-from pipeline.cli.output import JSON
+from pipeline.cli.output import JSON, to_standard_error
 from pipeline.project.errors import GaitError
 
 if TYPE_CHECKING:
+    from pipeline.params.schema import Params
     from pipeline.params.search_space import Configuration
 
 app = typer.Typer(rich_markup_mode="markdown")
@@ -48,6 +50,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the configurations, and run none.")
     ] = False,
+    as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Try many configurations of an experiment, here or on a Ray cluster, and keep the best.
 
@@ -64,11 +67,15 @@ def sweep(
 
         gait sweep --resume
 
+        gait sweep --json | jq .best.rules.gait.values
+
         gait sweep best --apply && gait repro
 
         MLFLOW_TRACKING_URI=http://HOST:5000 gait sweep --address auto --storage /mnt/shared
     """
     if context.invoked_subcommand is not None:
+        if as_json:
+            raise GaitError("--json stands after the command: gait sweep best --json")
         return
     if resume and restart:
         raise GaitError("received --resume and --restart; allowed: one of them")
@@ -77,10 +84,17 @@ def sweep(
 
     params = params_file.load()
     if dry_run:
-        _list(driver.plan(params), params.sweep.trials * len(params.sweep.rules))
+        configurations = driver.plan(params)
+        if as_json:
+            print(json.dumps([each._asdict() for each in configurations], indent=2))
+        else:
+            _list(configurations, params.sweep.trials * len(params.sweep.rules))
         return
-    options = driver.Options(address, storage, resume, restart)
-    raise typer.Exit(driver.run(params, options))
+    with to_standard_error(as_json):
+        code = driver.run(params, driver.Options(address, storage, resume, restart))
+    if as_json:
+        print(json.dumps(_outcome(params, code), indent=2))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -118,6 +132,16 @@ def best(
     from pipeline.sweep import best as winners
 
     winners.run(params_file.load(), apply, rule, as_json)
+
+
+def _outcome(params: Params, code: int) -> dict[str, Any]:
+    """Where the results are, and each rule's best; neither where trials are left."""
+    from pipeline.sweep import best as of_sweep
+    from pipeline.sweep import winners
+
+    folder = of_sweep.folder_of(params)
+    found = winners.read(folder).model_dump() if code == 0 else None
+    return {"finished": code == 0, "results": str(folder) if found else None, "best": found}
 
 
 def _list(configurations: list[Configuration], suggested: int) -> None:

@@ -25,6 +25,7 @@ TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 # Images and labels are kept as bytes.
 _LARGEST = 255
 _MNIST = (1, 28, 28)
+_NO_REGRESSION = "since networks here classify; there is no regression"
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,8 @@ def read_own(chosen: ImageSet) -> dict[str, torch.Tensor]:
             raise ValueError(f"{len(parts)} values in place of {', '.join(TENSORS)}")
         return {name: _as_bytes(name, part) for name, part in zip(TENSORS, parts, strict=True)}
     except Exception as error:
-        raise GaitError(
-            f"The image set '{chosen.name}' cannot be read: {plugins.reason(error)}."
-        ) from error
+        said = plugins.reason(error, plugins.source(other_sets()[chosen.name]))
+        raise GaitError(f"The image set '{chosen.name}' cannot be read: {said}.") from error
 
 
 def _as_bytes(name: str, part: Any) -> torch.Tensor:
@@ -119,8 +119,16 @@ def _as_bytes(name: str, part: Any) -> torch.Tensor:
     values = part if isinstance(part, torch.Tensor) else torch.as_tensor(numpy.array(part))
     whole = values.to(torch.uint8)
     if len(wrong := values[whole.to(values.dtype) != values]):
+        hint = (
+            "numbers of 0 to maximum" if name.endswith("images") else f"classes, {_NO_REGRESSION}"
+        )
         raise ValueError(
-            f"{name} are not all whole numbers of 0 to {_LARGEST}: there is {wrong[0].item()}"
+            f"{name} are not all whole numbers of 0 to {_LARGEST}: there is {wrong[0].item()};"
+            f" allowed: {hint}"
+        )
+    if name.endswith("labels") and whole.ndim != 1:
+        raise ValueError(
+            f"{name} have the shape {tuple(whole.shape)}; allowed: (N,), classes, {_NO_REGRESSION}"
         )
     return (whole.flatten(1) if name.endswith("images") else whole).contiguous()
 

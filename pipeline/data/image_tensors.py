@@ -15,8 +15,9 @@ import safetensors
 import safetensors.torch
 import torch
 
+from gaitprop import plugins
 from pipeline.data import archives
-from pipeline.data.image_sets import TENSORS, image_set, read_own
+from pipeline.data.image_sets import TENSORS, image_set, other_sets, read_own
 from pipeline.project.errors import GaitError, explained_os_error
 from pipeline.project.files import write_whole
 
@@ -82,7 +83,8 @@ def prepare(
             chosen.inputs,
         )
     except ValueError as error:
-        raise GaitError(f"The image set '{name}' cannot be used: {error}.") from error
+        where = f" ({plugins.source(other_sets()[name])})" if chosen.read is not None else ""
+        raise GaitError(f"The image set '{name}' cannot be used: {error}{where}.") from error
     # One key, because safetensors writes several in an order that changes from run to run.
     content = safetensors.torch.save(tensors, {"gait": json.dumps(facts, sort_keys=True)})
     with explained_os_error(
@@ -118,17 +120,20 @@ def load(path: Path) -> ImageData:
         ) from error
 
 
-def training_and_validation(data: ImageData, validation_fraction: float, seed: int) -> Split:
+def training_and_validation(
+    data: ImageData, validation_fraction: float, seed: int, train_size: int | None = None
+) -> Split:
     """Split the training images at random; the same seed (>= 0) gives every model the same split.
 
     The first round(validation_fraction * N) of a permutation are for validation, the rest to train
-    on. Raises GaitError if either part would be empty.
+    on, or the first `train_size` of the rest. Raises GaitError if either part would be empty, or
+    the rest is smaller than `train_size`.
     """
-    count = len(data.train_images)
-    held_out = count - training_count(data, validation_fraction)
+    count, held_out = len(data.train_images), _held_out(data, validation_fraction)
+    size = training_count(data, validation_fraction, train_size)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
     images, labels = data.train_images, data.train_labels
-    val, train = order[:held_out], order[held_out:]
+    val, train = order[:held_out], order[held_out:][:size]
     return Split(
         images=images[train],
         labels=labels[train].long(),
@@ -137,8 +142,20 @@ def training_and_validation(data: ImageData, validation_fraction: float, seed: i
     )
 
 
-def training_count(data: ImageData, validation_fraction: float) -> int:
-    """How many images are left to train on; raises as `training_and_validation` does."""
+def training_count(
+    data: ImageData, validation_fraction: float, train_size: int | None = None
+) -> int:
+    """How many images are trained on; raises as `training_and_validation` does."""
+    left = len(data.train_images) - _held_out(data, validation_fraction)
+    if train_size is not None and train_size > left:
+        raise GaitError(
+            f"params.yaml, data.train_size: received {train_size}; allowed: at most {left}, the"
+            " training images without those to validate on"
+        )
+    return left if train_size is None else train_size
+
+
+def _held_out(data: ImageData, validation_fraction: float) -> int:
     count = len(data.train_images)
     # Asked first because round() of NaN or infinity raises.
     held_out = round(validation_fraction * count) if 0 < validation_fraction < 1 else 0
@@ -147,7 +164,7 @@ def training_count(data: ImageData, validation_fraction: float) -> int:
             f"A validation fraction of {validation_fraction} of {count} training images leaves "
             "nothing to validate or to train on: choose one between 0 and 1, such as 0.1."
         )
-    return count - held_out
+    return held_out
 
 
 def test_set(data: ImageData) -> tuple[torch.Tensor, torch.Tensor]:

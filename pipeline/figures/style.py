@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from pipeline.params.labels import model_name
+from pipeline.params.labels import model_name, regularizer_of
 from pipeline.params.schema import REFERENCE, Params
 
 WIDTH = 7.1
@@ -101,7 +101,7 @@ def style() -> Iterator[None]:
 def model_label(params: Params, model: str, break_line: bool = False) -> str:
     """A model's name for readers, with its λ, in one line or two."""
     between = "\n" if break_line else ", "
-    return f"{model_name(params, model)}{between}λ = {params.settings_of(model).orthogonality:g}"
+    return f"{model_name(params, model)}{between}{regularizer_of(params, model, 'λ = ')}"
 
 
 def look_of(params: Params, model: str) -> Look:

@@ -34,6 +34,27 @@ def setting_name(place: str) -> str:
     return _SETTINGS.get(place, place.rpartition(".")[2].replace("_", " "))
 
 
+def regularizer_text(orthogonality: float, penalty: str, constraint: str, name: str = "") -> str:
+    """What holds weights near orthogonal: λ, and what it weighs unless that is as published.
+
+    Args:
+        orthogonality: λ, of no use with a constraint.
+        penalty: see ``RuleSettings``.
+        constraint: see ``RuleSettings``.
+        name: stands before λ's value.
+    """
+    if constraint != "none":
+        return f"{constraint} W"
+    weighs = f" ({penalty})" if penalty != "off_diagonal" and orthogonality else ""
+    return f"{name}{value_text(orthogonality)}{weighs}"
+
+
+def regularizer_of(params: Params, model: str, name: str = "") -> str:
+    """``regularizer_text`` of one of the params' models."""
+    settings = params.settings_of(model)
+    return regularizer_text(settings.orthogonality, settings.penalty, settings.constraint, name)
+
+
 def value_text(value: Any) -> str:
     """A setting's value in a table or a figure: six digits at most, 1e-5 rather than 1e-05."""
     if isinstance(value, bool) or not isinstance(value, int | float):

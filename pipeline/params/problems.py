@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.params.schema import Params
 from pipeline.params.section import Section
-from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.nearest_name import did_you_mean, usual_name
 
 
 def yaml_reason(error: YAMLError) -> str:
@@ -42,8 +42,9 @@ def reason(problem: Any) -> str:
     if problem["type"] == "missing":
         return "this key is missing"
     if problem["type"] == "extra_forbidden":
-        hint = did_you_mean(str(problem["loc"][-1]), _known_keys(problem["loc"]))
-        return f"unknown key{hint}; see profiles/ for those that are known"
+        key = str(problem["loc"][-1])
+        hint = did_you_mean(key, _known_keys(problem["loc"])) or _elsewhere(key)
+        return f"unknown key{hint}; see docs/params.md for those that are known"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return str(message)
@@ -66,6 +67,17 @@ def explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
     ]
     count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
     return f"{path} has {count}:\n" + "\n".join(lines)
+
+
+def _elsewhere(key: str) -> str:
+    """Where a key of this name belongs; nothing where none has it."""
+    name = usual_name(key)
+    places = [
+        section
+        for section in Params.model_fields
+        if name in [*_known_keys((section, key)), *_known_keys((section, "<name>", key))]
+    ]
+    return f" ({name!r} is a key of {' and '.join(places)})" if places else ""
 
 
 def _known_keys(place: Sequence[Any]) -> list[str]:

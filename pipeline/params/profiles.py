@@ -22,7 +22,7 @@ def current() -> str | None:
     if not params_file.PARAMS_FILE.is_file():
         return None
     text = params_file.PARAMS_FILE.read_bytes()
-    return next((name for name in names() if _path(name).read_bytes() == text), None)
+    return next((name for name in names() if path_of(name).read_bytes() == text), None)
 
 
 def use(name: str, force: bool = False) -> None:
@@ -35,14 +35,15 @@ def use(name: str, force: bool = False) -> None:
     if name not in names():
         hint = did_you_mean(name, names())
         raise GaitError(f"unknown profile {name!r}{hint}; allowed: {', '.join(names())}")
-    params_file.load(_path(name))
+    params_file.load(path_of(name))
     if params_file.PARAMS_FILE.is_file() and current() is None and not force:
         raise GaitError(
             "params.yaml has been edited and is no profile as it stands; save it as"
             " profiles/<name>.yaml to keep it, or overwrite it with --force"
         )
-    write_whole(params_file.PARAMS_FILE, _path(name).read_bytes())
+    write_whole(params_file.PARAMS_FILE, path_of(name).read_bytes())
 
 
-def _path(name: str) -> Path:
+def path_of(name: str) -> Path:
+    """Where the profile is, if it is."""
     return PROFILES / f"{name}.yaml"

@@ -23,9 +23,15 @@ WITHOUT_GAMMA = ("bp", "tp")
 class Run(Section):
     """Which models are trained: every combination of these, and BP's reference for each pair."""
 
-    datasets: list[str] = Field(min_length=1, description="image sets, by name")
-    architectures: list[Name] = Field(min_length=1, description="keys of `architectures`")
-    rules: list[str] = Field(min_length=1, description="learning rules; keys of `rules`")
+    datasets: list[str] = Field(
+        min_length=1, description="image sets that models are trained on, by name"
+    )
+    architectures: list[Name] = Field(
+        min_length=1, description="networks that are trained; keys of `architectures`"
+    )
+    rules: list[str] = Field(
+        min_length=1, description="learning rules that are trained; keys of `rules`"
+    )
 
     @model_validator(mode="after")
     def _known(self) -> Run:
@@ -58,9 +64,20 @@ class Data(Section):
     """How the training images are split."""
 
     validation_fraction: float = Field(
-        gt=0, lt=1, description="share of the training images that is held out every epoch"
+        gt=0,
+        lt=1,
+        description="share of the training images that is not trained on: it is watched every"
+        " epoch, and chooses the best of a sweep",
     )
-    split_seed: int = Field(ge=0, description="seed of that split, the same for every model")
+    split_seed: int = Field(
+        ge=0, description="seed of that split, the same for every model and every seed"
+    )
+    train_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="so many images to train on, the first ones of that split; null: all of them."
+        " Validation and test sets stay the same",
+    )
 
 
 class Convolution(Section):
@@ -102,10 +119,16 @@ class Architecture(Section):
         description="a tower's first layer is square, and leaves the other inputs unread",
     )
     activation: Literal["leaky_relu", "linear"] = Field(
-        default="leaky_relu", description="of every layer, the output's too"
+        default="leaky_relu",
+        description="f of every layer, the output's too; a rule inverts it, so only what has an"
+        " inverse"
+        " at every value can be one",
     )
     negative_slope: float = Field(
-        default=0.1, gt=0, le=1, description="the leaky ReLU's slope below zero"
+        default=0.1,
+        gt=0,
+        le=1,
+        description="the leaky ReLU's slope below zero; 1 is the linear network",
     )
     initialisation: Literal["orthogonal", "gaussian"] = Field(
         default="orthogonal", description="of the weights; biases start at 0"
@@ -159,9 +182,11 @@ class Architecture(Section):
 class RuleSettings(Section):
     """How one rule's models are trained."""
 
-    learning_rate: float = Field(gt=0, le=10, description="the optimizer's")
+    learning_rate: float = Field(gt=0, le=10, description="the optimizer's step size")
     orthogonality: float = Field(
-        ge=0, le=1e6, description="λ of the soft orthogonality regularizer"
+        ge=0,
+        le=1e6,
+        description="λ, the weight of the penalty on weights that are not orthogonal; 0: none",
     )
     penalty: Literal["off_diagonal", "full"] = Field(
         default="off_diagonal",
@@ -172,7 +197,12 @@ class RuleSettings(Section):
         default="none",
         description="orthogonal: weights that are made orthogonal after every step; λ is not used",
     )
-    gamma: float = Field(default=1e-3, ge=0, le=1, description="γ; bp and tp have none; 0: limit")
+    gamma: float = Field(
+        default=1e-3,
+        ge=0,
+        le=1,
+        description="γ, the size of a target's perturbation; bp and tp have none; 0: the limit",
+    )
 
 
 class Adam(Section):
@@ -183,17 +213,42 @@ class Adam(Section):
     epsilon: float = Field(default=1e-8, gt=0, le=1, description="added to the denominator")
 
 
+class Schedule(Section):
+    """The learning rate over the epochs, of every rule alike."""
+
+    kind: Literal["constant", "cosine", "step"] = Field(
+        default="constant",
+        description="cosine: half a period, from the rule's learning rate in the first epoch to 0"
+        " after the last; step: times `factor` every `interval` epochs",
+    )
+    interval: int = Field(default=10, ge=1, le=100_000, description="epochs between two steps")
+    factor: float = Field(default=0.1, gt=0, le=1, description="what a step multiplies by")
+
+
 class Training(Section):
     """What all models share."""
 
-    epochs: int = Field(ge=1, le=100_000, description="passes over the training set")
-    batch_size: int = Field(ge=1, description="samples of one seed in a step")
-    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
-        min_length=1, description="one network each: initialisation and shuffling"
+    epochs: int = Field(ge=1, le=100_000, description="passes over the training images")
+    batch_size: int = Field(
+        ge=1,
+        description="images of one seed in a step; a last, smaller batch of an epoch is left out",
     )
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(default="adam", description="of all models")
-    adam: Adam = Field(default_factory=Adam)
-    momentum: float = Field(default=0.0, ge=0, lt=1, description="SGD's")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        min_length=1, description="one network each, with its own initialisation and shuffling"
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        default="adam", description="of all models, on the gradients of each rule"
+    )
+    adam: Adam = Field(default_factory=Adam, description="constants of adam and adamw")
+    schedule: Schedule = Field(
+        default_factory=Schedule, description="the learning rate over the epochs"
+    )
+    momentum: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="of sgd: the share of its last step that is taken again",
+    )
     weight_decay: float = Field(
         default=0.0,
         ge=0,
@@ -203,6 +258,14 @@ class Training(Section):
     loss: Literal["squared_error", "cross_entropy"] = Field(
         default="squared_error", description="on the class outputs, in training and in the tables"
     )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="early stopping: so many epochs without a better validation accuracy end a"
+        " seed's training, and its best epoch's weights are kept; null: every epoch is trained, and"
+        " the last one's are kept",
+    )
     orthogonality_interval: int = Field(
         default=1,
         ge=1,
@@ -211,14 +274,21 @@ class Training(Section):
         " next; above 1 is faster, and not the published rule",
     )
     probe_size: int = Field(
-        default=128, ge=1, description="training samples on which alignment with BP is measured"
+        default=128,
+        ge=1,
+        description="training images on which alignment with BP is measured; trains nothing",
     )
     diagnostics_interval: int = Field(
-        default=1, ge=1, description="epochs between two looks at alignment and layers"
+        default=1,
+        ge=1,
+        description="epochs between two looks at alignment and layers; trains nothing",
     )
-    precision: Literal["float32", "float64"] = Field(default="float32", description="of all maths")
+    precision: Literal["float32", "float64"] = Field(
+        default="float32", description="of weights and of all that is computed"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: a GPU where there is one"
+        default="auto",
+        description="where it is computed; auto: a GPU where there is one, with other rounding",
     )
     numerics: Literal["portable", "fast"] = Field(
         default="portable",
@@ -226,7 +296,10 @@ class Training(Section):
         " fast: PyTorch's own, the same bits on one kind of processor alone",
     )
     threads: int | None = Field(
-        default=None, ge=1, le=1024, description="CPU threads; null: PyTorch's own choice"
+        default=None,
+        ge=1,
+        le=1024,
+        description="CPU threads, which change no bit in portable numerics; null: PyTorch's choice",
     )
 
     @model_validator(mode="after")
@@ -248,15 +321,19 @@ class Training(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    profile: Name = Field(description="results go to results/<profile>")
-    run: Run
-    archives: Archives = Field(default_factory=Archives)
-    data: Data
-    architectures: dict[Name, Architecture] = Field(min_length=1)
+    profile: Name = Field(description="results go to `results/<profile>`")
+    run: Run = Field(description="which models are trained")
+    archives: Archives = Field(
+        default_factory=Archives, description="where images come from; changes no result"
+    )
+    data: Data = Field(description="how the training images are split")
+    architectures: dict[Name, Architecture] = Field(
+        min_length=1, description="networks, by names of your own"
+    )
     reference: RuleSettings = Field(description="BP that the others are compared to")
-    rules: dict[str, RuleSettings] = Field(min_length=1)
-    training: Training
-    sweep: Sweep
+    rules: dict[str, RuleSettings] = Field(min_length=1, description="settings of each rule")
+    training: Training = Field(description="what all models share")
+    sweep: Sweep = Field(description="what `gait sweep` tries; changes nothing of `gait repro`")
 
     @model_validator(mode="before")
     @classmethod

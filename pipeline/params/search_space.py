@@ -55,11 +55,15 @@ def problems(params: Params) -> list[dict[str, Any]]:
         for name in names:
             if unknown := _unknown(name):
                 add(unknown, part, name)
-    known = _with_known_names(params)
-    for rule in sweep.rules:
-        for blamed, message in _refusals(known, rule):
-            part = "space" if blamed in sweep.space else "fixed"
-            add(message, *((part, blamed) if blamed else ()))
+    known = _withknown_names(params)
+    refused = [each for rule in sweep.rules for each in _refusals(known, rule)]
+    for blamed, why, _ in refused:
+        if blamed is not None:
+            add(why, "space" if blamed in sweep.space else "fixed", blamed)
+    # What is wrong by itself goes with nothing; and what does not go together is said of one case.
+    if all(blamed is None for blamed, _, _ in refused):
+        for why, case in {why: case for _, why, case in reversed(refused)}.items():
+            add(f"{case}: {why}")
     without = [rule for rule in sweep.rules if rule in WITHOUT_GAMMA]
     if "rule.gamma" in sweep.space and without:
         others = [rule for rule in rule_names() if rule not in WITHOUT_GAMMA]
@@ -200,20 +204,21 @@ def _field(name: str) -> str:
     return name.rsplit(".", 1)[-1]
 
 
-def _known_names(sections: dict[str, type[BaseModel]]) -> list[str]:
+def known_names(sections: dict[str, type[BaseModel]]) -> list[str]:
+    """Dotted names of everything that a sweep may try."""
     names = []
     for section, model in sections.items():
         for field, facts in model.model_fields.items():
             kind = facts.annotation
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                names += _known_names({f"{section}.{field}": kind})
+                names += known_names({f"{section}.{field}": kind})
             else:
                 names.append(f"{section}.{field}")
     return [name for name in names if name not in NOT_SWEPT]
 
 
 def _unknown(name: str) -> str | None:
-    known = _known_names(SECTIONS)
+    known = known_names(SECTIONS)
     if name in known:
         return None
     if name in FROM_RESOURCES:
@@ -223,7 +228,7 @@ def _unknown(name: str) -> str | None:
     return f"unknown name {name!r}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
 
 
-def _with_known_names(params: Params) -> Params:
+def _withknown_names(params: Params) -> Params:
     sweep = params.sweep
     known = {
         part: {name: each for name, each in getattr(sweep, part).items() if not _unknown(name)}
@@ -232,8 +237,8 @@ def _with_known_names(params: Params) -> Params:
     return params.model_copy(update={"sweep": sweep.model_copy(update=known)})
 
 
-def _refusals(params: Params, rule: str) -> Iterator[tuple[str | None, str]]:
-    """Names whose values are not allowed, and why; no name where values do not go together."""
+def _refusals(params: Params, rule: str) -> Iterator[tuple[str | None, str, Configuration]]:
+    """Names whose values are not allowed, why, and where; no name where they do not go together."""
     sweep = params.sweep
     anywhere_ = {name: anywhere(dimension) for name, dimension in sweep.space.items()}
     changed = [(name, value) for name, d in sweep.space.items() for value in _extremes(d)]
@@ -243,6 +248,5 @@ def _refusals(params: Params, rule: str) -> Iterator[tuple[str | None, str]]:
             _applied(params, Configuration(rule, values))
         except ValidationError as error:
             for problem in error.errors():
-                own = _field(name) in problem["loc"]
-                why = reason(problem)
-                yield (name, why) if own else (None, f"{Configuration(rule, values)}: {why}")
+                own = name if _field(name) in problem["loc"] else None
+                yield own, reason(problem), Configuration(rule, values)

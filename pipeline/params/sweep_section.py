@@ -12,9 +12,18 @@ from pipeline.params.section import Name, Section
 class Distribution(Section):
     """Values to draw from, both ends included: exactly one kind of three."""
 
-    uniform: list[float] | None = Field(default=None, min_length=2, max_length=2)
-    loguniform: list[float] | None = Field(default=None, min_length=2, max_length=2)
-    integer: list[int] | None = Field(default=None, min_length=2, max_length=2)
+    uniform: list[float] | None = Field(
+        default=None, min_length=2, max_length=2, description="between the two, all as likely"
+    )
+    loguniform: list[float] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="between the two, all orders of magnitude as likely",
+    )
+    integer: list[int] | None = Field(
+        default=None, min_length=2, max_length=2, description="whole numbers between the two"
+    )
 
     @model_validator(mode="after")
     def _one_interval(self) -> Distribution:
@@ -73,19 +82,22 @@ class Sweep(Section):
 
     name: Name = Field(
         default="learning_rate_and_orthogonality",
-        description="results go to results/<profile>/sweep/<name>",
+        description="results go to `results/<profile>/sweep/<name>`",
     )
     dataset: str = Field(description="an image set, by name")
     architecture: Name = Field(description="one of `architectures`")
     rules: list[str] = Field(min_length=1, description="each is swept on its own")
-    search: Literal["grid", "random", "optuna"] = "grid"
+    search: Literal["grid", "random", "optuna"] = Field(
+        default="grid",
+        description="grid: every combination; random: draws; optuna: by what came before",
+    )
     space: dict[str, Dimension] = Field(
         default={
             "rule.learning_rate": [1e-5, 1e-4, 1e-3],
             "rule.orthogonality": [0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0],
         },
         min_length=1,
-        description="fields of an experiment by their dotted names",
+        description="settings by their dotted names, each with a list of values or a distribution",
     )
     fixed: dict[str, Any] = Field(
         default={}, description="what else differs from the experiment as params.yaml has it"
@@ -93,9 +105,11 @@ class Sweep(Section):
     trials: int = Field(
         default=24, ge=1, le=100_000, description="of each rule, for random and optuna"
     )
-    seed: int = Field(default=0, ge=0, lt=2**31, description="of random and optuna")
-    early_stopping: Literal["none", "asha"] = "none"
-    resources: Resources = Field(default_factory=Resources)
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of the draws of random and optuna")
+    early_stopping: Literal["none", "asha"] = Field(
+        default="none", description="asha: trials that are behind after some epochs are stopped"
+    )
+    resources: Resources = Field(default_factory=Resources, description="what one trial occupies")
 
     @model_validator(mode="after")
     def _consistent(self) -> Sweep:

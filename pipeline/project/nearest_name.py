@@ -5,8 +5,42 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What else settings are called, and what they are called here.
+_OTHER_WORDS = {
+    "lambda": "orthogonality",
+    "λ": "orthogonality",
+    "γ": "gamma",
+    "lr": "learning_rate",
+    "eta": "learning_rate",
+    "step_size": "learning_rate",
+    "width": "widths",
+    "hidden_size": "widths",
+    "depth": "hidden_layers",
+    "layers": "hidden_layers",
+    "nonlinearity": "activation",
+    "initialization": "initialisation",
+    "early_stopping": "patience",
+    "scheduler": "schedule",
+    "criterion": "loss",
+    "dtype": "precision",
+    "subset": "train_size",
+}
+
 
 def did_you_mean(received: str, allowed: Iterable[str]) -> str:
-    """`` (did you mean 'mnist'?)``, or nothing where no allowed name is near."""
-    near = difflib.get_close_matches(received.lower(), list(allowed), n=1)
+    """`` (did you mean 'mnist'?)``, or nothing where no allowed name is near.
+
+    Args:
+        received: a name, dotted or not; another word for a setting leads to the setting.
+        allowed: such names.
+    """
+    allowed = list(allowed)
+    before, dot, word = received.lower().rpartition(".")
+    meant = before + dot + usual_name(word)
+    near = [meant] if meant in allowed else difflib.get_close_matches(meant, allowed, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def usual_name(word: str) -> str:
+    """What a setting is called here that others call so."""
+    return _OTHER_WORDS.get(word.lower(), word)

@@ -12,7 +12,14 @@ from pipeline.data.image_sets import image_set
 from pipeline.figures import model_label
 from pipeline.figures.curves import count_layers
 from pipeline.figures.style import look_of
-from pipeline.params.labels import model_name, rule_name, setting_name, spread_text, value_text
+from pipeline.params.labels import (
+    model_name,
+    regularizer_of,
+    rule_name,
+    setting_name,
+    spread_text,
+    value_text,
+)
 from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey
 from pipeline.report import charts
@@ -59,7 +66,7 @@ def _row(params: Params, row: Mapping[str, Any], seeds: pandas.DataFrame) -> dic
     return {
         "learning_rate": value_text(row["learning_rate"]),
         "name": model_name(params, row["model"]),
-        "orthogonality": value_text(row["orthogonality"]),
+        "orthogonality": regularizer_of(params, row["model"]),
         "seeds": [f"{100 * accuracies[seed]:.2f}" for seed in params.training.seeds],
         "test_accuracy": spread_text(row, "test_accuracy", 100, 2),
         "test_loss": spread_text(row, "test_loss", 1, 4),

@@ -10,7 +10,7 @@ from typing import Any
 import pandas
 
 from pipeline.data.image_sets import image_set
-from pipeline.params.labels import model_name
+from pipeline.params.labels import model_name, regularizer_of
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import Evidence
 from pipeline.results.equivalence import MARGIN, paired_test, power, seeds_needed, untestable
@@ -122,9 +122,9 @@ def _incomparable(params: Params, model: str, other: str) -> str | None:
             return f"this profile trains no {model_name(params, each)}"
     if other == REFERENCE:
         return None
-    ours, theirs = (params.settings_of(each).orthogonality for each in (model, other))
+    ours, theirs = (regularizer_of(params, each, "λ = ") for each in (model, other))
     if ours != theirs:
-        return f"their regularizers differ: λ = {ours:g} and {theirs:g}"
+        return f"their regularizers differ: {ours} and {theirs.removeprefix('λ = ')}"
     return None
 
 
@@ -132,7 +132,7 @@ def _about(params: Params, dataset: str, architecture: str, model: str, against:
     several = len(params.run.datasets) * len(params.run.architectures) > 1
     case = f"{image_set(dataset).title}, {architecture}: " if several else ""
     regularizer = (
-        f"λ = {params.reference.orthogonality:g}"
+        regularizer_of(params, REFERENCE, "λ = ")
         if against == REFERENCE
         else "the same regularizer"
     )

@@ -13,6 +13,7 @@ from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.results import trained
 from pipeline.training import history, model_files
+from pipeline.training.epochs import KEPT
 from pipeline.training.experiment import choose_device, choose_numerics
 from pipeline.training.model_files import result_checksum
 
@@ -38,7 +39,7 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
         params.training.loss,
     )
     epochs = history.read(key.folder / model_files.HISTORY)
-    last = epochs[epochs.epoch == epochs.epoch.max()].set_index("seed")
+    last = history.kept(epochs)
     peak = epochs.groupby("seed").train_accuracy.max()
     order = list(network.seeds)
     return pandas.DataFrame(
@@ -52,6 +53,8 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
             "train_accuracy_final": last.train_accuracy.loc[order].to_numpy(),
             "train_accuracy_peak": peak.loc[order].to_numpy(),
             "validation_accuracy_final": last.validation_accuracy.loc[order].to_numpy(),
+            # With early stopping alone: else it is the last one of all.
+            **({KEPT: last.epoch.loc[order].to_numpy()} if KEPT in epochs else {}),
             "result": result_checksum(key.folder),
         }
     )

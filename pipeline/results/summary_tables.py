@@ -9,8 +9,9 @@ import pandas
 from scipy import stats
 
 from pipeline.data.image_sets import image_set
-from pipeline.params.labels import model_name, spread_text
-from pipeline.params.schema import REFERENCE, Params
+from pipeline.params.labels import model_name, regularizer_of, spread_text
+from pipeline.params.schema import REFERENCE, Params, Training
+from pipeline.training.epochs import KEPT
 
 CONFIDENCE = 0.95
 QUANTITIES = (
@@ -45,7 +46,7 @@ def summarize(params: Params, seeds: pandas.DataFrame) -> pandas.DataFrame:
                 "seeds": len(reference),
             }
             values = group[group.model == model]
-            for quantity in QUANTITIES:
+            for quantity in (*QUANTITIES, *([KEPT] if KEPT in group else [])):
                 row[f"{quantity}_mean"] = values[quantity].mean()
                 row[f"{quantity}_std"] = values[quantity].std(ddof=1)
             difference = _test_accuracy(group, model) - reference
@@ -85,15 +86,17 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
     """The table for readers; accuracies in percent, differences in percentage points."""
     training = params.training
     count = len(training.seeds)
+    early = training.patience is not None
     lines = [
         f"# Results of the profile `{params.profile}`",
         "",
-        f"{training.epochs} epochs, batches of {training.batch_size}, {training.precision},"
-        f" {count} {'seeds' if count > 1 else 'seed'}. Accuracies in percent: mean ± sample"
-        " standard deviation over the seeds. The test set was used once, after training, with the"
-        " weights of the last epoch. Training accuracy is the mean over an epoch's batches as they"
-        " are trained on. Difference: test accuracy minus that of BP without regularizer, paired by"
-        " seed, in percentage points, with its 95 % confidence interval (Student's t"
+        f"{training.epochs} epochs{' at most' if early else ''}, batches of {training.batch_size},"
+        f" {training.precision}, {count} {'seeds' if count > 1 else 'seed'}. Accuracies in percent:"
+        " mean ± sample standard deviation over the seeds. The test set was used once, after"
+        f" training, with the weights of {_epoch(training)}. Training accuracy is the mean over an"
+        " epoch's batches as they are trained on. Difference: test accuracy minus that of BP"
+        " without regularizer,"
+        " paired by seed, in percentage points, with its 95 % confidence interval (Student's t"
         f", n = {count}).",
     ]
     for (dataset, architecture), group in models.groupby(["dataset", "architecture"], sort=False):
@@ -102,8 +105,8 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
             f"## {image_set(dataset).title}, {architecture}",
             "",
             "| model | learning rate | λ | γ | seeds | test accuracy | test loss | difference to BP"
-            " | training accuracy, peak | final |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+            f" | training accuracy, peak | final |{' epoch |' if early else ''}",
+            f"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|{'--:|' if early else ''}",
         ]
         lines += [_markdown_row(params, row) for row in group.to_dict("records")]
     return "\n".join(lines) + "\n"
@@ -114,7 +117,7 @@ def _markdown_row(params: Params, row: dict[str, Any]) -> str:
     cells = [
         model_name(params, row["model"]),
         f"{row['learning_rate']:g}",
-        f"{row['orthogonality']:g}",
+        regularizer_of(params, row["model"]),
         "–" if gamma is None else f"{gamma:g}",
         str(row["seeds"]),
         spread_text(row, "test_accuracy", 100, 2),
@@ -122,8 +125,18 @@ def _markdown_row(params: Params, row: dict[str, Any]) -> str:
         "–" if row["model"] == REFERENCE else _difference(row),
         spread_text(row, "train_accuracy_peak", 100, 2),
         spread_text(row, "train_accuracy_final", 100, 2),
+        *([spread_text(row, KEPT, 1, 1)] if f"{KEPT}_mean" in row else []),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _epoch(training: Training) -> str:
+    if training.patience is None:
+        return "the last epoch"
+    return (
+        "each seed's best epoch on the validation set (the last column); so many epochs without a"
+        f" better one ended its training: {training.patience}"
+    )
 
 
 def _difference(row: dict[str, Any]) -> str:

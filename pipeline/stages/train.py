@@ -33,7 +33,7 @@ from pipeline.training.experiment import (
     choose_numerics,
     described,
     device_name,
-    flat,
+    parameters,
     prepare,
 )
 from pipeline.training.identity import CODE_TAG, identity, machine, training_code_checksum
@@ -122,7 +122,7 @@ def _new(key: ModelKey, config: dict[str, Any], experiment: Experiment) -> Train
         name=str(key),
         folder=str(key.folder),
         seeds=list(network.seeds),
-        parameters=flat(config),
+        parameters=parameters(config),
         tags=tags,
         started_ms=int(time.time() * 1000),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +50,8 @@ def run(
         if as_json:
             print(found.model_dump_json(indent=2))
             return
-        Console().print(table(found))
+        # Only a terminal has an edge.
+        Console(width=None if sys.stdout.isatty() else 1000).print(table(found))
         print("`gait sweep best --apply` writes them into params.yaml")
         return
     changes = apply(folder, rule)
@@ -66,7 +68,7 @@ def table(found: Winners) -> Table:
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for column in ("rule", *map(setting_name, names), "accuracy (%)", "loss", "trial"):
         justify: JustifyMethod = "left" if column in ("rule", "trial") else "right"
-        shown.add_column(column, justify=justify, no_wrap=True)
+        shown.add_column(column, justify=justify, overflow="fold")
     for rule, winner in found.rules.items():
         name = rule_name(rule) + (" (best)" if rule == found.best_rule else "")
         if winner is None:

@@ -16,7 +16,7 @@ from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.sweep.collect import Running
 from pipeline.sweep.trial_records import Record
-from pipeline.training.epochs import FAILED, FINISHED, Epoch
+from pipeline.training.epochs import FAILED, FINISHED, Epoch, kept
 
 REDRAWS_A_SECOND = 4
 # More trials than this at once are counted, not shown.
@@ -100,13 +100,13 @@ class Display:
         table = Table("", "rule", *settings, "epoch", "validation accuracy", box=None)
         running = list(self._running.values())
         for each in running[:SHOWN]:
-            last = each.epochs[-1] if each.epochs else None
+            last = kept(each.epochs) if each.epochs else None
             table.add_row("running", *self._cells(each.configuration), *_figures(last))
         if len(running) > SHOWN:
             table.add_row(f"and {len(running) - SHOWN} more")
         for record in self._best.values():
             cells = self._cells(record.configuration)
-            table.add_row("best", *cells, *_figures(record.epochs[-1]), style="bold")
+            table.add_row("best", *cells, *_figures(kept(record.epochs)), style="bold")
         return Group(table, self._progress)
 
     def _cells(self, configuration: Configuration) -> list[str]:
@@ -123,12 +123,12 @@ def _figures(last: Epoch | None) -> tuple[str, str]:
 
 
 def _accuracy(record: Record) -> float:
-    return record.epochs[-1].mean("validation_accuracy")
+    return kept(record.epochs).mean("validation_accuracy")
 
 
 def _outcome(record: Record) -> str:
     if record.status == FAILED or not record.epochs:
         return f"failed: {record.failure}"
-    epoch, accuracy = _figures(record.epochs[-1])
+    epoch, accuracy = _figures(kept(record.epochs))
     early = "" if record.status == FINISHED else f", stopped early after epoch {epoch}"
     return f"validation accuracy {accuracy}{early}"

@@ -112,10 +112,13 @@ def _what_the_figures_are(params: Params, trials: pandas.DataFrame) -> str:
     share = ", ".join(f"{100 * fraction:.3g} %" for fraction in sorted(fractions))
     counts = {len(setting(params, values, "training", "seeds")) for values in tried}
     count = ", ".join(map(str, sorted(counts)))
+    early = {setting(params, values, "training", "patience") is not None for values in tried}
+    ends = {False: "after a trial's last epoch", True: "of each seed's best epoch (early stopping)"}
+    when = " or ".join(ends[each] for each in sorted(early))
     seeds = "one seed" if count == "1" else f"{count} seeds, mean ± sample standard deviation"
     return (
         f"Accuracies are on the **validation set** (the {share} of the training images that are"
-        f" held out), in percent, after a trial's last epoch; {seeds}. **The test set was not"
+        f" held out), in percent, {when}; {seeds}. **The test set was not"
         " touched.** The best of many trials looks better on these images than it is likely to be"
         " on new ones."
         " Best is the highest mean accuracy, then the lowest loss, then the first in trials.csv."

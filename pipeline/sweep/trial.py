@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gaitprop import DivergenceError, SingularLayerError
-from gaitprop.training import make_optimizer, train
+from gaitprop.training import make_best_epochs, make_optimizer, train
 from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
@@ -23,7 +23,7 @@ from pipeline.project.errors import GaitError, os_sentence
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.training import history, training_state
-from pipeline.training.epochs import FAILED, FINISHED, Epoch
+from pipeline.training.epochs import FAILED, FINISHED, Epoch, kept
 from pipeline.training.experiment import Experiment, choose_numerics, prepare
 from pipeline.training.identity import CODE_TAG, computing, machine, training_code_checksum
 from pipeline.training.plugin_source import Plugin, check
@@ -128,7 +128,7 @@ class _Reports:
         self.facts = facts
         self._every_s, self._send = every_s, send
         self._pending: list[Epoch] = []
-        self._last: Epoch | None = None
+        self._all: list[Epoch] = []
         self._sent = time.monotonic()
         # Whether nobody takes the reports any more: then no trial has failed.
         self.unheard = False
@@ -136,7 +136,7 @@ class _Reports:
     def add(self, epoch: Epoch, last: bool = False) -> None:
         """One more epoch; the last one goes with the end."""
         self._pending.append(epoch)
-        self._last = epoch
+        self._all.append(epoch)
         if not last and time.monotonic() - self._sent >= self._every_s:
             self._report(None, None)
 
@@ -145,10 +145,10 @@ class _Reports:
         self._report(outcome, failure)
 
     def _report(self, outcome: str | None, failure: str | None) -> None:
-        failed = outcome == FAILED or self._last is None
+        failed = outcome == FAILED or not self._all
         report = {
-            "epoch": self._last.epoch if self._last is not None else 0,
-            METRIC: WORST if failed or self._last is None else self._last.mean(METRIC),
+            "epoch": self._all[-1].epoch if self._all else 0,
+            METRIC: WORST if failed else kept(self._all).mean(METRIC),
             "epochs": [asdict(each) for each in self._pending],
             "outcome": outcome,
             "failure": failure,
@@ -182,25 +182,25 @@ def _train(
     reports: _Reports,
 ) -> None:
     network, settings = made.network, made.settings
-    optimizer = make_optimizer(network, settings)
+    optimizer, best = make_optimizer(network, settings), make_best_epochs(network, settings)
     restored = _usable(state, network.device, by) if state is not None else None
     epochs: list[Epoch] = []
     if restored is not None:
-        training_state.restore(restored, network, optimizer)
+        training_state.restore(restored, network, optimizer, best)
         epochs = [Epoch(**each) for each in restored["notes"]["epochs"]]
     for epoch in epochs:
         # All of it again: the driver may be another one by now.
         reports.add(epoch, last=True)
     first_epoch = restored["epoch"] if restored is not None else 0
     saved = time.monotonic()
-    for record in train(network, optimizer, made.data, settings, first_epoch):
+    for record in train(network, optimizer, made.data, settings, first_epoch, best=best):
         ended_ms = int(time.time() * 1000)
         epochs.append(Epoch(record.epoch, ended_ms, history.rows(record, network.seeds)))
-        last = record.epoch == settings.epochs
+        last = record.last
         if state is not None and record.epoch and not last and time.monotonic() - saved >= state_s:
             notes = {"computing": dict(by), "epochs": [asdict(each) for each in epochs]}
             try:
-                training_state.save(state, network, optimizer, record.epoch, notes)
+                training_state.save(state, network, optimizer, record.epoch, notes, best)
             except OSError as error:
                 print(f"no state can be kept ({os_sentence(error)}); the trial goes on", flush=True)
             saved = time.monotonic()

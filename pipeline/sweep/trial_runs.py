@@ -14,9 +14,10 @@ from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.sweep.trial_records import Record
 from pipeline.tracking import stored_run
+from pipeline.tracking.run_descriptions import COLOUR_TAG, colour_of
 from pipeline.tracking.stored_run import LAST_METRIC, LEVEL_TAG, StoredRun
-from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED
-from pipeline.training.experiment import described, flat
+from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, kept
+from pipeline.training.experiment import described, parameters
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -102,13 +103,14 @@ class TrialRuns:
 
     def _start(self, record: Record) -> StoredRun:
         tags = {**self._tags, **record.facts, TRIAL_TAG: record.trial}
+        tags[COLOUR_TAG] = colour_of(record.rule)
         name = str(record.configuration)
         return stored_run.create(self._client, self._experiment_id, name, record.started_ms, tags)
 
     def _describe(self, run: StoredRun, record: Record) -> None:
         params = search_space.experiment(self._params, record.configuration)
         key = search_space.key(params, record.rule)
-        stored_run.describe(self._client, run, flat(described(params, key, self._images)))
+        stored_run.describe(self._client, run, parameters(described(params, key, self._images)))
 
     def _end(self, run: StoredRun, record: Record, status: str) -> None:
         tags = {**record.facts, "gait.outcome": record.status}
@@ -116,7 +118,7 @@ class TrialRuns:
             tags["gait.failure"] = record.failure
         metrics = []
         if record.epochs and record.status in (FINISHED, STOPPED):
-            last = record.epochs[-1]
+            last = kept(record.epochs)
             for row in last.rows:
                 name = f"{LAST_METRIC}_seed_{row['seed']:.0f}"
                 metrics.append(stored_run.metric(name, row[LAST_METRIC], last.ended_ms, last.epoch))

@@ -9,11 +9,11 @@ import pandas
 
 from pipeline.params.schema import Params
 from pipeline.sweep.trial_records import Record
-from pipeline.training.epochs import FINISHED, STOPPED
+from pipeline.training.epochs import FINISHED, STOPPED, kept
 
 
 def table(params: Params, ended: Mapping[str, Record]) -> pandas.DataFrame:
-    """A row a trial, as they ended: what was tried, and the last epoch's figures over the seeds.
+    """A row a trial, as they ended: what was tried, and what came of it, over the seeds.
 
     Returns:
         Columns ``trial, rule``, the swept names, ``status, epochs, validation_accuracy_mean,
@@ -27,7 +27,7 @@ def table(params: Params, ended: Mapping[str, Record]) -> pandas.DataFrame:
 def _row(names: list[str], record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {"trial": record.trial, "rule": record.rule}
     row |= {name: record.values[name] for name in names}
-    last = record.epochs[-1] if record.epochs else None
+    last = kept(record.epochs) if record.epochs else None
     row |= {"status": record.status, "epochs": last.epoch if last else 0}
     shown = last if record.status in (FINISHED, STOPPED) else None
     for quantity in ("validation_accuracy", "validation_loss"):

@@ -16,6 +16,7 @@ import numpy
 
 from pipeline.data.image_sets import image_set
 from pipeline.training import model_files
+from pipeline.training.epochs import kept
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -117,10 +118,10 @@ def _created(
 
 
 def _final_figures(training: Training, model_id: str) -> list[Metric]:
-    """What MLflow's page of models compares: the last epoch's means over the seeds."""
+    """What MLflow's page of models compares: means over the seeds, of the weights that are kept."""
     from mlflow.entities import Metric
 
-    last = training.epochs[-1]
+    last = kept(training.epochs)
     return [
         Metric(name, value, last.ended_ms, last.epoch, model_id=model_id)
         for name, value in last.means().items()

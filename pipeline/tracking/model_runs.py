@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.tracking import mlflow_model, stored_run
 from pipeline.tracking.run_descriptions import (
+    COLOUR_TAG,
     NOTE_TAG,
+    colour_of,
     data_of,
     describe_experiment,
     of_profile,
@@ -98,7 +100,13 @@ class ModelRuns:
                 self._experiment_id,
                 name,
                 training.started_ms,
-                {**training.tags, **tags, **own, TRAINING_TAG: training.id},
+                {
+                    **training.tags,
+                    **tags,
+                    **own,
+                    TRAINING_TAG: training.id,
+                    COLOUR_TAG: colour_of(training.tags["gait.model"]),
+                },
             )
         if not run.described:
             self._client.log_inputs(run.run_id, [data_of(training)])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params import params_file, profiles
+from pipeline.params.labels import regularizer_text, rule_name, setting_name, value_text
 from pipeline.params.schema import REFERENCE, WITHOUT_GAMMA, Params
-from pipeline.project.paths import data_file
-from pipeline.training.epochs import FINISHED
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey, data_file
+from pipeline.training.epochs import FINISHED, KEPT, kept
+from pipeline.training.experiment import described, parameters
 from pipeline.training.training_record import Training
 
 if TYPE_CHECKING:
@@ -17,16 +20,26 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
 NOTE_TAG, KIND_TAG = "mlflow.note.content", "mlflow.experimentKind"
+COLOUR_TAG = "mlflow.runColor"
 # MLflow takes no longer digest of a data set.
 _DIGEST = 36
 _SETTINGS = {
-    "learning rate": "settings.learning_rate",
-    "λ": "settings.orthogonality",
-    "γ": "settings.gamma",
+    "learning rate": "rule.learning_rate",
+    "λ": "rule.orthogonality",
+    "γ": "rule.gamma",
     "epochs": "training.epochs",
     "batch size": "training.batch_size",
     "seeds": "training.seeds",
 }
+
+
+_IN_NAME = ("rule.orthogonality", "rule.penalty", "rule.constraint")
+# So many settings that differ are in a run's name.
+_NAMED = 3
+
+
+class _Images(NamedTuple):
+    checksum: str
 
 
 def describe_experiment(client: MlflowClient, experiment_id: str, text: str) -> None:
@@ -55,8 +68,8 @@ def of_sweeps(profile: str) -> str:
     return f"""Sweeps of the profile `{profile}`, made by `gait sweep`.
 
 Each sweep is a run, and nested in it one run a trial, with the means over the trial's seeds.
-`tags.gait.level = 'trial'` shows the trials; `params.rule`, `params.settings.learning_rate` and
-`params.settings.orthogonality` choose among them. The tables are in `results/{profile}/sweep/`;
+`tags.gait.level = 'trial'` shows the trials; `params.rule`, `params.rule.learning_rate` and
+`params.rule.orthogonality` choose among them. The tables are in `results/{profile}/sweep/`;
 `gait sweep best` shows each rule's winner.
 """
 
@@ -80,13 +93,46 @@ The nested runs are the trials; results are this run's artifacts, and in
 
 
 def run_name(training: Training) -> str:
-    """Rule, data and λ: what tells runs apart in a list or a legend."""
+    """Rule, data, λ, and what differs from the profile's own file: what tells runs apart."""
     settings, tags = training.parameters, training.tags
     rule = rule_name(str(settings["rule"]))
     if tags["gait.model"] == REFERENCE:
         rule = f"{rule} reference"
-    strength = value_text(settings["settings.orthogonality"])
-    return f"{rule}, {tags['gait.dataset']} {tags['gait.architecture']}, λ {strength}"
+    strength = regularizer_text(
+        settings["rule.orthogonality"],
+        settings["rule.penalty"],
+        settings["rule.constraint"],
+        "λ ",
+    )
+    parts = [rule, f"{tags['gait.dataset']} {tags['gait.architecture']}", strength]
+    return ", ".join([*parts, *_differences(training)])
+
+
+def colour_of(model: str) -> str:
+    """A model's or rule's colour in every figure; MLflow's own take turns, and come out alike."""
+    from pipeline.figures.style import look_among
+
+    return look_among([model], model).colour
+
+
+def _differences(training: Training) -> list[str]:
+    """Settings that are not as in profiles/, the first few of them."""
+    tags = training.tags
+    key = ModelKey(
+        *(tags[f"gait.{part}"] for part in ("profile", "dataset", "architecture", "model"))
+    )
+    try:
+        profile = params_file.load(profiles.path_of(key.profile))
+        usual = parameters(described(profile, key, _Images(tags["data.sha256"])))
+    except (GaitError, KeyError):
+        # No such profile, or it has no such model: there is nothing to differ from.
+        return []
+    named = [
+        f"{setting_name(name)} {value_text(value)}"
+        for name, value in training.parameters.items()
+        if name in usual and usual[name] != value and name not in _IN_NAME
+    ]
+    return [*named[:_NAMED], *(["…"] if len(named) > _NAMED else [])]
 
 
 def of_training(training: Training) -> str:
@@ -94,6 +140,8 @@ def of_training(training: Training) -> str:
     tags = training.tags
     profile = tags["gait.profile"]
     values = {title: value_text(training.parameters[name]) for title, name in _SETTINGS.items()}
+    if training.parameters["rule.constraint"] != "none":
+        values["λ"] = f"– ({training.parameters['rule.constraint']} W)"
     if training.parameters["rule"] in WITHOUT_GAMMA:
         values["γ"] = "–"
     rows = "\n".join(f"| {title} | {value} |" for title, value in values.items())
@@ -133,10 +181,12 @@ def data_of(training: Training) -> DatasetInput:
 def _result(training: Training) -> str:
     if training.status != FINISHED:
         return "Not finished."
-    last = training.epochs[-1]
+    last = kept(training.epochs)
     values = [100 * row["validation_accuracy"] for row in last.rows]
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    early = KEPT in training.epochs[-1].rows[0]
+    when = f"of each seed's best epoch of {last.epoch}" if early else f"after epoch {last.epoch}"
     return (
-        f"Validation accuracy after epoch {last.epoch}: {statistics.fmean(values):.2f}{spread} %"
+        f"Validation accuracy {when}: {statistics.fmean(values):.2f}{spread} %"
         f" (n = {len(values)} seeds). `gait evaluate` adds the test figures as metrics."
     )

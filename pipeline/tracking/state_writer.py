@@ -45,8 +45,7 @@ class StateWriter:
         began = time.monotonic()
         # The last one is always saved: the end is sent to MLflow, and a kill meanwhile must not
         # have epochs trained again that are there already.
-        last = point.state["epoch"] == self._saved.parameters["training.epochs"]
-        if began < self._due and not last:
+        if began < self._due and not point.last:
             return
         try:
             self._save(point)

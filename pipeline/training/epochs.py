@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 FINISHED, STOPPED, FAILED = "FINISHED", "STOPPED", "FAILED"
 # Of what has not ended: under way, or until somebody goes on with it.
 RUNNING, KILLED = "RUNNING", "KILLED"
+
+# Of a row, with early stopping: the seed's best epoch so far.
+KEPT = "kept_epoch"
 
 
 @dataclass(frozen=True)
@@ -36,3 +40,17 @@ class Epoch:
 
     def _of(self, quantity: str) -> list[float]:
         return [row[quantity] for row in self.rows if quantity in row]
+
+
+def kept(epochs: Sequence[Epoch]) -> Epoch:
+    """The last epoch, with the figures of the weights that are kept: each seed's own best, if so.
+
+    Args:
+        epochs: all of a training, from 0 on.
+    """
+    last = epochs[-1]
+    rows = [
+        epochs[int(row[KEPT])].rows[index] if KEPT in row else row
+        for index, row in enumerate(last.rows)
+    ]
+    return replace(last, rows=rows)

@@ -46,7 +46,7 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
     check(params, key, images)
     settings = training_settings(params, key)
     split = image_tensors.training_and_validation(
-        images, params.data.validation_fraction, params.data.split_seed
+        images, params.data.validation_fraction, params.data.split_seed, params.data.train_size
     )
     device = choose_device(params.training.device)
     network = _untrained(params, key, device)
@@ -68,7 +68,9 @@ def check(params: Params, key: ModelKey, images: image_tensors.ImageData) -> Non
         GaitError: they are too few for the split or for a batch, or the weights that should stay
             orthogonal are not so at the start.
     """
-    count = image_tensors.training_count(images, params.data.validation_fraction)
+    count = image_tensors.training_count(
+        images, params.data.validation_fraction, params.data.train_size
+    )
     if params.training.batch_size > count:
         raise GaitError(
             f"params.yaml, training.batch_size: received {params.training.batch_size}; allowed: at"
@@ -104,6 +106,10 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         optimizer=training.optimizer,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
+        schedule=training.schedule.kind,
+        schedule_interval=training.schedule.interval,
+        schedule_factor=training.schedule.factor,
+        patience=training.patience,
     )
 
 
@@ -158,6 +164,12 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{name}"] = value
     return found
+
+
+def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``described`` gives as MLflow has it: under the dotted names that a sweep knows, too."""
+    own = {f"rule.{name}": value for name, value in config["settings"].items()}
+    return {**flat({k: v for k, v in config.items() if k != "settings"}), **own}
 
 
 def choose_numerics(params: Params) -> None:

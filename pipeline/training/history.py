@@ -1,9 +1,10 @@
 """Epoch records as a table: one row an epoch and seed, one column a quantity.
 
 Columns: epoch, seed, train_loss, train_accuracy (empty at epoch 0), validation_loss,
-validation_accuracy, then for each layer, from 1: orthogonality_defect_layer_1…,
-condition_number_layer_1…, bp_cosine_layer_1…, bp_relative_norm_layer_1…,
-defect_of_errors_layer_1… (empty between two intervals of the diagnostics).
+validation_accuracy, with early stopping kept_epoch (the seed's best so far), then for each layer,
+from 1: orthogonality_defect_layer_1…, condition_number_layer_1…, bp_cosine_layer_1…,
+bp_relative_norm_layer_1…, defect_of_errors_layer_1… (empty between two intervals of the
+diagnostics).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import pandas
 
 from gaitprop.training import EpochRecord
+from pipeline.training.epochs import KEPT
 
 
 def rows(record: EpochRecord, seeds: Sequence[int]) -> list[dict[str, float]]:
@@ -25,8 +27,9 @@ def rows(record: EpochRecord, seeds: Sequence[int]) -> list[dict[str, float]]:
 def write(path: Path, table: Sequence[dict[str, float]]) -> None:
     """Writes rows as CSV; floats in the shortest form that reads back to the same bits."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        # The last row has all columns: epoch 0 has no training figures, others no diagnostics.
-        writer = csv.DictWriter(file, fieldnames=list(table[-1]), restval="", lineterminator="\n")
+        # The longest row has all columns: epoch 0 has no training figures, others no diagnostics.
+        columns = max(map(list, table), key=len)
+        writer = csv.DictWriter(file, fieldnames=columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
 
@@ -36,6 +39,15 @@ def read(path: Path) -> pandas.DataFrame:
     return pandas.read_csv(path)
 
 
+def kept(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The row of each seed whose weights are kept, by seed: its last, or its best epoch's."""
+    last = table[table.epoch == table.epoch.max()].set_index("seed")
+    if KEPT not in table:
+        return last
+    rows = table.set_index(["seed", "epoch"], drop=False)
+    return rows.loc[list(last[KEPT].items())].set_index("seed")
+
+
 def _row(record: EpochRecord, index: int, seed: int) -> dict[str, float]:
     row: dict[str, float] = {"epoch": record.epoch, "seed": seed}
     if record.training is not None:
@@ -43,6 +55,8 @@ def _row(record: EpochRecord, index: int, seed: int) -> dict[str, float]:
         row["train_accuracy"] = record.training.accuracy[index].item()
     row["validation_loss"] = record.validation.loss[index].item()
     row["validation_accuracy"] = record.validation.accuracy[index].item()
+    if record.kept is not None:
+        row[KEPT] = int(record.kept[index])
     for quantity, values in (record.diagnostics._asdict() if record.diagnostics else {}).items():
         of_seed = values[index].tolist()
         row |= {f"{quantity}_layer_{layer}": v for layer, v in enumerate(of_seed, start=1)}

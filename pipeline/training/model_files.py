@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import save
 from gaitprop import InvertibleNetwork
 from gaitprop.layers import Architecture
 from pipeline.project.errors import GaitError
+from pipeline.training.epochs import KEPT
 
 NETWORK, HISTORY, CONFIG = "network.safetensors", "history.csv", "config.json"
 
@@ -55,10 +57,10 @@ def check(folder: Path) -> None:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        rows = (config["training"]["epochs"] + 1) * len(config["training"]["seeds"])
         with (folder / HISTORY).open(encoding="utf-8") as file:
-            widths = [len(row) for row in csv.reader(file)]
-        if widths != [widths[0]] * (rows + 1):
+            head, *table = csv.reader(file)
+        rows = (_last_epoch(config, head, table) + 1) * len(config["training"]["seeds"])
+        if [len(row) for row in table] != [len(head)] * rows:
             raise ValueError(f"{HISTORY} has not the {rows} rows of {CONFIG}")
         load_network(folder / NETWORK)
     except (OSError, ValueError, LookupError, TypeError, safetensors.SafetensorError) as error:
@@ -67,6 +69,17 @@ def check(folder: Path) -> None:
             f"{folder} is not a whole model ({what}); delete it and run `gait repro`, or `gait"
             " train` for this model"
         ) from None
+
+
+def _last_epoch(config: dict[str, Any], head: list[str], table: list[list[str]]) -> int:
+    """The epoch that a whole history ends with."""
+    training = config["training"]
+    epochs = int(training["epochs"])
+    if training.get("patience") is None:
+        return epochs
+    at = head.index(KEPT)
+    best = max(int(row[at]) for row in table[-len(training["seeds"]) :])
+    return min(epochs, best + int(training["patience"]))
 
 
 def result_checksum(folder: Path) -> str:

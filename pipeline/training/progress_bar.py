@@ -1,7 +1,8 @@
-"""Progress bars on a terminal; silence elsewhere, but for one line when a model is done."""
+"""Progress bars on a terminal; elsewhere a line now and then, and one when a model is done."""
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 
@@ -14,8 +15,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-# The bar is redrawn a few times a second at most, however fast the steps are.
+# The bar is redrawn a few times a second at most, however fast the steps are; where there is no
+# terminal a line comes as rarely as this.
 REDRAW_S = 0.1
+LINE_S = 10.0
 
 
 class TrainingProgress:
@@ -41,10 +44,11 @@ class TrainingProgress:
             console=self._console,
             disable=not self._console.is_terminal,
         )
+        self._of_epoch = steps_per_epoch
         total = (epochs - behind) * steps_per_epoch
         self._task = self._bar.add_task(title, total=total, rate="", accuracy="")
         self._steps = 0
-        self._last_accuracy = float("nan")
+        self._last_epoch, self._last_accuracy = behind, float("nan")
         self._started = self._drawn = time.monotonic()
 
     def __enter__(self) -> TrainingProgress:
@@ -61,7 +65,7 @@ class TrainingProgress:
         if error is None:
             seconds = time.monotonic() - self._started
             print(
-                f"{self._title}: {self._epochs - self._behind} epochs in {seconds:.1f} s,"
+                f"{self._title}: {self._last_epoch - self._behind} epochs in {seconds:.1f} s,"
                 f" validation accuracy {self._last_accuracy:.2%}",
                 flush=True,
             )
@@ -70,17 +74,28 @@ class TrainingProgress:
         """Counts finished steps."""
         self._steps += steps
         now = time.monotonic()
-        if now - self._drawn >= REDRAW_S:
+        if now - self._drawn >= (REDRAW_S if self._console.is_terminal else LINE_S):
             self._drawn = now
             rate = f"{self._steps / (now - self._started):.0f} a second"
             self._bar.update(self._task, completed=self._steps, rate=rate)
+            if not self._console.is_terminal:
+                self._line(rate)
 
     def epoch(self, epoch: int, validation_accuracy: float) -> None:
         """Shows the epoch's number and the mean validation accuracy over the seeds."""
-        self._last_accuracy = validation_accuracy
+        self._last_epoch, self._last_accuracy = epoch, validation_accuracy
         self._bar.update(
             self._task,
             completed=self._steps,
             description=f"{self._title}, epoch {epoch} of {self._epochs}",
             accuracy=f"validation {validation_accuracy:.2%}",
+        )
+
+    def _line(self, rate: str) -> None:
+        epoch, step = divmod(self._steps - 1, self._of_epoch)
+        print(
+            f"{self._title}: epoch {self._behind + epoch + 1} of {self._epochs}, step {step + 1} of"
+            f" {self._of_epoch} ({rate}), validation accuracy {self._last_accuracy:.2%}",
+            file=sys.stderr,
+            flush=True,
         )

@@ -11,10 +11,16 @@ from typing import Any, NamedTuple
 
 from gaitprop import InvertibleNetwork
 from gaitprop.diagnostics import close_to_singular
-from gaitprop.training import EpochRecord, make_optimizer, steps_per_epoch, train
+from gaitprop.training import (
+    EpochRecord,
+    make_best_epochs,
+    make_optimizer,
+    steps_per_epoch,
+    train,
+)
 from pipeline.project.files import write_json
 from pipeline.training import history, model_files, training_state
-from pipeline.training.epochs import Epoch
+from pipeline.training.epochs import Epoch, kept
 from pipeline.training.experiment import Experiment
 from pipeline.training.progress_bar import TrainingProgress
 from pipeline.training.training_record import Training
@@ -25,6 +31,7 @@ class Point(NamedTuple):
 
     training: Training
     state: dict[str, Any]
+    last: bool
 
 
 def epochs(
@@ -41,17 +48,18 @@ def epochs(
         DivergenceError, SingularLayerError: see ``gaitprop.training.train``.
     """
     network, data, settings = experiment
-    optimizer = make_optimizer(network, settings)
+    optimizer, best = make_optimizer(network, settings), make_best_epochs(network, settings)
     first_epoch = 0
     if state is not None:
-        training_state.restore(state, network, optimizer)
+        training_state.restore(state, network, optimizer, best)
         first_epoch = state["epoch"]
+        over = first_epoch == settings.epochs or (best is not None and best.over(first_epoch))
         # Also where nothing is left to train.
-        yield Point(training, state)
+        yield Point(training, state, over)
     steps = steps_per_epoch(len(data.images), settings.batch_size)
     behind_s, started = training.seconds, time.monotonic()
     with TrainingProgress(training.name, settings.epochs, steps, first_epoch) as progress:
-        for record in train(network, optimizer, data, settings, first_epoch, progress.step):
+        for record in train(network, optimizer, data, settings, first_epoch, progress.step, best):
             rows = history.rows(record, network.seeds)
             warning = training.warning or near_singular(record, network.seeds)
             if warning is not None and training.warning is None:
@@ -62,8 +70,9 @@ def epochs(
                 seconds=behind_s + time.monotonic() - started,
                 warning=warning,
             )
-            progress.epoch(record.epoch, record.validation.accuracy.mean().item())
-            yield Point(training, training_state.snapshot(network, optimizer, record.epoch))
+            progress.epoch(record.epoch, kept(training.epochs).mean("validation_accuracy"))
+            now = training_state.snapshot(network, optimizer, record.epoch, best=best)
+            yield Point(training, now, record.last)
 
 
 def write_model(

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from gaitprop import InvertibleNetwork
+from gaitprop.early_stopping import BestEpochs
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
 
@@ -27,7 +28,11 @@ class DamagedStateError(GaitError):
 
 
 def snapshot(
-    network: InvertibleNetwork, optimizer: torch.optim.Optimizer, epoch: int, notes: Any = None
+    network: InvertibleNetwork,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    notes: Any = None,
+    best: BestEpochs | None = None,
 ) -> dict[str, Any]:
     """The state after an epoch, in memory; further training does not change it.
 
@@ -36,12 +41,14 @@ def snapshot(
         optimizer: over the network's parameters.
         epoch: how many epochs have been trained.
         notes: numbers, texts, None, and lists and dicts of them; kept as they are, not copied.
+        best: with early stopping, each seed's best weights so far.
     """
     return {
         "parameters": [each.detach().cpu().clone() for each in network.parameters()],
         "optimizer": copy.deepcopy(optimizer.state_dict()),
         "epoch": epoch,
         "notes": notes,
+        "best": best.state_dict() if best is not None else None,
     }
 
 
@@ -75,12 +82,17 @@ def read(path: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 def restore(
-    state: dict[str, Any], network: InvertibleNetwork, optimizer: torch.optim.Optimizer
+    state: dict[str, Any],
+    network: InvertibleNetwork,
+    optimizer: torch.optim.Optimizer,
+    best: BestEpochs | None = None,
 ) -> None:
-    """Puts a state into the network and the optimizer that it was taken of, or their equals."""
+    """Puts a state into what it was taken of, or their equals."""
     for parameter, saved in zip(network.parameters(), state["parameters"], strict=True):
         parameter.copy_(saved)
     optimizer.load_state_dict(state["optimizer"])
+    if best is not None:
+        best.load_state_dict(state["best"])
 
 
 def save(
@@ -89,6 +101,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     epoch: int,
     notes: Any = None,
+    best: BestEpochs | None = None,
 ) -> None:
     """Writes the state after an epoch; see ``snapshot`` and ``write``."""
-    write(path, snapshot(network, optimizer, epoch, notes))
+    write(path, snapshot(network, optimizer, epoch, notes, best))

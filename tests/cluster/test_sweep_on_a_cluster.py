@@ -106,8 +106,8 @@ class Project:
             row = table.loc[run.data.tags["gait.trial"]]
             assert run.info.status == "FINISHED"
             assert run.data.params["rule"] == row["rule"]
-            assert float(run.data.params["settings.learning_rate"]) == row["rule.learning_rate"]
-            assert float(run.data.params["settings.orthogonality"]) == row["rule.orthogonality"]
+            assert float(run.data.params["rule.learning_rate"]) == row["rule.learning_rate"]
+            assert float(run.data.params["rule.orthogonality"]) == row["rule.orthogonality"]
             assert run.data.params["training.epochs"] == str(EPOCHS)
             assert run.data.metrics["validation_accuracy"] == row["validation_accuracy_mean"]
             for metric, first in (("validation_accuracy", 0), ("train_loss", 1)):

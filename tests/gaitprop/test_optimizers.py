@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, StepLR
 
 from gaitprop import ArgumentError, InvertibleNetwork, layer_gradients
-from gaitprop.optimizers import make_optimizer
+from gaitprop.optimizers import learning_rate, make_optimizer
 from gaitprop.rules import find_rule
-from gaitprop.settings import OPTIMIZERS, TrainingSettings
+from gaitprop.settings import OPTIMIZERS, SCHEDULES, TrainingSettings
 from gaitprop.training import train_step
 
 SETTINGS = TrainingSettings(
@@ -71,6 +72,24 @@ def test_steps_are_the_textbooks(name: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
+THEIR_SCHEDULES: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
+    "constant": lambda optimizer: ConstantLR(optimizer, factor=1.0),
+    "cosine": lambda optimizer: CosineAnnealingLR(optimizer, T_max=9),
+    "step": lambda optimizer: StepLR(optimizer, step_size=4, gamma=0.3),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_are_pytorchs_own(name: str) -> None:
+    settings = replace(SETTINGS, epochs=9, schedule=name, schedule_interval=4, schedule_factor=0.3)
+    plain = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=settings.learning_rate)
+    theirs = THEIR_SCHEDULES[name](plain)
+    for epoch in range(settings.epochs):
+        assert learning_rate(settings, epoch) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
+        plain.step()
+        theirs.step()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -84,6 +103,9 @@ def test_steps_are_the_textbooks(name: str) -> None:
         ({"weight_decay": float("inf")}, "weight_decay is inf"),
         ({"loss": "hinge"}, "loss is 'hinge'; allowed: squared_error, cross_entropy"),
         ({"penalty": "l1"}, "penalty is 'l1'; allowed: off_diagonal, full"),
+        ({"schedule": "linear"}, "schedule is 'linear'; allowed: constant, cosine, step"),
+        ({"schedule_factor": 0.0}, "schedule_factor is 0.0; allowed: above 0"),
+        ({"schedule_interval": 0}, "schedule_interval is 0; allowed: at least 1"),
         ({"constraint": "unit"}, "constraint is 'unit'; allowed: none, orthogonal"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -21,11 +22,13 @@ from gaitprop.losses import LOSSES
 from gaitprop.regularizer import PENALTIES, penalty
 from gaitprop.rules import find_rule
 from gaitprop.seeding import generator
+from gaitprop.settings import SCHEDULES
 from gaitprop.training import (
     EpochRecord,
     TrainingData,
     TrainingSettings,
     evaluate,
+    make_best_epochs,
     make_optimizer,
     train,
     train_step,
@@ -99,14 +102,88 @@ def test_seeds_differ() -> None:
     assert not torch.equal(network.weights[0][0], network.weights[0][1])
 
 
+def early(rule: str, **changes: Any) -> TrainingSettings:
+    """With seeds that end at different times, by a learning rate at which accuracy jumps about."""
+    return replace(
+        settings_for(rule),
+        learning_rate=0.03,
+        epochs=30,
+        patience=2,
+        diagnostics_interval=5,
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("rule", ["bp", "gait"])
+def test_early_stopping_keeps_each_seeds_best_epoch(rule: str) -> None:
+    """By a plain loop over records and weights of all epochs, a seed at a time."""
+    settings = early(rule)
+    network, records = trained(WIDTHS["square"], SEEDS, settings)
+    plain = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    weights, validation = [], []
+    whole = replace(settings, patience=None)
+    for record in train(plain, make_optimizer(plain, whole), clouds(), whole):
+        weights.append([each.clone() for each in plain.parameters()])
+        validation.append(record.validation)
+    ends = []
+    for seed in range(len(SEEDS)):
+        best, end = 1, settings.epochs
+        for epoch in range(2, settings.epochs + 1):
+            if epoch - 1 - best >= settings.patience:
+                end = epoch - 1
+                break
+            here, there = validation[epoch], validation[best]
+            if (here.accuracy[seed], -here.loss[seed]) > (there.accuracy[seed], -there.loss[seed]):
+                best = epoch
+        ends.append(end)
+        assert records[-1].kept[seed] == best
+        for ours, theirs in zip(network.parameters(), weights[best], strict=True):
+            assert torch.equal(ours[seed], theirs[seed])
+    assert len(set(ends)) > 1, "seeds that end together test little"
+    assert records[-1].epoch == max(ends) < settings.epochs
+    assert [record.last for record in records] == [False] * max(ends) + [True]
+    assert records[-1].diagnostics is not None
+
+
+def test_early_stopping_of_seeds_together_is_that_of_single_runs() -> None:
+    together, _ = trained(WIDTHS["square"], SEEDS, early("gait"))
+    for index, seed in enumerate(SEEDS):
+        alone, _ = trained(WIDTHS["square"], (seed,), early("gait"))
+        for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+            assert torch.equal(ours[index], theirs[0])
+
+
+@pytest.mark.parametrize("behind", [1, 4, 100])
+def test_early_stopping_goes_on_from_its_state(behind: int) -> None:
+    settings = early("gait")
+    whole, records = trained(WIDTHS["square"], SEEDS, settings)
+    first = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    optimizer, best = make_optimizer(first, settings), make_best_epochs(first, settings)
+    for record in train(first, optimizer, clouds(), settings, best=best):
+        state = ([p.clone() for p in first.parameters()], best.state_dict())
+        if record.epoch == behind:
+            break
+    second = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    for parameter, saved in zip(second.parameters(), state[0], strict=True):
+        parameter.copy_(saved)
+    going_on, rest = make_optimizer(second, settings), make_best_epochs(second, settings)
+    going_on.load_state_dict(optimizer.state_dict())
+    rest.load_state_dict(state[1])
+    late = list(train(second, going_on, clouds(), settings, record.epoch, best=rest))
+    assert [each.epoch for each in late] == [r.epoch for r in records if r.epoch > record.epoch]
+    for ours, theirs in zip(second.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("rule", RULES)
-def test_resumed_training_is_uninterrupted_training(rule: str) -> None:
-    settings = settings_for(rule)
+def test_resumed_training_is_uninterrupted_training(rule: str, schedule: str) -> None:
+    settings = replace(settings_for(rule), schedule=schedule, schedule_interval=2)
     whole, records = trained(WIDTHS["tower"], SEEDS, settings)
 
     first = InvertibleNetwork(WIDTHS["tower"], seeds=SEEDS)
     optimizer = make_optimizer(first, settings)
-    early = list(train(first, optimizer, clouds(32), replace(settings, epochs=2)))
+    early = list(itertools.islice(train(first, optimizer, clouds(32), settings), 3))
     second = InvertibleNetwork.from_parameters(
         first.weights, first.biases, input_width=32, seeds=SEEDS
     )
@@ -118,6 +195,21 @@ def test_resumed_training_is_uninterrupted_training(rule: str) -> None:
     for ours, theirs in zip(second.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert torch.equal(late[-1].validation.loss, records[-1].validation.loss)
+
+
+def test_an_epoch_is_trained_with_its_own_learning_rate() -> None:
+    settings = replace(settings_for("bp"), schedule="step", schedule_interval=1, epochs=3)
+    network = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    plain = InvertibleNetwork(WIDTHS["square"], seeds=SEEDS)
+    ours, theirs = make_optimizer(network, settings), make_optimizer(plain, settings)
+    list(train(network, ours, clouds(), settings))
+    for epoch in range(3):
+        for group in theirs.param_groups:
+            group["lr"] = 1e-3 * 0.1**epoch
+        constant = replace(settings, schedule="constant", epochs=epoch + 1)
+        list(train(plain, theirs, clouds(), constant, first_epoch=epoch))
+    for left, right in zip(network.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(left, right)
 
 
 def test_bp_follows_autograd_and_plain_adam() -> None:
@@ -336,6 +428,7 @@ def test_divergence_names_the_epoch_and_the_seed() -> None:
         ({"orthogonality": -1.0}, "orthogonality is -1.0"),
         ({"rule": "hebb"}, "rule is 'hebb'; allowed: bp, gait, itp, tp"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"patience": 0}, "patience is 0; allowed: at least 1"),
         ({"probe_size": 0}, "probe_size is 0"),
         ({"orthogonality_interval": 0}, "orthogonality_interval is 0"),
         ({"diagnostics_interval": 0}, "diagnostics_interval is 0; allowed: at least 1"),

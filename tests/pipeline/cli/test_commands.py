@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -287,6 +289,48 @@ def test_help_has_an_example_for_every_command(
             cli.main()
         assert not done.value.code
         assert f"gait {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["-h"], ["train", "-h"], ["sweep", "best", "-h"]])
+def test_help_is_short_too(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gait", *words])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    said = capsys.readouterr().out
+    assert "Usage" in said
+    assert "Takes what belongs" not in said
+
+
+def test_the_version_is_the_packages_and_names_the_commit(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAIT_COMMIT", "c0ffee")
+    monkeypatch.setattr("sys.argv", ["gait", "--version"])
+    with pytest.raises(SystemExit) as done:
+        cli.main()
+    assert not done.value.code
+    stated = (REPOSITORY / "pyproject.toml").read_text().split('version = "')[1].split('"')[0]
+    assert capsys.readouterr().out == f"gait {stated}, commit c0ffee\n"
+
+
+@pytest.mark.parametrize(("port", "warned"), [(5061, True), (5062, False)])
+def test_ports_that_browsers_refuse(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    port: int,
+    warned: bool,
+) -> None:
+    with socket.socket() as taken:
+        with contextlib.suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+        said = refused(["ui", "--port", str(port)], capsys, monkeypatch)
+    assert f"port {port} of 127.0.0.1 cannot be used" in said
+    assert (f"browsers open no pages on port {port}" in said) == warned
 
 
 def test_profile_lists_and_switches(

@@ -277,3 +277,25 @@ def test_source_archive_without_git(tmp_path: Path) -> None:
     assert "evaluate@digits" in gait(folder, "repro")
     assert (folder / "results" / "digits" / "summary.md").is_file()
     assert {each.data.tags["git.commit"] for each in runs(folder)} == {"none"}
+
+
+def test_a_dry_run_lists_what_would_run_in_a_fresh_clone_too(
+    restored: Path, tmp_path: Path
+) -> None:
+    def planned(folder: Path) -> list[str]:
+        lines = gait(folder, "repro", "--dry-run").splitlines()
+        return [line.split(":")[0] + ("?" if "# if" in line else "") for line in lines]
+
+    assert planned(restored) == ["nothing"]
+    source = restored / "gaitprop" / "rules" / "gait.py"
+    source.write_text(f"{source.read_text()}# another\n")
+    after = ["evaluate@digits?", "plot@digits?", "report@digits?"]
+    assert planned(restored) == [f"{STAGE}-gait", *after]
+    run(tmp_path, "git", "clone", "--quiet", str(restored), "clone")
+    everything = planned(tmp_path / "clone")
+    assert everything[:2] == ["download@digits-digits", "reference@digits-digits-square"]
+    assert {each.rstrip("?") for each in everything} == {
+        *("download@digits-digits", "reference@digits-digits-square", f"{STAGE}-bp"),
+        *(f"{STAGE}-gait", "evaluate@digits", "plot@digits", "report@digits"),
+    }
+    assert not (tmp_path / "clone" / "models").exists()

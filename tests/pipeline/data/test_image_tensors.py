@@ -105,6 +105,20 @@ def test_the_split_depends_on_the_seed_alone(digits: image_tensors.ImageData) ->
     assert not torch.equal(one.val_images, other.val_images)
 
 
+def test_a_smaller_training_set_is_a_part_of_the_whole(digits: image_tensors.ImageData) -> None:
+    whole = image_tensors.training_and_validation(digits, 0.2, 1)
+    for size in (1, 100, len(whole.images)):
+        part = image_tensors.training_and_validation(digits, 0.2, 1, size)
+        assert torch.equal(part.images, whole.images[:size])
+        assert torch.equal(part.labels, whole.labels[:size])
+        assert torch.equal(part.val_images, whole.val_images)
+    most = len(whole.images)
+    with pytest.raises(
+        GaitError, match=f"train_size: received {most + 1}; allowed: at most {most}"
+    ):
+        image_tensors.training_and_validation(digits, 0.2, 1, most + 1)
+
+
 def test_types(digits: image_tensors.ImageData) -> None:
     split = image_tensors.training_and_validation(digits, 0.1, seed=0)
     for images, labels in (split[:2], split[2:], image_tensors.test_set(digits)):

@@ -134,6 +134,26 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
     assert f"line {first + 5}, sweep.fixed.data.seed: unknown name" in message
 
 
+@pytest.mark.parametrize(
+    ("section", "place"),
+    [
+        (
+            "rules: [bp, gait]\nspace: {rule.learning_rate: [-1, 1], rule.orthogonality: [0, 1]}",
+            "sweep.space.rule.learning_rate",
+        ),
+        ("rules: [bp, gait]\nfixed: {training.epochs: -1}", "sweep.fixed.training.epochs"),
+        ("rules: [bp, gait]\nspace: {rule.lambda: [0, 1]}", "(did you mean 'rule.orthogonality'?)"),
+        ("rules: [bp, gait]\nspace: {architecture.widths: [[9], [8]]}", "sweep: bp,"),
+    ],
+)
+def test_one_mistake_is_one_sentence_however_many_rules_and_values(
+    tmp_path: Path, section: str, place: str
+) -> None:
+    message = refusal(tmp_path, section)
+    assert "has a problem" in message
+    assert place in message
+
+
 def test_values_that_do_not_go_together(tmp_path: Path) -> None:
     section = "space: {architecture.widths: [[64, 10], [64, 9]]}\nrules: [bp]\n"
     message = refusal(tmp_path, section + "fixed: {architecture.hidden_layers: null}")

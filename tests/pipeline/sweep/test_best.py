@@ -320,6 +320,23 @@ def test_the_table_fits_a_terminal_and_names_every_rule(
     assert Path("params.yaml").read_bytes() == before
 
 
+def test_nothing_is_cut_where_there_is_no_terminal_or_a_narrow_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {f"training__{name}": 1 for name in ("epochs", "batch_size", "probe_size")}
+    settings |= {"rule__learning_rate": 1.25e-5, "training__orthogonality_interval": 7}
+    folder = leave_sweep({"gait": winner(**settings)})
+    monkeypatch.setenv("COLUMNS", "80")
+    best.run(params_file.load())
+    said = capsys.readouterr().out
+    assert "…" not in said
+    for words in ("orthogonality interval", "98.00 ± 0.20", "22fa70d602c9", "1.25e-5"):
+        assert words in said
+    with (console := Console(width=70)).capture() as captured:
+        console.print(best.table(winners.read(folder)))
+    assert "…" not in captured.get()
+
+
 def test_run_writes_and_says_what_has_changed(capsys: pytest.CaptureFixture[str]) -> None:
     leave_sweep({"bp": winner(rule__orthogonality=0.5)}, fixed={"training.epochs": 15})
     with pytest.raises(GaitError, match="--rule bp"):

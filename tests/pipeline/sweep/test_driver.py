@@ -110,6 +110,16 @@ def times(folder: Path, name: str) -> dict[str, int]:
     return {path.stem: path.stat().st_mtime_ns for path in kept}
 
 
+def test_json_alone_is_on_standard_output(project: Path, says: Says) -> None:
+    planned = json.loads(says(0, "--dry-run", "--json"))
+    assert len(planned) == TRIALS
+    assert set(planned[0]) == {"rule", "values"}
+    said = json.loads(says(0, "--json"))
+    assert (said["finished"], said["results"]) == (True, "results/digits/sweep/tiny")
+    assert said["best"] == json.loads(says(0, "best", "--json"))
+    assert "gait sweep best --json" in says(2, "--json", "best")
+
+
 def test_the_table_of_trials(project: Path) -> None:
     results = project / "results" / "digits" / "sweep" / "tiny"
     table = pandas.read_csv(results / "trials.csv")
@@ -138,7 +148,7 @@ def test_every_trial_is_a_run_nested_in_the_sweeps(project: Path) -> None:
         row = table.loc[run.data.tags["gait.trial"]]
         assert run.info.status == row["status"] == run.data.tags["gait.outcome"]
         assert run.data.params["rule"] == row["rule"]
-        assert float(run.data.params["settings.learning_rate"]) == row["rule.learning_rate"]
+        assert float(run.data.params["rule.learning_rate"]) == row["rule.learning_rate"]
         assert run.data.params["architecture.hidden_layers"] == "20"
         assert run.data.params["training.epochs"] == str(EPOCHS)
         for tag in ("ray.trial", "node", "host", "device", "git.commit", "version.torch"):

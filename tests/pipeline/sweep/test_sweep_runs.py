@@ -139,7 +139,7 @@ def check(
         assert run.info.status == status
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert (
-            float(run.data.params["settings.learning_rate"])
+            float(run.data.params["rule.learning_rate"])
             == (each.configuration.values["rule.learning_rate"])
         )
         for metric in ("validation_accuracy", "validation_loss"):

@@ -122,6 +122,20 @@ def test_a_diverging_trial_reports_its_failure(task: Task) -> None:
     assert said[-1]["validation_accuracy"] == 0
 
 
+def test_early_stopping_reports_the_best_epochs_and_goes_on(task: Task, tmp_path: Path) -> None:
+    values = {"rule.learning_rate": 0.02, "training.epochs": 30, "training.patience": 2}
+    early = Configuration("gait", values)
+    said = reports(task, early)
+    table = rows(said)
+    assert max(row["epoch"] for row in table) < 30
+    last = {row["seed"]: row["kept_epoch"] for row in table}
+    kept = [r["validation_accuracy"] for r in table if r["epoch"] == last[r["seed"]]]
+    assert said[-1]["validation_accuracy"] == pytest.approx(sum(kept) / 2)
+    task = replace(task, states=tmp_path / "states")
+    reports(task, early, until=3)
+    assert rows(reports(task, early)) == table
+
+
 @pytest.mark.parametrize("lost_after", [1, 2, 4, EPOCHS])
 def test_a_lost_worker_is_taken_over(task: Task, tmp_path: Path, lost_after: int) -> None:
     task = replace(task, states=tmp_path / "states")

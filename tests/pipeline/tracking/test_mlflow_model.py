@@ -15,13 +15,15 @@ import torch
 from mlflow import MlflowClient
 
 from pipeline.data import image_tensors
+from pipeline.figures.style import LOOKS
 from pipeline.tracking.model_runs import ModelRuns
 from pipeline.tracking.store import KEY_TAG, open_experiment
 from pipeline.training import history, model_files
 from pipeline.training.epochs import FINISHED, RUNNING, Epoch
-from pipeline.training.experiment import flat
+from pipeline.training.experiment import parameters
 from pipeline.training.training_record import Training
 from tests.pipeline.preloaded import Preloaded
+from tests.pipeline.project_copy import REPOSITORY
 from tests.pipeline.trained import MODEL, runs
 
 USE = """
@@ -47,6 +49,7 @@ def project(
 ) -> Path:
     """A folder with a trained model, and its store."""
     folder = new_project(tmp_path_factory.mktemp("model") / "project")
+    (folder / "profiles").symlink_to(REPOSITORY / "profiles")
     helper.run(folder, "train", "digits", "square", "gait")
     return folder
 
@@ -147,7 +150,7 @@ def record(project: Path) -> Training:
         name="digits/square/gait",
         folder=str(folder),
         seeds=[0, 1],
-        parameters=flat(config),
+        parameters=parameters(config),
         tags={**tags, "data.sha256": config["data"]["sha256"]},
         started_ms=1000,
         epochs=epochs,
@@ -199,8 +202,12 @@ def test_what_a_kill_left_is_completed_and_not_doubled(
 def test_the_page_tells_what_the_run_is(record: Training, project: Path) -> None:
     parent = next(each for each in runs(project) if each.data.tags["gait.level"] == "model")
     child = next(each for each in runs(project) if each.data.params.get("seed") == "1")
-    assert parent.info.run_name == "GAIT-prop, digits square, λ 0.1"
-    assert child.info.run_name == "GAIT-prop, digits square, λ 0.1, seed 1"
+    # What is not as in profiles/digits.yaml.
+    name = "GAIT-prop, digits square, λ 0.1, hidden layers 1, epochs 2, seeds [0, 1]"
+    assert parent.info.run_name == name
+    assert child.info.run_name == f"{name}, seed 1"
+    assert parent.data.tags["mlflow.runColor"] == LOOKS["gait"].colour
+    assert parent.data.params["rule.orthogonality"] == "0.1"
     note = parent.data.tags["mlflow.note.content"]
     final = 100 * record.epochs[-1].mean("validation_accuracy")
     assert f"Validation accuracy after epoch 2: {final:.2f} ±" in note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def versions(project: Path) -> list[str]:
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     found = client.search_model_versions(f"name = '{NAME}'")
     return sorted(each.version for each in found)
+
+
+def test_the_evaluation_as_json(project: Path, helper: Preloaded) -> None:
+    said = json.loads(helper.run(project, "evaluate", "--json"))
+    assert "results/digits/summary.md" in said["files"]
+    assert said["models"] == json.loads((project / "results/digits/summary.json").read_text())
 
 
 def test_the_best_by_validation_is_registered_once(

@@ -218,6 +218,9 @@ def test_a_packages_data_set(blobs: Package, tmp_path: Path, table: str) -> None
         ),
         ("return np.ones((3, 6)), [0, 1, 2]", "", "2 values in place of train_images"),
         ("images, labels = 1 / 0, []", "", "ZeroDivisionError: division by zero"),
+        ("images, labels = np.ones((3, 6)), np.reshape(1, 2)", "", "ValueError: cannot reshape"),
+        ("images, labels = np.ones((3, 6)), [0.5, 1, 2]", "", "0.5; allowed: classes, since"),
+        ("images, labels = np.eye(3, 6), np.ones((3, 2))", "", "(3, 2); allowed: (N,), classes"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(
@@ -227,6 +230,8 @@ def test_what_cannot_be_kept_is_refused(
     with pytest.raises(GaitError, match=r"image set 'blobs' cannot be") as caught:
         image_tensors.prepare("blobs", tmp_path / "blobs.safetensors", tmp_path)
     assert said in str(caught.value)
+    assert str(tmp_path / "own_pack.py") in str(caught.value)
+    assert ".py" not in str(caught.value).replace("own_pack.py", "")
     assert not (tmp_path / "blobs.safetensors").exists()
 
 

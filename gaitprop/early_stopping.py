@@ -1,0 +1,81 @@
+"""Each seed's best epoch on the validation set, and its weights: early stopping, seed by seed.
+
+A seed whose patience has run out is done, whatever the others still do: what is kept of it is what
+a training of that seed alone keeps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gaitprop.network import InvertibleNetwork
+
+
+class BestEpochs:
+    """Of every seed the epoch of the highest validation accuracy; of equal ones the lowest loss.
+
+    The untrained network, epoch 0, is none of them.
+
+    Args:
+        network: to be trained.
+        patience: so many epochs without a better one end a seed's training.
+    """
+
+    def __init__(self, network: InvertibleNetwork, patience: int) -> None:
+        seeds = len(network.seeds)
+        self._patience = patience
+        self._epoch = torch.zeros(seeds, dtype=torch.int64)
+        self._accuracy = torch.full((seeds,), -torch.inf, dtype=torch.float64)
+        self._loss = torch.full((seeds,), torch.inf, dtype=torch.float64)
+        self._parameters = [each.clone() for each in network.parameters()]
+
+    @property
+    def epochs(self) -> Tensor:
+        """(S,), int64: each seed's best epoch so far; 0 before the first."""
+        return self._epoch.clone()
+
+    def see(self, epoch: int, accuracy: Tensor, loss: Tensor, network: InvertibleNetwork) -> None:
+        """Keeps the weights of the seeds that are better after this epoch than ever before.
+
+        Args:
+            epoch: one after the last that was seen.
+            accuracy: (S,), on the validation set.
+            loss: (S,), of the same.
+            network: as trained so far.
+        """
+        waiting = epoch - 1 - self._epoch < self._patience
+        better = (accuracy > self._accuracy) | ((accuracy == self._accuracy) & (loss < self._loss))
+        better &= waiting
+        self._epoch[better] = epoch
+        self._accuracy[better], self._loss[better] = accuracy[better], loss[better]
+        chosen = better.to(network.device)
+        for kept, now in zip(self._parameters, network.parameters(), strict=True):
+            kept[chosen] = now[chosen]
+
+    def over(self, epoch: int) -> bool:
+        """Whether no seed is to be trained further."""
+        return bool((epoch - self._epoch >= self._patience).all())
+
+    def restore(self, network: InvertibleNetwork) -> None:
+        """Puts each seed's best weights into the network."""
+        for kept, parameter in zip(self._parameters, network.parameters(), strict=True):
+            parameter.copy_(kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``load_state_dict`` goes on from; further epochs do not change it."""
+        return {
+            "epoch": self._epoch.clone(),
+            "accuracy": self._accuracy.clone(),
+            "loss": self._loss.clone(),
+            "parameters": [each.cpu().clone() for each in self._parameters],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what ``state_dict`` gave."""
+        for name in ("epoch", "accuracy", "loss"):
+            getattr(self, f"_{name}").copy_(state[name])
+        for kept, saved in zip(self._parameters, state["parameters"], strict=True):
+            kept.copy_(saved)

@@ -1,0 +1,202 @@
+"""What `gait compare` reads: models of a results folder, a git revision, an experiment or a run.
+
+Of results, settings are those that dvc.lock recorded beside them; of MLflow runs, their parameters.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas
+from ruamel.yaml import YAML
+
+from pipeline.params.schema import REFERENCE
+from pipeline.project.errors import GaitError
+from pipeline.results.seeds_table import FILE as SEEDS
+from pipeline.tracking import store
+from pipeline.training.experiment import flat
+
+# What is compared, and what readers call it.
+METRICS = {
+    "test_accuracy": "test accuracy",
+    "test_loss": "test loss",
+    "validation_accuracy": "validation accuracy",
+    "train_accuracy": "training accuracy",
+}
+_OF_SEEDS = {
+    "validation_accuracy": "validation_accuracy_final",
+    "train_accuracy": "train_accuracy_final",
+}
+_RUN = re.compile(r"[0-9a-f]{32}")
+_CURVE = "validation_accuracy"
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """One trained model.
+
+    Attributes:
+        settings: what decided it, under dotted names; those of a rule begin with ``rule.``.
+        seeds: of each metric the value of each seed.
+        curve: mean validation accuracy over the seeds, by epoch.
+    """
+
+    settings: dict[str, Any]
+    seeds: dict[str, dict[int, float]]
+    curve: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What one word on the command line names: its models, by data set, architecture and model."""
+
+    name: str
+    models: dict[str, ComparedModel]
+
+
+def find(word: str) -> Compared:
+    """What a word means: a folder of results, a profile, an MLflow run, or a git revision.
+
+    Raises:
+        GaitError: it is none of them, or lacks what is compared.
+    """
+    for folder in (Path(word), Path("results", word)):
+        if (folder / SEEDS).is_file():
+            return _of_results(word, folder.name, _reader(folder.resolve().parents[1]))
+    if _RUN.fullmatch(word):
+        return _of_run(word)
+    revision, _, inner = word.partition(":")
+    commit = _commit(revision)
+    if commit is None:
+        raise GaitError(
+            f"{word!r} is nothing to compare; allowed: a folder with a {SEEDS}, a profile that has"
+            " results, the id of an MLflow run, a git revision (REVISION:results/PROFILE for"
+            " another profile than its params.yaml's), a DVC experiment"
+        )
+
+    def read(name: str) -> str | None:
+        return _git("show", f"{commit}:{name}")
+
+    profile = Path(inner).name if inner else _yaml(read("params.yaml")).get("profile")
+    return _of_results(word, str(profile), read)
+
+
+def _of_results(word: str, profile: str, read: Callable[[str], str | None]) -> Compared:
+    text = read(f"results/{profile}/{SEEDS}")
+    if text is None:
+        raise GaitError(f"{word} has no results/{profile}/{SEEDS}: `gait evaluate` writes it")
+    table = pandas.read_csv(io.StringIO(text))
+    curves = read(f"results/{profile}/curves.csv")
+    of_epochs = pandas.read_csv(io.StringIO(curves)) if curves is not None else None
+    stages = _yaml(read("dvc.lock")).get("stages", {})
+    models = {}
+    for (dataset, architecture, model), rows in table.groupby(
+        ["dataset", "architecture", "model"], sort=False
+    ):
+        key = f"{dataset}/{architecture}/{model}"
+        place = rows.set_index("seed")
+        seeds = {
+            metric: {int(seed): float(value) for seed, value in place[column].items()}
+            for metric in METRICS
+            if (column := _OF_SEEDS.get(metric, metric)) in place
+        }
+        name = f"{profile}-{dataset}-{architecture}"
+        stage = f"reference@{name}" if model == REFERENCE else f"train@{name}-{model}"
+        params = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
+        settings = {"dataset": dataset, "architecture": architecture, "model": model}
+        settings |= _renamed(params)
+        own = of_epochs[of_epochs.model == key] if of_epochs is not None else None
+        curve = dict(zip(own.epoch, own[_CURVE], strict=True)) if own is not None else {}
+        models[key] = ComparedModel(settings, seeds, curve)
+    return Compared(word, models)
+
+
+def _of_run(run_id: str) -> Compared:
+    from mlflow.exceptions import MlflowException
+
+    client, _ = store.open_experiment("Default")
+    with store.explained():
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            raise GaitError(
+                f"there is no MLflow run {run_id!r} ({store.sentence(error)}); `gait ui` shows"
+                " those that there are"
+            ) from None
+        tags = run.data.tags
+        if tags.get("gait.level") != "model":
+            raise GaitError(f"the run {run_id} is not of a model; allowed: runs of `gait train`")
+        children = client.search_runs(
+            [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000
+        )
+        points = client.get_metric_history(run_id, _CURVE)
+    seeds: dict[str, dict[int, float]] = {}
+    for child in children:
+        for metric in METRICS:
+            if metric in child.data.metrics:
+                values = seeds.setdefault(metric, {})
+                values[int(child.data.params["seed"])] = child.data.metrics[metric]
+    key = f"{tags['gait.dataset']}/{tags['gait.architecture']}/{tags['gait.model']}"
+    settings = {name: _value(text) for name, text in run.data.params.items()}
+    model = ComparedModel(_renamed(settings), seeds, {each.step: each.value for each in points})
+    return Compared(run.data.tags.get("mlflow.runName", run_id), {key: model})
+
+
+def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Flat, under the names that a sweep knows: ``rule.`` for what a rule's section says."""
+    found = {}
+    for name, value in flat(settings).items():
+        name = re.sub(r"^(rules\.[^.]+|reference|settings)\.", "rule.", name)
+        name = re.sub(r"^architectures\.[^.]+\.", "architecture.", name)
+        found[name] = _value(value)
+    return found
+
+
+def _value(value: Any) -> Any:
+    """A text as the number that it is, since YAML 1.1 knows no 1e-08."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _reader(root: Path) -> Callable[[str], str | None]:
+    def read(name: str) -> str | None:
+        path = root / name
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+    return read
+
+
+def _yaml(text: str | None) -> dict[str, Any]:
+    found = YAML(typ="safe", pure=True).load(text) if text else None
+    return found if isinstance(found, dict) else {}
+
+
+def _commit(revision: str) -> str | None:
+    """The commit of a revision, or of a DVC experiment by its name."""
+    if not revision or revision.startswith("-"):
+        return None
+    found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if found is None:
+        # refs/exps/<two digits>/<the rest of a commit>/<name>
+        experiments = _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{revision}")
+        found = experiments or None
+    return found.split()[0] if found else None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout

@@ -1,0 +1,101 @@
+"""Compared models side by side: settings that differ, figures, and differences to the first one."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scipy import stats
+
+from pipeline.audit.compared_models import METRICS, Compared, ComparedModel
+from pipeline.project.errors import GaitError
+from pipeline.results.summary_tables import CONFIDENCE, confidence_interval
+
+# Where a comparison is of single models, whatever each is called.
+ONLY = "the models"
+
+
+def compare(subjects: Sequence[Compared]) -> list[dict[str, Any]]:
+    """One comparison for each model that several subjects have, or one of all if each has one.
+
+    Each has ``model``, ``settings`` (a row for each that differs: name, then a value a subject)
+    and ``rows``, a subject each: ``name``, ``metrics`` with n, mean, deviation, and the
+    ``difference`` to the first subject that has the model (mean, low, high, n, paired), ``curve``.
+
+    Raises:
+        GaitError: they have no model in common.
+    """
+    if all(len(each.models) == 1 for each in subjects):
+        return [_of_one(ONLY, [(s.name, next(iter(s.models.values()))) for s in subjects])]
+    # By data set, architecture and model; else, say of two data sets, by the last two or one.
+    for parts in (3, 2, 1):
+        shared: dict[str, list[tuple[str, ComparedModel]]] = {}
+        for subject in subjects:
+            short = {"/".join(key.split("/")[-parts:]): key for key in subject.models}
+            for name, key in short.items() if len(short) == len(subject.models) else ():
+                shared.setdefault(name, []).append((subject.name, subject.models[key]))
+        if found := [_of_one(name, each) for name, each in shared.items() if len(each) > 1]:
+            return found
+    names = "; ".join(f"{each.name}: {', '.join(each.models)}" for each in subjects)
+    raise GaitError(f"there is no model that two of them have ({names})")
+
+
+def interval(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, Any] | None:
+    """``second`` minus ``first``: paired over the seeds that both have, else by Welch's interval.
+
+    Returns:
+        mean, low, high (95 %; None where there is one value), n (pairs, or values of the second),
+        paired; None if one of them has no value.
+    """
+    if not first or not second:
+        return None
+    if common := sorted(first.keys() & second.keys()):
+        mean, low, high = confidence_interval([second[seed] - first[seed] for seed in common])
+        return _plain(mean, low, high, len(common), paired=True)
+    a, b = list(first.values()), list(second.values())
+    mean = math.fsum(b) / len(b) - math.fsum(a) / len(a)
+    low = high = math.nan
+    if min(len(a), len(b)) > 1:
+        whole = stats.ttest_ind(b, a, equal_var=False).confidence_interval(CONFIDENCE)
+        low, high = float(whole.low), float(whole.high)
+    return _plain(mean, low, high, len(b), paired=False)
+
+
+def _plain(mean: float, low: float, high: float, n: int, paired: bool) -> dict[str, Any]:
+    # Where all differences are the same there is no spread, and SciPy gives none.
+    ends = (None, None) if math.isnan(low) else (low, high)
+    return {"mean": mean, "low": ends[0], "high": ends[1], "n": n, "paired": paired}
+
+
+def _of_one(key: str, models: Sequence[tuple[str, ComparedModel]]) -> dict[str, Any]:
+    _, base = models[0]
+    names = dict.fromkeys(name for _, each in models for name in each.settings)
+    settings = [[name, *(each.settings.get(name) for _, each in models)] for name in names]
+    return {
+        "model": key,
+        "settings": [row for row in settings if any(value != row[1] for value in row[1:])],
+        "rows": [
+            {
+                "name": name,
+                "metrics": {
+                    metric: _figures(each.seeds.get(metric, {}), base.seeds.get(metric, {}), at > 0)
+                    for metric in METRICS
+                    if any(metric in other.seeds for _, other in models)
+                },
+                "curve": {str(epoch): value for epoch, value in each.curve.items()},
+            }
+            for at, (name, each) in enumerate(models)
+        ],
+    }
+
+
+def _figures(values: Mapping[int, float], base: Mapping[int, float], later: bool) -> dict[str, Any]:
+    each = list(values.values())
+    return {
+        "n": len(each),
+        "mean": math.fsum(each) / len(each) if each else None,
+        "deviation": statistics.stdev(each) if len(each) > 1 else None,
+        "difference": interval(base, values) if later else None,
+    }

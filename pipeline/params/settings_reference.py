@@ -1,0 +1,197 @@
+"""docs/params.md and params.schema.json: every key of params.yaml, from what checks them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+from pipeline.params.schema import Params
+from pipeline.params.search_space import NOT_SWEPT, SECTIONS
+
+# What of a section follows from others where it is not given, and so is required of nobody.
+_FILLED_IN = {"Sweep": ("dataset", "architecture", "rules"), "Params": ("sweep",)}
+_HEAD = """\
+# params.yaml: every setting
+
+Each key with its type, what it may be, its default (a dash: it must be given) and what it decides.
+`gait params` prints this page, of the code that is installed; `gait params --schema` prints
+[params.schema.json](../params.schema.json), by which editors complete and check params.yaml while
+it is written (the comment in its first line names it). Whatever is wrong in the file is said at
+once, by line, before any work starts.
+
+A setting that a sweep may try has its name there in the last column.
+"""
+
+
+def json_schema() -> dict[str, Any]:
+    """Params as a JSON Schema, for editors; what concerns several keys at once is not in it."""
+    schema = Params.model_json_schema()
+    for name, optional in _FILLED_IN.items():
+        section = schema if name == "Params" else schema["$defs"][name]
+        section["required"] = [key for key in section["required"] if key not in optional]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_without_titles(schema)}
+
+
+def as_json() -> str:
+    """The content of params.schema.json."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def as_markdown() -> str:
+    """The content of docs/params.md."""
+    schema = json_schema()
+    lines = [_HEAD, "## The file's own keys", "", *_table(schema, "")]
+    for places, name in _sections(schema).items():
+        section = schema["$defs"][name]
+        heading = " and ".join(f"`{place}`" for place in places)
+        lines += ["", f"## {heading}", "", inspect.cleandoc(section["description"]), ""]
+        lines += _table(section, name)
+    return "\n".join(lines) + "\n"
+
+
+def _sections(schema: dict[str, Any]) -> dict[tuple[str, ...], str]:
+    """Where each section stands in params.yaml, in the order of the file."""
+    places: dict[str, list[str]] = {}
+
+    def visit(node: dict[str, Any], place: str) -> None:
+        for key, value in node.get("properties", {}).items():
+            for name, how in _references(value):
+                inner = f"{place}{key}{how}"
+                places.setdefault(name, []).append(inner)
+                visit(schema["$defs"][name], f"{inner}.")
+
+    visit(schema, "")
+    return {tuple(where): name for name, where in places.items()}
+
+
+def _references(node: dict[str, Any], how: str = "") -> list[tuple[str, str]]:
+    """Names of the sections that a key's value is made of, and how they stand below the key."""
+    if "$ref" in node:
+        return [(node["$ref"].rpartition("/")[2], how)]
+    found = []
+    for each in node.get("anyOf", node.get("oneOf", [])):
+        found += _references(each, how)
+    found += _references(node["items"], f"{how}[]") if "items" in node else []
+    return found + (_references(_values(node), f"{how}.<name>") if _values(node) else [])
+
+
+def _values(node: dict[str, Any]) -> dict[str, Any]:
+    """The kind of a mapping's values; empty for what is no mapping or holds anything."""
+    values = next(
+        iter(node.get("patternProperties", {}).values()), node.get("additionalProperties")
+    )
+    return values if isinstance(values, dict) else {}
+
+
+def _table(section: dict[str, Any], name: str) -> list[str]:
+    rows = [
+        "| key | type | allowed | default | what it decides | swept as |",
+        "|---|---|---|---|---|---|",
+    ]
+    prefix = _swept_prefix(name)
+    for key, value in section["properties"].items():
+        cells = [
+            f"`{key}`",
+            _type(value),
+            _allowed(value),
+            _default(section, key, value),
+            value["description"],
+            _swept(prefix, key, value),
+        ]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return rows
+
+
+def _swept_prefix(name: str) -> str | None:
+    """``rule.`` for the section of a rule; None for what no sweep changes."""
+    for prefix, model in SECTIONS.items():
+        if model.__name__ == name:
+            return prefix
+        for key, field in model.model_fields.items():
+            if getattr(field.annotation, "__name__", None) == name:
+                return f"{prefix}.{key}"
+    return None
+
+
+def _swept(prefix: str | None, key: str, value: dict[str, Any]) -> str:
+    place = f"{prefix}.{key}"
+    if prefix is None or place in NOT_SWEPT or "$ref" in value:
+        return ""
+    return f"`{place}`"
+
+
+def _kinds(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """The kinds of value that a key takes, null left out."""
+    kinds = node.get("anyOf", node.get("oneOf", [node]))
+    return [kind for kind in kinds if kind.get("type") != "null"]
+
+
+def _type(node: dict[str, Any]) -> str:
+    names = {"number": "number", "integer": "integer", "string": "text", "boolean": "true or false"}
+    words = []
+    for kind in _kinds(node):
+        if "$ref" in kind:
+            words.append("section")
+        elif kind.get("type") == "array":
+            items = kind.get("items")
+            words.append(f"list of {_type(items)}s" if items else "list")
+        elif kind.get("type") == "object":
+            words.append(f"mapping of names to {_type(_values(kind))}s")
+        else:
+            words.append(names[kind["type"]] if "type" in kind else "value")
+    nullable = len(_kinds(node)) < len(node.get("anyOf", node.get("oneOf", [node])))
+    return " or ".join([*words, "null"] if nullable else words)
+
+
+def _allowed(node: dict[str, Any]) -> str:
+    said = []
+    for kind in _kinds(node):
+        if "enum" in kind:
+            said.append(", ".join(f"`{value}`" for value in kind["enum"]))
+        for word, sign in (
+            ("minimum", "≥"),
+            ("exclusiveMinimum", ">"),
+            ("maximum", "≤"),
+            ("exclusiveMaximum", "<"),
+        ):
+            if word in kind:
+                said.append(f"{sign} {_text(kind[word])}")
+        if kind.get("type") == "string" and "pattern" in kind:
+            said.append(f"`{kind['pattern']}`")
+        if kind.get("type") == "array":
+            low, high = kind.get("minItems"), kind.get("maxItems")
+            if low is not None and low == high:
+                said.append(f"{low} of them")
+            elif low is not None:
+                said.append(f"at least {low}")
+            if inner := _allowed(kind.get("items", {})):
+                said.append(f"each {inner}")
+    return ", ".join(said)
+
+
+def _default(section: dict[str, Any], key: str, value: dict[str, Any]) -> str:
+    if key in section.get("required", []):
+        return "–"
+    if "default" not in value:
+        return "its own defaults" if "$ref" in value else "as in `run`"
+    if isinstance(value["default"], dict):
+        return "its own defaults" if value["default"] else "`{}`"
+    return f"`{_text(value['default'])}`"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _without_titles(node: Any) -> Any:
+    """Pydantic names every key once more, which says nothing."""
+    if isinstance(node, dict):
+        return {
+            key: _without_titles(value)
+            for key, value in node.items()
+            if key != "title" or not isinstance(value, str)
+        }
+    return [_without_titles(each) for each in node] if isinstance(node, list) else node

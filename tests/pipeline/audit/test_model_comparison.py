@@ -1,0 +1,128 @@
+"""What `gait compare` reads and says, against plain lines of arithmetic."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.audit import comparison_text, model_comparison
+from pipeline.audit.compared_models import Compared, ComparedModel, find
+from pipeline.project.errors import GaitError
+from tests.pipeline.project_copy import commit, gait, run
+
+# Student's t at 97.5 % with two degrees of freedom.
+T_OF_THREE = 4.302652729911275
+
+
+def model(accuracies: dict[int, float], **settings: object) -> ComparedModel:
+    return ComparedModel(dict(settings), {"test_accuracy": accuracies}, {0: 0.1, 1: 0.9, 2: 0.95})
+
+
+def test_differences_are_paired_over_shared_seeds_alone() -> None:
+    found = model_comparison.interval({0: 0.5, 1: 0.6, 2: 0.7, 9: 0.1}, {2: 0.8, 1: 0.65, 0: 0.5})
+    differences = [0.0, 0.05, 0.1]
+    half = T_OF_THREE * 0.05 / math.sqrt(3)
+    assert found is not None
+    assert (found["n"], found["paired"]) == (3, True)
+    assert found["mean"] == pytest.approx(sum(differences) / 3)
+    assert (found["low"], found["high"]) == pytest.approx((0.05 - half, 0.05 + half))
+
+
+def test_without_shared_seeds_the_interval_is_welchs() -> None:
+    found = model_comparison.interval({0: 0.5, 1: 0.6, 2: 0.7}, {3: 0.8, 4: 0.9, 5: 1.0})
+    # Equal variances of 0.01 and equal counts: four degrees of freedom.
+    half = 2.7764451051977987 * math.sqrt(2 * 0.01 / 3)
+    assert found is not None
+    assert not found["paired"]
+    assert (found["mean"], found["low"]) == pytest.approx((0.3, 0.3 - half))
+    single = model_comparison.interval({0: 0.5}, {1: 0.7})
+    assert single is not None and single["low"] is None
+
+
+def test_only_settings_that_differ_are_named(tmp_path: Path) -> None:
+    a = Compared("a", {"d/s/gait": model({0: 0.5, 1: 0.6}, dataset="d", epochs=3)})
+    b = Compared("b <i>", {"d/s/bp": model({0: 0.7, 1: 0.7}, dataset="d", epochs=4, extra=1)})
+    (found,) = model_comparison.compare([a, b])
+    assert found["model"] == model_comparison.ONLY
+    assert found["settings"] == [["epochs", 3, 4], ["extra", None, 1]]
+    table = comparison_text.figures_table(found)
+    assert table[1] == ["test accuracy", "55.00 ± 7.07", "70.00 ± 0.00", "+15.00 [-48.53, +78.53]"]
+    assert comparison_text.curves_table(found)[1] == ["a", "▁█", "2"]
+    comparison_text.write_page([found], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "b &lt;i&gt;" in page and "<svg" in page
+    assert not re.search(r'(src|href)="http', page)
+
+
+def test_models_of_two_data_sets_meet_by_their_names() -> None:
+    a = Compared("a", {f"d/s/{name}": model({0: 0.5}) for name in ("bp", "gait")})
+    b = Compared("b", {f"e/s/{name}": model({0: 0.5}) for name in ("gait", "tp")})
+    assert [each["model"] for each in model_comparison.compare([a, b])] == ["s/gait"]
+    c = Compared("c", {f"e/s/{name}": model({0: 0.5}) for name in ("itp", "tp")})
+    with pytest.raises(GaitError, match="no model that two of them have"):
+        model_comparison.compare([a, c])
+
+
+@pytest.fixture(scope="module")
+def project(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained models of two commits, the second with another λ of GAIT-prop in its lock."""
+    folder = tmp_path_factory.mktemp("compared") / "project"
+    shutil.copytree(reported, folder)
+    rule, stage = (
+        {"orthogonality": 0.1, "learning_rate": "1e-03"},
+        "train@digits-digits-square-gait",
+    )
+    params = {"params.yaml": {"rules.gait": rule, "training": {"epochs": 2}}}
+    text = json.dumps({"stages": {stage: {"params": params}}})
+    (folder / "dvc.lock").write_text(text)
+    run(folder, "git", "init", "--quiet")
+    commit(folder)
+    (folder / "dvc.lock").write_text(text.replace('"orthogonality": 0.1', '"orthogonality": 0.2'))
+    seeds = folder / "results/digits/seeds.csv"
+    head, *rows = seeds.read_text().splitlines()
+    at = head.split(",").index("test_accuracy")
+    changed = [",".join([*(c := row.split(","))[:at], "0.5", *c[at + 1 :]]) for row in rows]
+    seeds.write_text("\n".join([head, *changed]) + "\n")
+    return folder
+
+
+def test_a_revision_and_a_folder(project: Path) -> None:
+    said = json.loads(gait(project, "compare", "HEAD", "results/digits", "--json"))
+    assert [each["model"] for each in said] == ["digits/square/reference", "digits/square/gait"]
+    gait_prop = said[1]
+    assert gait_prop["settings"] == [["rule.orthogonality", 0.1, 0.2]]
+    before, after = (row["metrics"]["test_accuracy"] for row in gait_prop["rows"])
+    assert after["mean"] == 0.5
+    assert after["difference"]["mean"] == pytest.approx(0.5 - before["mean"])
+    assert after["difference"]["paired"]
+
+
+def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], "tags.`gait.level` = 'model'")
+    ids = {each.data.tags["gait.model"]: each.info.run_id for each in found}
+    subjects = [find(ids["reference"]), find(ids["gait"])]
+    (compared,) = model_comparison.compare(subjects)
+    names = [row[0] for row in compared["settings"]]
+    assert "rule.orthogonality" in names and "training.epochs" not in names
+    for subject, each in zip(subjects, compared["rows"], strict=True):
+        (model_,) = subject.models.values()
+        assert set(model_.seeds["validation_accuracy"]) == {0, 1}
+        assert list(each["curve"]) == ["0", "1", "2"]
+    said = gait(project, "compare", ids["gait"], code=2)
+    assert "alone; allowed: two things" in said
+
+
+def test_a_name_of_nothing_is_one_sentence(project: Path) -> None:
+    said = gait(project, "compare", "HEAD", "nothing_such", code=2)
+    assert "'nothing_such' is nothing to compare; allowed: a folder" in said

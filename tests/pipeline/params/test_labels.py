@@ -1,0 +1,59 @@
+"""What readers are told of a model's regularizer is what trains it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+import pytest
+
+from pipeline.figures.style import model_label
+from pipeline.params import params_file
+from pipeline.params.labels import regularizer_of, regularizer_text
+from pipeline.params.schema import Params
+from pipeline.results.summary_tables import as_markdown, summarize
+from tests.pipeline.project_copy import small_params
+
+CHANGES = {
+    "off_diagonal": ("", "0.1"),
+    "full": ("    penalty: full\n", "0.1 (full)"),
+    "constraint": ("    constraint: orthogonal\n", "orthogonal W"),
+}
+
+
+@dataclass
+class Case:
+    params: Params
+    text: str
+
+
+@pytest.fixture(params=CHANGES)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    more, text = CHANGES[request.param]
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        small_params().replace("    gamma: 0.001\n  itp", f"    gamma: 0.001\n{more}  itp")
+    )
+    return Case(params_file.load(path), text)
+
+
+def test_tables_and_figures_say_what_is_used(case: Case) -> None:
+    assert regularizer_of(case.params, "gait") == case.text
+    named = case.text if "W" in case.text else f"λ = {case.text}"
+    assert model_label(case.params, "gait") == f"GAIT-prop, {named}"
+    rows = [
+        {"dataset": "digits", "architecture": "square", "model": model, "seed": seed}
+        for model in ("reference", "gait")
+        for seed in (0, 1)
+    ]
+    quantities = ("test_accuracy", "test_loss", "train_accuracy_final", "train_accuracy_peak")
+    seeds = pandas.DataFrame(rows).assign(**dict.fromkeys(quantities, 0.5))
+    seeds["validation_accuracy_final"] = [0.1, 0.2, 0.3, 0.5]
+    table = as_markdown(case.params, summarize(case.params, seeds))
+    assert f"| GAIT-prop | 0.001 | {case.text} | 0.001 | 2 |" in table
+    assert "| BP reference | 0.001 | 0 |" in table
+
+
+def test_no_weight_weighs_nothing() -> None:
+    assert regularizer_text(0.0, "full", "none", "λ ") == "λ 0"

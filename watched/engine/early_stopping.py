@@ -1,0 +1,1 @@
+../../gaitprop/early_stopping.py
