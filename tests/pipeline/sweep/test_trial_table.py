@@ -22,6 +22,7 @@ from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_table import table
 from pipeline.training.epochs import Epoch
 from tests.pipeline.plain_figures import on_held_out_images, rows
+from tests.pipeline.project_copy import small_params
 
 RATES = (0.001, 0.01, 0.1)
 # By rule and learning rate: how it ended, and validation accuracies of three seeds, an epoch each
@@ -48,10 +49,10 @@ def row(epoch: int, seed: int, accuracy: float) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, ready: Path) -> tuple[Params, Path]:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, Path]:
     """A sweep's params, and the folder with its trials' records and its results."""
     folder = tmp_path_factory.mktemp("swept")
-    text = (ready / "params.yaml").read_text()
+    text = small_params()
     section = f"\nsweep:\n  rules: [bp, gait]\n  space: {{rule.learning_rate: {list(RATES)}}}\n"
     section += "  fixed: {training.epochs: 2, training.seeds: [0, 1, 2]}\n"
     (folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + section)
