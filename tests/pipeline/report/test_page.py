@@ -95,6 +95,29 @@ def test_depths_stand_in_their_columns(whole: Path) -> None:
     assert shown == pytest.approx(expected, rel=0.05)
 
 
+def test_claims_stand_in_their_columns(whole: Path) -> None:
+    """In percentage points: those of claims.json, with the sign of each."""
+
+    def points(value: float) -> str:
+        return f"{100 * value:+.2f}".replace("-", "−")
+
+    text = (whole / PAGE).read_text()
+    _, equivalence, inferiority = json.loads((whole / CLAIMS).read_text())["claims"]
+    finding = equivalence["findings"][0]
+    numbers = finding["numbers"]
+    row = text.split(f'<tr><th scope="row">{finding["about"]}</th>')[1].split("</tr>")[0]
+    assert numbers["low"] < numbers["mean"] < numbers["high"]
+    assert re.findall(r'class="number">([^<]*)</td>', row) == [
+        "2",
+        points(numbers["mean"]),
+        points(numbers["deviation"])[1:],
+        f"{points(numbers['low'])} to {points(numbers['high'])}",
+        f"{numbers['p_value']:.2g}",
+        f"{points(numbers['difference_low'])} to {points(numbers['difference_high'])}",
+    ]
+    assert inferiority["findings"][0]["reason"] in text
+
+
 def test_provenance(whole: Path, helper: Preloaded) -> None:
     for path in (PAGE, CLAIMS):
         chain = json.loads(helper.run(whole, "provenance", str(path), "--json"))

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from pathlib import Path
 
-import numpy
 import pytest
-import safetensors.numpy
+
+from tests.pipeline.plain_figures import on_held_out_images, on_test_images, rows
 
 # Student's t at 97.5 % with one degree of freedom: tan(0.475 π).
 T_OF_TWO_SEEDS = 12.706204736432095
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def column(table: list[dict[str, str]], model: str, name: str) -> list[float]:
@@ -61,39 +55,15 @@ def test_the_seeds_of_the_histories(reported: Path) -> None:
         assert float(row["validation_accuracy_final"]) == float(last["validation_accuracy"])
 
 
-def outputs(folder: Path, seed: int, images: numpy.ndarray) -> numpy.ndarray:
-    """What a seed's saved network says of images, in float64."""
-    tensors = safetensors.numpy.load_file(folder / "network.safetensors")
-    values = images / 16
-    for layer in range(1, len(tensors) // 2 + 1):
-        weight = tensors[f"weight_{layer}"][seed].astype(float)
-        values = values @ weight.T + tensors[f"bias_{layer}"][seed].reshape(-1)
-        values = numpy.where(values > 0, values, 0.1 * values)
-    return values[:, :10]
-
-
-def figures(answers: numpy.ndarray, labels: numpy.ndarray) -> tuple[float, float]:
-    """Accuracy, and the mean of half the squared error."""
-    accuracy = (answers.argmax(1) == labels).mean()
-    return float(accuracy), float(((answers - numpy.eye(10)[labels]) ** 2).sum() / 2 / len(labels))
-
-
 def test_the_seeds_of_the_models_and_images(reported: Path) -> None:
-    images = safetensors.numpy.load_file(reported / "data/digits/digits.safetensors")
-    assert len(images["test_images"]) == 360
     table = rows(reported / "results" / "digits" / "seeds.csv")
     assert len(table) == 4
     for row in table:
         folder = reported / "models" / "digits" / "digits" / "square" / row["model"]
-        answers = outputs(folder, int(row["seed"]), images["test_images"])
-        accuracy, loss = figures(answers, images["test_labels"])
+        accuracy, loss = on_test_images(reported, folder, int(row["seed"]))
         assert float(row["test_accuracy"]) == pytest.approx(accuracy, rel=1e-9)
         assert float(row["test_loss"]) == pytest.approx(loss, rel=1e-5)
-        split = json.loads((folder / "config.json").read_text())["data"]
-        order = numpy.random.default_rng(split["split_seed"]).permutation(1437)
-        held_out = order[: round(split["validation_fraction"] * 1437)]
-        answers = outputs(folder, int(row["seed"]), images["train_images"][held_out])
-        accuracy, loss = figures(answers, images["train_labels"][held_out])
+        accuracy, loss = on_held_out_images(reported, folder, int(row["seed"]))
         last = [e for e in rows(folder / "history.csv") if e["seed"] == row["seed"]][-1]
         assert last["epoch"] == "2"
         assert float(last["validation_accuracy"]) == pytest.approx(accuracy, rel=1e-9)

@@ -142,6 +142,8 @@ def test_every_trial_is_a_run_nested_in_the_sweeps(project: Path) -> None:
     results = project / "results" / "digits" / "sweep" / "tiny"
     table = pandas.read_csv(results / "trials.csv").set_index("trial")
     ids = pandas.read_csv(results / "runs.csv").set_index("trial")["mlflow_run_id"]
+    finished = table[table["status"] == "FINISHED"]["validation_accuracy_mean"]
+    assert parent.data.metrics == {"best_validation_accuracy_mean": max(finished)}
     assert {run.info.run_id for run in nested} == set(ids)
     assert len(nested) == TRIALS == len(ids)
     for run in nested:

@@ -24,11 +24,29 @@ def test_no_exception_ends_the_sending() -> None:
             raise RuntimeError("no such package")
         arrived.append(record)
 
-    sender = Sender(send, lambda: None, "training", said.append, INTERVAL_S)
+    def forget() -> None:
+        arrived.append("forgotten")
+
+    sender = Sender(send, forget, "training", said.append, INTERVAL_S)
     sender.put("a", "record")
     assert sender.close(PATIENCE_S)
-    assert arrived == ["record"]
+    assert arrived == ["forgotten", "record"]
+    assert sender.problem is None and said[-1] == "MLflow can be written again"
     assert "no such package" in said[0] and "training goes on" in said[0]
+
+
+def test_what_comes_while_something_is_sent_is_sent_too() -> None:
+    arrived: list[str] = []
+
+    def send(record: str) -> None:
+        arrived.append(record)
+        if record == "first":
+            sender.put("a", "second")
+
+    sender = Sender(send, lambda: None, "training", lambda _: None, INTERVAL_S)
+    sender.put("a", "first")
+    assert sender.close(PATIENCE_S)
+    assert arrived == ["first", "second"]
 
 
 def test_what_never_arrives_is_not_called_delivered() -> None:
