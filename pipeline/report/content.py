@@ -26,6 +26,7 @@ from pipeline.report import charts
 from pipeline.report.evidence import Evidence, Sweep
 from pipeline.report.findings import size, theorem_verdict
 from pipeline.results import summary_tables
+from pipeline.results.trial_edges import edges
 from pipeline.results.trial_ranking import best_trial, swept_settings
 
 MOST_LAYERS = 10
@@ -118,8 +119,8 @@ def lost(verification: Mapping[str, Any]) -> dict[str, str]:
     return {name: lost[name] for name in charts.PRECISIONS if name in lost}
 
 
-def sweep_content(sweep: Sweep) -> dict[str, Any]:
-    """A sweep's heat maps and its best trials."""
+def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:
+    """A sweep's heat maps and its best trials, and which of these lie on an edge."""
     names = swept_settings(sweep.trials)
     best = [
         (str(rule), best_trial(trials)) for rule, trials in sweep.trials.groupby("rule", sort=False)
@@ -136,6 +137,7 @@ def sweep_content(sweep: Sweep) -> dict[str, Any]:
             if row is not None
         ],
         "charts": charts.heat_maps(sweep),
+        "edges": [f"{edge}." for edge in edges(params, sweep.trials)],
         "name": sweep.folder.name,
         "settings": [setting_name(name) for name in names],
         "trials": len(sweep.trials),

@@ -59,7 +59,7 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         "inputs": evidence.inputs,
         "lost": evidence.verification and lost(evidence.verification),
         "models": [model_look(params, model) for model in params.models()],
-        "sweeps": [sweep_content(sweep) for sweep in evidence.sweeps],
+        "sweeps": [sweep_content(params, sweep) for sweep in evidence.sweeps],
         "verification": evidence.verification,
     }
     specifications = {chart.name: chart.spec for chart in _charts_in(content)}

@@ -19,6 +19,7 @@ from pipeline.project.paths import data_file, results_folder, store_folder
 from pipeline.project.redaction import shown, without_password
 from pipeline.project.source import source
 from pipeline.results import trial_ranking
+from pipeline.results.trial_edges import edges
 from pipeline.sweep import ray_cluster, trial_records
 from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.collect import Collector
@@ -242,6 +243,8 @@ class _Sweep:
                 {f"best_{trial_ranking.METRIC}": float(best[trial_ranking.METRIC])} if best else {}
             )
             print(f"{len(collector.ended)} trials have ended: see {destination / 'summary.md'}")
+            for edge in edges(self._params, frame):
+                print(edge)
         status = "FAILED" if missing else "FINISHED"
         delivered = runs.end(status, figures, destination) and delivered
         if missing:

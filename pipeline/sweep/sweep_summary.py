@@ -12,6 +12,7 @@ from pipeline.data.image_sets import image_set
 from pipeline.params.labels import rule_name, setting_name, spread_text, value_text
 from pipeline.params.schema import Params
 from pipeline.params.sweep_section import Distribution
+from pipeline.results.trial_edges import edges
 from pipeline.results.trial_ranking import (
     FAILED,
     FINISHED,
@@ -58,6 +59,7 @@ def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, 
         "",
         _best_of_all(trials),
         "",
+        *_edges(params, trials),
         "`gait sweep best --apply` writes these values into params.yaml; `gait repro` then trains"
         " the models and evaluates them on the test set.",
         "",
@@ -162,6 +164,11 @@ def _best_of_all(trials: pandas.DataFrame) -> str:
         f"Best of all: **{rule_name(best['rule'])}**, {_settings_text(best, trials)}:"
         f" {spread_text(best, 'validation_accuracy', 100, 2)} %."
     )
+
+
+def _edges(params: Params, trials: pandas.DataFrame) -> list[str]:
+    found = edges(params, trials)
+    return [*(f"- **{edge}.**" for edge in found), ""] if found else []
 
 
 def _ranking(rule: str, trials: pandas.DataFrame) -> list[str]:
