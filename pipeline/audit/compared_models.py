@@ -119,20 +119,11 @@ def _of_results(word: str, profile: str, read: Callable[[str], str | None]) -> C
 
 
 def _of_run(run_id: str) -> Compared:
-    from mlflow.exceptions import MlflowException
-
-    client, _ = store.open_experiment("Default")
+    client, run = store.existing_run(run_id)
+    tags = run.data.tags
+    if tags.get("gait.level") != "model":
+        raise GaitError(f"the run {run_id} is not of a model; allowed: runs of `gait train`")
     with store.explained():
-        try:
-            run = client.get_run(run_id)
-        except MlflowException as error:
-            raise GaitError(
-                f"there is no MLflow run {run_id!r} ({store.sentence(error)}); `gait ui` shows"
-                " those that there are"
-            ) from None
-        tags = run.data.tags
-        if tags.get("gait.level") != "model":
-            raise GaitError(f"the run {run_id} is not of a model; allowed: runs of `gait train`")
         children = client.search_runs(
             [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000
         )
