@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from ruamel.yaml import YAML
 
 from pipeline.params.schema import REFERENCE
 from pipeline.project.errors import GaitError
+from pipeline.project.source import git
 from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
 from pipeline.training.experiment import flat
@@ -186,8 +186,5 @@ def _commit(revision: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout
+    done = git(*arguments)
+    return None if done.returncode else done.stdout
