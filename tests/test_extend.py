@@ -98,6 +98,24 @@ def test_the_sweep_has_tried_it(followed: tuple[Path, dict[str, str]]) -> None:
     assert "feedback alignment" in said["gait sweep best"]
 
 
+def test_an_experiment_in_a_copy_of_the_project(followed: tuple[Path, dict[str, str]]) -> None:
+    """Its runs and their artifacts are the project's, also where the store is a relative path."""
+    folder, said = followed
+    (command,) = (each for each in said if each.startswith("dvc exp run --temp"))
+    assert "Ran experiment" in said[command]
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    run_ = client.get_run(of_model(folder, "feedback_alignment", epochs=3))
+    assert run_.info.status == "FINISHED"
+    assert run_.info.artifact_uri.startswith(f"file://{folder}/mlartifacts/")
+    relative = command.replace("=3", "=4")
+    relative = f"MLFLOW_TRACKING_URI=sqlite:///relative.db {relative}"
+    shell(folder, f"source .venv/bin/activate; {relative}")
+    assert (folder / "relative.db").is_file()
+    store = f"sqlite:///{folder / 'relative.db'}"
+    run_ = MlflowClient(store).get_run(of_model(folder, "feedback_alignment", 4, store))
+    assert run_.info.artifact_uri.startswith(f"file://{folder}/mlartifacts/")
+
+
 def test_its_source_is_a_dependency_of_its_models_alone(
     followed: tuple[Path, dict[str, str]],
 ) -> None:
@@ -136,12 +154,14 @@ def test_without_the_package(followed: tuple[Path, dict[str, str]]) -> None:
         hidden.rename(metadata)
 
 
-def of_model(folder: Path, model: str) -> str:
-    """The MLflow run of a model."""
-    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+def of_model(folder: Path, model: str, epochs: int | None = None, uri: str | None = None) -> str:
+    """The first MLflow run of a model, of so many epochs."""
+    client = MlflowClient(uri or f"sqlite:///{folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
     wanted = f"tags.`gait.model` = '{model}' and tags.`gait.level` = 'model'"
+    if epochs is not None:
+        wanted += f" and params.`training.epochs` = '{epochs}'"
     found = client.search_runs([experiment.experiment_id], wanted)
     return str(min(found, key=lambda each: each.info.start_time).info.run_id)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from ruamel.yaml import YAML
 
 from pipeline.params.schema import REFERENCE
 from pipeline.project.errors import GaitError
+from pipeline.project.source import git
 from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
 from pipeline.training.experiment import flat
@@ -119,20 +119,11 @@ def _of_results(word: str, profile: str, read: Callable[[str], str | None]) -> C
 
 
 def _of_run(run_id: str) -> Compared:
-    from mlflow.exceptions import MlflowException
-
-    client, _ = store.open_experiment("Default")
+    client, run = store.existing_run(run_id)
+    tags = run.data.tags
+    if tags.get("gait.level") != "model":
+        raise GaitError(f"the run {run_id} is not of a model; allowed: runs of `gait train`")
     with store.explained():
-        try:
-            run = client.get_run(run_id)
-        except MlflowException as error:
-            raise GaitError(
-                f"there is no MLflow run {run_id!r} ({store.sentence(error)}); `gait ui` shows"
-                " those that there are"
-            ) from None
-        tags = run.data.tags
-        if tags.get("gait.level") != "model":
-            raise GaitError(f"the run {run_id} is not of a model; allowed: runs of `gait train`")
         children = client.search_runs(
             [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000
         )
@@ -195,8 +186,5 @@ def _commit(revision: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout
+    done = git(*arguments)
+    return None if done.returncode else done.stdout

@@ -148,18 +148,7 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
 
 
 def _find(run_id: str) -> Any:
-    client = store.existing_store()
-    if client is None:
-        raise GaitError(f"there is no MLflow run {run_id!r}: no store has been made here yet")
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        raise GaitError(
-            f"there is no MLflow run {run_id!r} ({store.sentence(error)}); `gait ui` shows those"
-            " that there are"
-        ) from None
+    _, run = store.existing_run(run_id)
     level = run.data.tags.get(LEVEL_TAG)
     if level == "seed":
         return _find(run.data.tags["mlflow.parentRunId"])

@@ -101,9 +101,10 @@ def _csv(table: pandas.DataFrame) -> str:
 
 def _track(params: Params, seeds: pandas.DataFrame) -> None:
     """Adds the test figures to the runs that made these models, where this store has them."""
-    client, experiment_id = store.open_experiment(params.profile)
-    with store.explained():
-        _add_test_figures(client, experiment_id, seeds, params.training.epochs)
+    opened = store.existing_experiment(params.profile)
+    if opened is not None:
+        with store.explained():
+            _add_test_figures(*opened, seeds, params.training.epochs)
 
 
 def _add_test_figures(

@@ -137,6 +137,30 @@ def any_store() -> MlflowClient:
         return _client()
 
 
+def existing_run(run_id: str) -> tuple[MlflowClient, Any]:
+    """A client of the store, and a run of it.
+
+    Raises:
+        GaitError: there is no such run, or the store cannot be read.
+    """
+    client = existing_store()
+    if client is None:
+        raise GaitError(f"there is no MLflow run {run_id!r}: no store has been made here yet")
+    from mlflow.exceptions import MlflowException
+
+    with _usable():
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            raise GaitError(
+                f"there is no MLflow run {run_id!r} ({sentence(error)}); `gait ui` shows those that"
+                " there are"
+            ) from None
+    if run.info.run_id != run_id:
+        raise GaitError(_stranger(f"the run {run_id}"))
+    return client, run
+
+
 def _client() -> MlflowClient:
     """MLflow's client, with its own words and its own waiting as they are wanted here."""
     # MLflow's import takes seconds, and its telemetry must be off before it.
@@ -190,11 +214,7 @@ def _living(experiment: Any, name: str) -> str:
     """
     uri, number = tracking_uri(), str(experiment.experiment_id)
     if experiment.name != name or not number:
-        # A page to log in, say, which a proxy gives in any server's place.
-        raise GaitError(
-            f"what answers at {shown(uri)} is no MLflow server: asked for the experiment {name}, it"
-            " says nothing of it; log in there, or check MLFLOW_TRACKING_URI"
-        )
+        raise GaitError(_stranger(f"the experiment {name}"))
     if experiment.lifecycle_stage == "deleted":
         given = variables.given(variables.TRACKING_URI) is not None
         where = "" if given else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
@@ -203,6 +223,14 @@ def _living(experiment: Any, name: str) -> str:
             f" with `{where}mlflow experiments restore --experiment-id {number}`"
         )
     return number
+
+
+def _stranger(asked: str) -> str:
+    """What is said of a page to log in, say, which a proxy gives in any server's place."""
+    return (
+        f"what answers at {shown(tracking_uri())} is no MLflow server: asked for {asked}, it says"
+        " nothing of it; log in there, or check MLFLOW_TRACKING_URI"
+    )
 
 
 def store_errors() -> tuple[type[Exception], ...]:

@@ -19,6 +19,29 @@ import psutil
 STARTING_S = 600
 # The ports from which a node gives each of its workers one; the nodes' must not meet.
 WORKER_PORTS = 40
+# Holds the one CPU of every node but one until its standard input ends.
+OCCUPIED = """
+import sys
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+class Guest:
+    def is_here(self):
+        return True
+
+ray.init(address=sys.argv[1], log_to_driver=False)
+nodes = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
+free = nodes.pop(int(sys.argv[2]))
+guests = [
+    ray.remote(Guest)
+    .options(num_cpus=1, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+    .remote()
+    for node in nodes
+]
+ray.get([guest.is_here.remote() for guest in guests])
+print(free, flush=True)
+sys.stdin.read()
+"""
 
 
 def free_port() -> int:
@@ -98,6 +121,24 @@ class Cluster:
         for _ in range(count):
             self.nodes.append(Node(self.folder, len(self.nodes), f"--address={self.address}"))
         self._wait()
+
+    @contextlib.contextmanager
+    def room_on_one_node(self, number: int) -> Iterator[str]:
+        """Within the block all nodes but one, whose id it yields, are occupied."""
+        with subprocess.Popen(
+            [sys.executable, "-c", OCCUPIED, self.address, str(number)],
+            env=ray_environment(self.folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            free = process.stdout.readline().strip()
+            assert free, "the nodes cannot be occupied"
+            try:
+                yield free
+            finally:
+                process.communicate()
 
     def kill(self) -> None:
         """Ends all that is left of it."""

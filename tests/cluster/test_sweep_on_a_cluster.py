@@ -31,6 +31,14 @@ sweep:
     rule.orthogonality: [0.0, 0.01, 0.1, 1.0]
   fixed: {{training.epochs: {EPOCHS}, training.seeds: [0, 1, 2]}}
 """
+# A trial of each rule.
+FEW = """
+sweep:
+  name: NAME
+  rules: [bp, gait]
+  space: {rule.learning_rate: [1.0e-3]}
+  fixed: {training.epochs: 1, training.seeds: [0]}
+"""
 WAITING_S = 400
 OUTAGE_S = 20
 
@@ -50,11 +58,11 @@ class Project:
 
     @contextmanager
     def sweep(
-        self, name: str, *arguments: str, address: str = ""
+        self, name: str, *arguments: str, address: str = "", few: bool = False
     ) -> Iterator[subprocess.Popen[str]]:
         """`gait sweep` as a process, which is killed if it is still there after the block."""
         text = small_params()
-        section = SECTION.replace("NAME", name)
+        section = (FEW if few else SECTION).replace("NAME", name)
         (self.folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + section)
         command = [sys.executable, "-m", "pipeline", "sweep"]
         command += ["--address", address or self.cluster.address, *arguments]
@@ -154,11 +162,19 @@ def test_undisturbed(undisturbed: bytes) -> None:
     assert undisturbed.count(b"FINISHED") == TRIALS
 
 
-def test_the_trials_ran_on_all_nodes(project: Project, undisturbed: bytes) -> None:
+@pytest.mark.parametrize("number", range(3))
+def test_trials_run_on_every_node(project: Project, number: int) -> None:
+    """Wherever there is room: the other nodes have none, so that no speed decides it."""
+    name = f"node_{number}"
+    with project.cluster.room_on_one_node(number) as free, project.sweep(name, few=True) as process:
+        output, _ = process.communicate(timeout=WAITING_S)
+    assert process.returncode == 0, output
     experiment = project.store.get_experiment_by_name("digits-sweeps")
     assert experiment is not None
-    trials = project.store.search_runs([experiment.experiment_id], "tags.`gait.level` = 'trial'")
-    assert len({run.data.tags["node"] for run in trials}) == 3
+    found = project.store.search_runs([experiment.experiment_id], max_results=5000)
+    (parent,) = (run for run in found if run.info.run_name == name)
+    nested = [r for r in found if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert [run.data.tags["node"] for run in nested] == [free] * 2
 
 
 def test_a_lost_node(project: Project, undisturbed: bytes) -> None:

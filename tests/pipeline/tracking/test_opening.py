@@ -16,6 +16,8 @@ from pipeline.tracking import store
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import run
 
+RUN = "0" * 32
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -86,7 +88,8 @@ def test_who_only_reads_makes_nothing(folder: Path, helper: Preloaded) -> None:
     log = folder.parent / "said.log"
     said = helper.run(folder, "provenance", "results/digits/x.csv", code=1, log=log)
     assert "no run in this MLflow store has this result" in said
-    assert "there is no MLflow run" in helper.run(folder, "reproduce", "0", code=2, log=log)
+    for command in (("reproduce", RUN), ("compare", RUN, RUN)):
+        assert "there is no MLflow run" in helper.run(folder, *command, code=2, log=log)
     assert "train it here" in helper.run(folder, "register", code=2, log=log)
     assert sorted(folder.rglob("*")) == before
 
@@ -155,6 +158,8 @@ def test_a_page_to_log_in_is_no_store(
         for opening in (store.open_experiment, store.existing_experiment):
             with pytest.raises(GaitError, match=r"no MLflow server|cannot be used"):
                 opening("digits")
+        with pytest.raises(GaitError, match=r"no MLflow server|there is no MLflow run"):
+            store.existing_run(RUN)
 
 
 def test_a_page_that_comes_later_takes_no_end_of_a_run(
