@@ -13,14 +13,15 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-cluster test-portable test-kills test-reliability fuzz mutants lint audit lock image \
-	docs architecture screenshots bench bench-scale bench-sweep
+.PHONY: help setup repro test test-crate test-cluster test-portable test-kills test-reliability fuzz mutants lint audit \
+	lock image docs architecture screenshots bench bench-scale bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
 	@echo "make repro   train, evaluate, plot and report the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
 	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
+	@echo "make test-crate     have the published validator look at what gait export writes (needs a network)"
 	@echo "make test-portable  train on processors that qemu plays: every bit must be the same"
 	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"
 	@echo "make test-reliability   make runs again; fill disks, take servers away"
@@ -58,6 +59,11 @@ repro: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--ignore=tests/cluster --ignore=tests/reliability
+
+# The validator's rich is not the pipeline's: it has an environment of its own.
+test-crate: $(READY)
+	uv tool install --quiet roc-validator==0.13.0
+	PATH="$(PATH):$$(uv tool dir --bin)" GAIT_TEST_CRATE=required python -m pytest tests/pipeline/audit/test_crate.py
 
 # Ray nodes and an MLflow server on loopback; some of them get killed.
 test-cluster: $(READY)

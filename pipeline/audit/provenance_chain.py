@@ -80,8 +80,10 @@ def as_lines(chain: dict[str, Any]) -> list[str]:
 
 
 def _made(path: Path) -> dict[str, Any] | None:
-    """What names the file, of provenance.json beside it and report.provenance.json."""
-    for beside in sorted(path.parent.glob(f"*{provenance.FILE}")):
+    """What names the file, of provenance.json beside it, report.… and, for plots, plots.…"""
+    of_folder = path.parent.parent / f"{path.parent.name}.{provenance.FILE}"
+    found = [*sorted(path.parent.glob(f"*{provenance.FILE}")), of_folder]
+    for beside in filter(Path.is_file, found):
         if path.name in (made := _read(beside))["files"]:
             return made
     return None

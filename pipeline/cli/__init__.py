@@ -75,6 +75,7 @@ for command in (
     ),
     *(record_commands.register, record_commands.reproduce, record_commands.provenance),
     record_commands.compare,
+    record_commands.export,
 ):
     app.command()(command)
 app.add_typer(sweep_commands.app, name="sweep")

@@ -151,6 +151,33 @@ def provenance(
         raise typer.Exit(DIFFERENT)
 
 
+def export(
+    destination: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    results: Annotated[
+        Path | None,
+        typer.Option(help="A folder of results/; the profile's of params.yaml if none is named."),
+    ] = None,
+) -> None:
+    """Write results as a Workflow Run RO-Crate: files, and what made each from what.
+
+    The crate holds the results, params.yaml, dvc.yaml and dvc.lock, and the models if they are
+    here; what is left out is named with its checksum. Its profile is Provenance Run Crate 0.5.
+
+    Examples:
+
+        gait export crate
+
+        gait export crate --results results/mnist
+    """
+    from pipeline.audit import crate
+    from pipeline.params import params_file
+    from pipeline.project.paths import results_folder
+
+    chosen = results or results_folder(params_file.load().profile)
+    count = crate.write(chosen, destination)
+    print(f"{destination}: {count} files of {chosen}, described in {crate.METADATA}")
+
+
 def compare(
     what: Annotated[
         list[str],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-import matplotlib
 import numpy
 import pandas
 from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from pipeline.data.image_sets import image_set
 from pipeline.figures.curves import MOST_BANDS, Curve
-from pipeline.figures.style import WIDTH, Look, StyledFigure
+from pipeline.figures.style import WIDTH, Look, StyledFigure, layer_shades
 
 MOST_MARKED = 15
 """With more points than this, the markers of layers' lines would touch."""
@@ -63,7 +62,7 @@ def draw_curve(panel: Axes, curve: Curve, look: Look, order: int, label: str) ->
 
 def draw_layers(panel: Axes, curves: Sequence[Curve]) -> None:
     """A line a layer, numbered where few enough: the numbers must not cover each other."""
-    colours = _layer_colours(len(curves))
+    colours = layer_shades(len(curves))
     for layer, (curve, colour) in enumerate(zip(curves, colours, strict=True), start=1):
         if len(curves) <= MOST_BANDS:
             _band(panel, curve, colour)
@@ -108,16 +107,10 @@ def add_guide(panel: Axes, height: float) -> None:
         panel.axhline(height, color="0.5", linewidth=0.8, zorder=1)
 
 
-def _layer_colours(layers: int) -> list[tuple[float, float, float, float]]:
-    """From dark (input) to light (output), in grey too; not to yellow, invisible on white."""
-    viridis = matplotlib.colormaps["viridis"]
-    return [viridis(shade) for shade in numpy.linspace(0, 0.75, layers)]
-
-
 def add_layer_bar(figure: Figure, panels: Sequence[Axes], layers: int) -> None:
     """The key to the layers' colours, right of the panels."""
     edges = numpy.arange(layers + 1) + 0.5
-    colours = ListedColormap(_layer_colours(layers))
+    colours = ListedColormap(layer_shades(layers))
     bar = figure.colorbar(
         ScalarMappable(BoundaryNorm(edges, layers), colours),
         ax=panels,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from pipeline.params.labels import model_name, regularizer_of
@@ -102,6 +104,12 @@ def model_label(params: Params, model: str, break_line: bool = False) -> str:
     """A model's name for readers, with its λ, in one line or two."""
     between = "\n" if break_line else ", "
     return f"{model_name(params, model)}{between}{regularizer_of(params, model, 'λ = ')}"
+
+
+def layer_shades(layers: int) -> list[str]:
+    """From dark (input) to light (output), in grey too; not to yellow, invisible on white."""
+    viridis = matplotlib.colormaps["viridis"]
+    return [to_hex(viridis(shade)) for shade in numpy.linspace(0, 0.75, layers)]
 
 
 def look_of(params: Params, model: str) -> Look:

@@ -66,8 +66,20 @@ def confidence_interval(values: list[float]) -> tuple[float, float, float]:
     return mean, float(mean - half), float(mean + half)
 
 
-def as_metrics(models: pandas.DataFrame) -> dict[str, Any]:
-    """Nested by data set, architecture and model, numbers alone: what `dvc metrics` can show."""
+def as_metrics(models: pandas.DataFrame) -> dict[str, dict[str, float]]:
+    """The few figures that `dvc metrics` shows in a row a model."""
+    return {
+        f"{row['dataset']}-{row['architecture']}-{row['model']}": {
+            "test_accuracy": row["test_accuracy_mean"],
+            "test_loss": row["test_loss_mean"],
+            "validation_accuracy": row["validation_accuracy_final_mean"],
+        }
+        for row in models.to_dict("records")
+    }
+
+
+def as_tree(models: pandas.DataFrame) -> dict[str, Any]:
+    """Nested by data set, architecture and model, numbers alone: all figures, for programs."""
     tree: dict[str, Any] = {}
     texts = ("dataset", "architecture", "model", "rule")
     for row in models.to_dict("records"):

@@ -13,7 +13,7 @@ import pandas
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
-from pipeline.project.files import write_whole
+from pipeline.project.files import whole_folder, write_json, write_whole
 from pipeline.project.paths import results_folder
 from pipeline.results import provenance, seeds_table, summary_tables, trained
 from pipeline.results.evaluation import evaluate_model, mean_curve
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 # What decides the tables, beside the library.
 CODE = ("data", "params", "results", "stages/evaluate.py", "training")
+METRICS = "metrics"
 TEST_FIGURES = ("test_accuracy", "test_loss")
 
 
 def run(params: Params) -> list[Path]:
     """Writes results/<profile>/{summary.json, summary.csv, summary.md, seeds.csv, curves.csv,
-    provenance.json}.
+    provenance.json}, and metrics/ for `dvc metrics`, a file a model.
 
     Raises:
         GaitError: a model or its data is missing or damaged.
@@ -51,8 +52,7 @@ def run(params: Params) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     curves = pandas.concat([mean_curve(key) for key in keys], ignore_index=True)
     tables = {
-        "summary.json": json.dumps(summary_tables.as_metrics(models), indent=2, sort_keys=True)
-        + "\n",
+        "summary.json": json.dumps(summary_tables.as_tree(models), indent=2, sort_keys=True) + "\n",
         "summary.csv": _csv(models),
         "summary.md": summary_tables.as_markdown(params, models),
         seeds_table.FILE: _csv(seeds),
@@ -63,6 +63,9 @@ def run(params: Params) -> list[Path]:
     contents[provenance.FILE] = provenance.as_bytes(made)
     for name, content in contents.items():
         write_whole(folder / name, content)
+    with whole_folder(folder / METRICS) as metrics:
+        for name, figures in summary_tables.as_metrics(models).items():
+            write_json(metrics / f"{name}.json", figures)
     try:
         _track(params, seeds)
     except GaitError as error:

@@ -13,7 +13,7 @@ from pipeline.data.image_sets import image_set
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
-from pipeline.project.files import whole_folder
+from pipeline.project.files import whole_folder, write_whole
 from pipeline.project.paths import ModelKey, results_folder
 from pipeline.results import provenance, seeds_table, trained
 from pipeline.training import history, model_files
@@ -42,9 +42,11 @@ def run(params: Params) -> list[Path]:
         for name, figure in drawn.items():
             figure.savefig(temporary / name)
         contents = {name: (temporary / name).read_bytes() for name in drawn}
-        made = provenance.describe("gait plot", params, keys, CODE, contents)
-        (temporary / provenance.FILE).write_bytes(provenance.as_bytes(made))
-    return [folder / name for name in (*drawn, provenance.FILE)]
+    made = provenance.describe("gait plot", params, keys, CODE, contents)
+    # Not among them: `dvc plots` takes whatever lies there for a plot.
+    beside = folder.with_name(f"{PLOTS}.{provenance.FILE}")
+    write_whole(beside, provenance.as_bytes(made))
+    return [*(folder / name for name in drawn), beside]
 
 
 def draw(

@@ -13,7 +13,7 @@ import altair
 import pandas
 
 from pipeline.figures import model_label
-from pipeline.figures.style import look_of
+from pipeline.figures.style import layer_shades, look_of
 from pipeline.params.schema import Params
 
 DIGITS = 4
@@ -106,11 +106,9 @@ def dash_lengths(params: Params, model: str) -> list[float]:
 
 
 def layer_colours(layers: int) -> list[str]:
-    """From the first layer's colour to the last's, a CSS colour each."""
-    shares = [100 * layer / max(layers - 1, 1) for layer in range(layers)]
+    """Those of the figures, a CSS colour each; on a dark page lighter ones of the same hue."""
     return [
-        f"color-mix(in oklch, var(--last-layer) {share:.0f}%, var(--first-layer))"
-        for share in shares
+        f"color-mix(in srgb, {shade} var(--layer-ink), white)" for shade in layer_shades(layers)
     ]
 
 

@@ -36,9 +36,14 @@ def project(
 
 
 def test_every_file_is_named_with_its_hash(project: Path) -> None:
-    for folder in (project / RESULTS, project / RESULTS / "plots"):
-        made = json.loads((folder / "provenance.json").read_text())
-        names = {each.name for each in folder.iterdir() if each.is_file()} - {"provenance.json"}
+    beside = {"provenance.json", "plots.provenance.json"}
+    for folder, file in (
+        (RESULTS, "provenance.json"),
+        (RESULTS / "plots", "../plots.provenance.json"),
+    ):
+        folder = project / folder
+        made = json.loads((folder / file).read_text())
+        names = {each.name for each in folder.iterdir() if each.is_file()} - beside
         assert set(made["files"]) == names
         for name, checksum in made["files"].items():
             assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == checksum
@@ -46,7 +51,7 @@ def test_every_file_is_named_with_its_hash(project: Path) -> None:
 
 
 def test_the_same_results_have_the_same_provenance(project: Path, helper: Preloaded) -> None:
-    files = [project / RESULTS / "provenance.json", project / RESULTS / "plots/provenance.json"]
+    files = [project / RESULTS / "provenance.json", project / RESULTS / "plots.provenance.json"]
     before = [each.read_bytes() for each in files]
     # One more training, so another run and other times; the same model all the same.
     helper.run(project, "train", "digits", "square", "gait")

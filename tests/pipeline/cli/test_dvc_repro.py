@@ -198,11 +198,19 @@ def test_a_training_that_dvc_will_never_end_is_ended(restored: Path) -> None:
 
 def test_metrics_plots_and_experiments(restored: Path) -> None:
     shown = json.loads(dvc(restored, "metrics", "show", "--json"))
-    metrics = shown[""]["data"]["results/digits/summary.json"]["data"]
-    assert 0.3 < metrics["digits"]["square"]["gait"]["test_accuracy_mean"] <= 1
+    metrics = {Path(name).stem: each["data"] for name, each in shown[""]["data"].items()}
+    assert set(metrics) == {f"digits-square-{model}" for model in ("reference", "bp", "gait")}
+    assert set(metrics["digits-square-gait"]) == {
+        *("test_accuracy", "test_loss", "validation_accuracy")
+    }
+    summary = json.loads((restored / "results/digits/summary.json").read_text())
+    of_gait = summary["digits"]["square"]["gait"]
+    assert 0.3 < metrics["digits-square-gait"]["test_accuracy"] <= 1
+    assert metrics["digits-square-gait"]["test_accuracy"] == of_gait["test_accuracy_mean"]
     dvc(restored, "plots", "show", "--out", "plots.out")
     page = (restored / "plots.out" / "index.html").read_text()
     assert "final_accuracy.svg" in page
+    assert "provenance" not in page
     check_charts(page, epochs=2)
     output = dvc(restored, "exp", "run", "--set-param", "training.epochs=3", "--name", "longer")
     assert "longer" in output
@@ -211,13 +219,11 @@ def test_metrics_plots_and_experiments(restored: Path) -> None:
     listed = json.loads(dvc(restored, "exp", "show", "--json"))
     assert "longer" in json.dumps(listed)
     changed = json.loads(dvc(restored, "metrics", "diff", "--json", "HEAD"))
-    accuracy = changed["results/digits/summary.json"][
-        "digits.square.gait.train_accuracy_final_mean"
-    ]
-    assert accuracy["old"] < accuracy["new"]
+    loss = changed["results/digits/metrics/digits-square-gait.json"]["test_loss"]
+    assert loss["old"] > loss["new"]
     dvc(restored, "plots", "diff", "HEAD", "longer", "--out", "plots.out")
     page = (restored / "plots.out" / "index.html").read_text()
-    revisions = {row["rev"] for row in charts(page)["Validation accuracy"]["data"]["values"]}
+    revisions = {row["rev"] for row in charts(page)["Validation error"]["data"]["values"]}
     assert revisions == {"HEAD", "longer"}
 
 
@@ -230,19 +236,19 @@ def charts(page: str) -> dict[str, Any]:
 def check_charts(page: str, epochs: int) -> None:
     """Every chart draws a line a model, or a point a seed, and says what its axes are."""
     drawn = {title: to_svg(chart) for title, chart in charts(page).items()}
-    assert set(drawn) == {"Validation accuracy", "Training loss", "Test accuracy"}
+    assert set(drawn) == {"Validation error", "Training loss", "Test error"}
     for title, axes in (
-        ("Validation accuracy", ("epoch", "validation accuracy, mean over the seeds")),
+        ("Validation error", ("epoch", "validation error (1 − accuracy), mean over the seeds")),
         ("Training loss", ("epoch", "training loss, mean over the seeds")),
-        ("Test accuracy", ("model", "test accuracy, a point a seed")),
+        ("Test error", ("model", "test error (1 − accuracy), a point a seed")),
     ):
         for axis in axes:
             assert f">{axis}</text>" in drawn[title], (title, axis)
     # Nothing is known of training before the first epoch: no point, and none at 0.
-    for title, points in (("Validation accuracy", epochs + 1), ("Training loss", epochs)):
+    for title, points in (("Validation error", epochs + 1), ("Training loss", epochs)):
         lines = re.findall(r'aria-roledescription="line mark"[^>]* d="([^"]*)"', drawn[title])
         assert [line.count("L") + 1 for line in lines] == [points] * 3
-    assert drawn["Test accuracy"].count('aria-roledescription="point"') == 6
+    assert drawn["Test error"].count('aria-roledescription="point"') == 6
 
 
 def to_svg(chart: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import figures
 from pipeline.report import claims, page
-from tests.pipeline.figures.test_figures import make_params
+from pipeline.report.charts import layer_colours
+from tests.pipeline.figures.test_figures import make_history, make_params
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY
 from tests.pipeline.report.test_claims import BP, make_evidence, shifted
@@ -119,6 +122,8 @@ def test_claims_stand_in_their_columns(whole: Path) -> None:
 
 
 def test_provenance(whole: Path, helper: Preloaded) -> None:
+    # Its copy's store follows it, once, and says so.
+    helper.run(whole, "provenance", str(PAGE))
     for path in (PAGE, CLAIMS):
         chain = json.loads(helper.run(whole, "provenance", str(path), "--json"))
         assert chain["as_made"]
@@ -204,3 +209,21 @@ def test_nothing_of_the_results_is_markup() -> None:
     assert evil not in text and "alert(1)" in text
     # The charts' data hold the beginning of it: no script element ends before its own end.
     assert text.count("</script") == text.count("<script") == 3
+
+
+def test_layers_have_the_figures_colours() -> None:
+    params, rendered = make_params(), io.BytesIO()
+    figure = figures.orthogonality(params, {"gait": make_history("gait")}, "Digits, square")
+    figure.savefig(rendered, format="svg")
+    drawn = rendered.getvalue().decode()
+    for colour in layer_colours(3):
+        shade = re.search(r"#[0-9a-f]{6}", colour)
+        assert shade and f"stroke: {shade[0]}" in drawn
+    assert len(set(layer_colours(12))) == 12
+
+
+def test_wide_tables_say_so_and_nobody_is_told_to_hover() -> None:
+    evidence = make_evidence(make_params(), {})
+    text = page.render(evidence, claims.judge(evidence))
+    assert "no-repeat local" in text
+    assert "hover" not in re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)

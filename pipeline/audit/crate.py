@@ -1,0 +1,315 @@
+"""Results as a Workflow Run RO-Crate: a folder that says what made what, from what, by which code.
+
+The profile is Provenance Run Crate 0.5 (https://w3id.org/ro/wfrun/provenance/0.5): dvc.yaml is the
+workflow, a command of gait a tool, and each stage that dvc.lock knows an action. What lies in the
+crate is a file of it; what does not, data and models that only DVC's cache has, is named with its
+checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.audit import provenance_chain
+from pipeline.params import params_file, profiles
+from pipeline.project.errors import GaitError
+from pipeline.project.files import whole_folder, write_json
+from pipeline.project.source import source
+
+METADATA = "ro-crate-metadata.json"
+WORKFLOW, LOCK, PARAMS = "dvc.yaml", "dvc.lock", "params.yaml"
+_RUN_PROFILES = {
+    kind: f"https://w3id.org/ro/wfrun/{kind}/0.5" for kind in ("process", "workflow", "provenance")
+}
+_WORKFLOW_PROFILE = "https://w3id.org/workflowhub/workflow-ro-crate/1.0"
+_CONTEXT = [
+    "https://w3id.org/ro/crate/1.1/context",
+    "https://w3id.org/ro/terms/workflow-run/context",
+]
+_COMPLETED = "http://schema.org/CompletedActionStatus"
+_LICENSE = "https://spdx.org/licenses/MIT"
+# As dvc.yaml has them; a stage's name begins with one of these.
+_STAGES = ("download", "reference", "train", "evaluate", "plot", "evidence", "report")
+_ENGINE, _RUN, _LANGUAGE = "#dvc", "#workflow-run", "#dvc-language"
+
+Entity = dict[str, Any]
+
+
+def write(results: Path, destination: Path) -> int:
+    """Writes the crate of a results folder.
+
+    Args:
+        results: such as results/digits.
+        destination: a folder that does not exist yet.
+
+    Returns:
+        How many files are in it, its own description left out.
+
+    Raises:
+        GaitError: there are no such results, nothing records how they were made, or the
+            destination is there already.
+    """
+    profile = results.name
+    if destination.exists():
+        raise GaitError(f"{destination} exists already; allowed: a folder that does not yet")
+    if not (results / "summary.csv").is_file():
+        raise GaitError(f"{results} has no summary.csv; allowed: a folder of results/, evaluated")
+    stages = _stages(profile)
+    chain = provenance_chain.of_file(results / "summary.csv")
+    with whole_folder(destination) as folder:
+        for name in (WORKFLOW, LOCK):
+            shutil.copyfile(name, folder / name)
+        shutil.copyfile(_params(profile), folder / PARAMS)
+        shutil.copytree(results, folder / "results" / profile)
+        if (models := Path("models", profile)).is_dir():
+            shutil.copytree(models, folder / models)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in files]
+        described = [_file(name, path) for name, path in zip(names, files, strict=True)]
+        write_json(folder / METADATA, _document(profile, stages, chain, described))
+    return len(names)
+
+
+def _document(
+    profile: str, stages: Mapping[str, Any], chain: Mapping[str, Any], files: list[Entity]
+) -> Entity:
+    names = [each["@id"] for each in files]
+    elsewhere: dict[str, Entity] = {}
+    kinds = [kind for kind in _STAGES if any(stage.startswith(f"{kind}@") for stage in stages)]
+    runs = [_run_of(stage, facts, names, elsewhere, chain) for stage, facts in stages.items()]
+    results = [name for name in names if name.startswith(f"results/{profile}/")]
+    root = {
+        "@id": "./",
+        "@type": "Dataset",
+        "conformsTo": _ids([*_RUN_PROFILES.values(), _WORKFLOW_PROFILE]),
+        "datePublished": _date(chain["commit"]),
+        "description": f"Networks trained by backpropagation, GAIT-prop and its relatives: the"
+        f" profile {profile}, with tables, figures and what each was made from.",
+        "hasPart": _ids(names),
+        "license": _id(_LICENSE),
+        "mainEntity": _id(WORKFLOW),
+        "mentions": _ids([_RUN, "#orchestration", *(run["@id"] for run in runs)]),
+        "name": f"GAIT results, profile {profile}",
+    }
+    commit = chain["commit"] or source().commit
+    software = [
+        {
+            "@id": f"#gait-{kind}",
+            "@type": "SoftwareApplication",
+            "description": f"The stage {kind} of {WORKFLOW}.",
+            "name": f"gait {kind}",
+            "softwareVersion": f"{version('gait')}, commit {commit}",
+        }
+        for kind in kinds
+    ]
+    graph = [
+        {
+            "@id": METADATA,
+            "@type": "CreativeWork",
+            "about": _id("./"),
+            "conformsTo": _ids(["https://w3id.org/ro/crate/1.1", _WORKFLOW_PROFILE]),
+        },
+        root,
+        *(
+            {"@id": uri, "@type": "CreativeWork", "name": name, "version": uri.rpartition("/")[2]}
+            for name, uri in (
+                *((f"{kind.title()} Run Crate", uri) for kind, uri in _RUN_PROFILES.items()),
+                ("Workflow RO-Crate", _WORKFLOW_PROFILE),
+            )
+        ),
+        {"@id": _LICENSE, "@type": "CreativeWork", "name": "MIT License", "identifier": "MIT"},
+        *(_as_workflow(each, kinds) if each["@id"] == WORKFLOW else each for each in files),
+        {"@id": _LANGUAGE, "@type": "ComputerLanguage", "name": "DVC", "url": "https://dvc.org"},
+        {
+            "@id": _ENGINE,
+            "@type": "SoftwareApplication",
+            "name": "DVC",
+            "softwareVersion": version("dvc"),
+            "url": "https://dvc.org",
+        },
+        {
+            "@id": "#params",
+            "@type": "FormalParameter",
+            "additionalType": "File",
+            "conformsTo": _id("https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE"),
+            "name": PARAMS,
+            "workExample": _id(PARAMS),
+        },
+        *software,
+        *(
+            {
+                "@id": f"#step-{kind}",
+                "@type": "HowToStep",
+                "name": kind,
+                "position": str(place),
+                "workExample": _id(f"#gait-{kind}"),
+            }
+            for place, kind in enumerate(kinds)
+        ),
+        {
+            "@id": _RUN,
+            "@type": "CreateAction",
+            "actionStatus": _COMPLETED,
+            "instrument": _id(WORKFLOW),
+            "name": f"gait repro, profile {profile}",
+            "object": _ids([PARAMS]),
+            "result": _ids(results),
+        },
+        {
+            "@id": "#orchestration",
+            "@type": "OrganizeAction",
+            "instrument": _id(_ENGINE),
+            "name": "dvc repro",
+            "object": _ids([f"#control-{stage}" for stage in stages]),
+            "result": _id(_RUN),
+        },
+        *(
+            {
+                "@id": f"#control-{stage}",
+                "@type": "ControlAction",
+                "instrument": _id(f"#step-{stage.partition('@')[0]}"),
+                "name": f"orchestrate {stage}",
+                "object": _id(f"#run-{stage}"),
+            }
+            for stage in stages
+        ),
+        *runs,
+        *elsewhere.values(),
+    ]
+    return {"@context": _CONTEXT, "@graph": graph}
+
+
+def _as_workflow(file: Entity, kinds: Sequence[str]) -> Entity:
+    return {
+        **file,
+        "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
+        "hasPart": _ids([f"#gait-{kind}" for kind in kinds]),
+        "input": _ids(["#params"]),
+        "license": _id(_LICENSE),
+        "name": "GAIT's pipeline",
+        "programmingLanguage": _id(_LANGUAGE),
+        "step": _ids([f"#step-{kind}" for kind in kinds]),
+        "version": version("gait"),
+    }
+
+
+def _run_of(
+    stage: str,
+    facts: Mapping[str, Any],
+    names: Sequence[str],
+    elsewhere: dict[str, Entity],
+    chain: Mapping[str, Any],
+) -> Entity:
+    kind, _, case = stage.partition("@")
+
+    def entities(which: str) -> list[str]:
+        found: list[str] = []
+        for each in facts.get(which, ()):
+            inside = [n for n in names if n == each["path"] or n.startswith(f"{each['path']}/")]
+            found += inside or [_elsewhere(each, elsewhere)]
+        return found
+
+    # models.<model> of provenance.json is data set/architecture/model.
+    run = chain["runs"].get(_model_of(kind, case))
+    return {
+        "@id": f"#run-{stage}",
+        "@type": "CreateAction",
+        "actionStatus": _COMPLETED,
+        "description": facts["cmd"] if isinstance(facts["cmd"], str) else " && ".join(facts["cmd"]),
+        "instrument": _id(f"#gait-{kind}"),
+        "name": stage,
+        "object": _ids([*entities("deps"), *([PARAMS] if facts.get("params") else [])]),
+        "result": _ids(entities("outs")),
+        **({"identifier": f"MLflow run {run['run_id']}"} if run else {}),
+    }
+
+
+def _model_of(kind: str, case: str) -> str:
+    _, *parts = case.split("-")
+    return "/".join([*parts, "reference"] if kind == "reference" else parts)
+
+
+def _elsewhere(each: Mapping[str, Any], known: dict[str, Entity]) -> str:
+    """What is not in the crate: by its place in the project, its checksum and DVC's kind of it."""
+    identity = f"#{each['path']}"
+    known[identity] = {
+        "@id": identity,
+        "@type": "CreativeWork",
+        "description": "Not in this crate; the identifier is DVC's checksum of it.",
+        "identifier": f"md5:{each.get('md5', 'unknown')}",
+        "name": each["path"],
+    }
+    return identity
+
+
+def _file(name: str, path: Path) -> Entity:
+    content = path.read_bytes()
+    return {
+        "@id": name,
+        "@type": "File",
+        "contentSize": str(len(content)),
+        "encodingFormat": mimetypes.guess_type(name)[0] or "application/octet-stream",
+        "name": name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def _stages(profile: str) -> dict[str, Any]:
+    """What dvc.lock has recorded of the profile's stages, in the order of the pipeline."""
+    if not Path(LOCK).is_file():
+        raise GaitError(
+            f"there is no {LOCK}, so nothing records how results were made: `gait repro`"
+        )
+    document = YAML(typ="safe", pure=True).load(Path(LOCK).read_text(encoding="utf-8"))
+    of_profile = {
+        name: facts
+        for name, facts in document.get("stages", {}).items()
+        if name.partition("@")[2].split("-")[0] == profile
+    }
+    if not of_profile:
+        raise GaitError(
+            f"{LOCK} knows no stage of the profile {profile}: `gait repro` records them"
+        )
+    order = {kind: place for place, kind in enumerate(_STAGES)}
+    return dict(sorted(of_profile.items(), key=lambda each: order[each[0].partition("@")[0]]))
+
+
+def _params(profile: str) -> Path:
+    """The file with the profile's settings: params.yaml, if it is of that profile."""
+    here = params_file.PARAMS_FILE
+    if here.is_file() and params_file.load(here).profile == profile:
+        return here
+    if (path := profiles.path_of(profile)).is_file():
+        return path
+    raise GaitError(f"params.yaml is of another profile than {profile}, and profiles/ has none")
+
+
+def _date(commit: str | None) -> str:
+    """When the results were committed; the day of the crate is in no record of ours."""
+    command = ["git", "log", "-1", "--format=%cI", commit or "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise GaitError(
+            "git knows no commit here, and a crate says when it was published"
+        ) from None
+    return done.stdout.strip()
+
+
+def _id(identity: str) -> Entity:
+    return {"@id": identity}
+
+
+def _ids(identities: Sequence[str]) -> Entity | list[Entity]:
+    """References to entities, each once; a single one stands for itself."""
+    found = [_id(each) for each in dict.fromkeys(identities)]
+    return found[0] if len(found) == 1 else found

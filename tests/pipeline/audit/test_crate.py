@@ -1,0 +1,125 @@
+"""`gait export`: the crate of the published results says what is in it and what made it.
+
+The published validator needs another version of rich than the pipeline, and a network for the
+vocabularies that crates refer to, so that it is no dependency: `make test-crate` runs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.audit import crate
+from pipeline.project.errors import GaitError
+from tests.pipeline.project_copy import REPOSITORY
+
+RESULTS = Path("results", "digits")
+REQUIRED = os.environ.get("GAIT_TEST_CRATE") == "required"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("a crate has the date of a commit, and there is no history here")
+    destination = tmp_path_factory.mktemp("crates") / "crate"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPOSITORY)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{destination.parent / 'mlflow.db'}")
+        crate.write(RESULTS, destination)
+    return destination
+
+
+@pytest.fixture(scope="module")
+def entities(made: Path) -> dict[str, Any]:
+    graph = json.loads((made / crate.METADATA).read_text())["@graph"]
+    found = {each["@id"]: each for each in graph}
+    assert len(found) == len(graph), "an identity is given twice"
+    return found
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if set(node) == {"@id"}:
+            yield node["@id"]
+        else:
+            for value in node.values():
+                yield from references(value)
+    elif isinstance(node, list):
+        for each in node:
+            yield from references(each)
+
+
+def test_every_reference_leads_to_an_entity(entities: dict[str, Any]) -> None:
+    named = {each for entity in entities.values() for each in references(entity)}
+    elsewhere = {each for each in named - entities.keys() if each.startswith("https://")}
+    assert named - entities.keys() == elsewhere
+    assert elsewhere == {
+        "https://w3id.org/ro/crate/1.1",
+        "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE",
+    }
+
+
+def test_every_file_is_described_with_its_checksum(made: Path, entities: dict[str, Any]) -> None:
+    files = {path for path in made.rglob("*") if path.is_file()} - {made / crate.METADATA}
+    described = {name for name, each in entities.items() if "File" in each["@type"]}
+    assert described == {path.relative_to(made).as_posix() for path in files}
+    for path in files:
+        entity = entities[path.relative_to(made).as_posix()]
+        assert entity["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert {each["@id"] for each in entities["./"]["hasPart"]} == described
+
+
+def test_every_stage_that_dvc_knows_made_its_results(entities: dict[str, Any]) -> None:
+    lock = YAML(typ="safe", pure=True).load(REPOSITORY / "dvc.lock")["stages"]
+    stages = {name for name in lock if name.split("@")[1].split("-")[0] == "digits"}
+    runs = {name for name in entities if name.startswith("#run-")}
+    assert runs == {f"#run-{stage}" for stage in stages}
+    table = [n for n in runs if "results/digits/summary.csv" in references(entities[n]["result"])]
+    assert table == ["#run-evaluate@digits"]
+    # What DVC alone has is named with DVC's own checksum.
+    (model,) = (out["md5"] for out in lock["train@digits-digits-square-gait"]["outs"])
+    if not (REPOSITORY / "models/digits").is_dir():
+        entity = entities["#models/digits/digits/square/gait"]
+        assert entity["identifier"] == f"md5:{model}"
+    for name in runs:
+        assert entities[entities[name]["instrument"]["@id"]]["@type"] == "SoftwareApplication"
+
+
+def test_what_cannot_be_exported(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(GaitError, match="exists already"):
+        crate.write(RESULTS, made)
+    with pytest.raises(GaitError, match=r"has no summary\.csv"):
+        crate.write(tmp_path, tmp_path / "crate")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(REPOSITORY / RESULTS, tmp_path / RESULTS)
+    with pytest.raises(GaitError, match=r"no dvc\.lock"):
+        crate.write(RESULTS, tmp_path / "crate")
+    assert not (tmp_path / "crate").exists()
+
+
+def test_the_published_validator_takes_it(made: Path) -> None:
+    program = shutil.which("rocrate-validator")
+    if program is None and not REQUIRED:
+        pytest.skip("no rocrate-validator here: `make test-crate` fetches it")
+    assert program is not None
+    command = [program, "--no-interactive", "validate", "--no-paging"]
+    command += [
+        "--profile-identifier",
+        "provenance-run-crate",
+        "--requirement-severity",
+        "required",
+    ]
+    done = subprocess.run([*command, str(made)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
