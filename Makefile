@@ -13,8 +13,8 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-crate test-cluster test-portable test-kills test-reliability fuzz mutants lint audit \
-	lock image docs architecture screenshots bench bench-scale bench-sweep
+.PHONY: help setup repro test test-crate test-cluster test-portable test-kills test-reliability fuzz test-long mutants \
+	lint audit lock image docs architecture screenshots bench bench-scale bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
@@ -26,7 +26,8 @@ help:
 	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"
 	@echo "make test-reliability   make runs again; fill disks, take servers away"
 	@echo "make fuzz    wrong params and wrong words by the thousand: one sentence, exit code 2"
-	@echo "make mutants break the mathematics one place at a time; the tests must notice"
+	@echo "make test-long   the five above, one after the other; what came of them is results/tests.json"
+	@echo "make mutants break the code one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile, and look for secrets"
 	@echo "make audit   ask PyPI for known faults of the pinned dependencies"
 	@echo "make image   build the container image gait, for head, workers and pipeline"
@@ -85,6 +86,10 @@ test-reliability: $(READY)
 # Each of the tests draws so many cases: 2,400 in all.
 fuzz: $(READY)
 	GAIT_FUZZ_CASES=600 OMP_NUM_THREADS=1 python -m pytest tests/pipeline/cli/test_fuzz.py
+
+# One that fails does not keep the others from running.
+test-long: $(READY)
+	python -m tests.long results/tests.json test-cluster test-kills test-reliability test-portable fuzz
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 python -m tests.mutations

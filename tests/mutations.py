@@ -1,15 +1,16 @@
-"""Break the mathematics, one place at a time, and see the tests notice: ``make mutants``.
+"""Break the code, one place at a time, and see the tests notice: ``make mutants``.
 
-Each mutation of mutations.toml replaces one text in a copy of gaitprop/, and the tests that should
-notice run. It is killed where one does; it survives where none does, which is a hole in the tests.
-A text that no longer occurs exactly once is an error too: the list has to follow the code.
+Each mutation of mutations.toml replaces one text in a copy of the project, and the tests that
+should notice run. It is killed where one does; it survives where none does, which is a hole in the
+tests. A text that no longer occurs exactly once is an error too: the list has to follow the code.
 
-    python -m tests.mutations              all of them
-    python -m tests.mutations activations  those of files whose path contains the word
+    python -m tests.mutations               all of them
+    python -m tests.mutations pipeline/     those of files whose path contains the word
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
@@ -19,13 +20,16 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-# Imported once; a test run is a fork of this process and begins with them.
-import mpmath  # noqa: F401
 import pytest
-import torch  # noqa: F401
 
 REPOSITORY = Path(__file__).parents[1]
-COPIED = ("gaitprop", "tests/gaitprop", "pyproject.toml")
+COPIED = (
+    *("gaitprop", "pipeline", "profiles", "results/digits", "results/verify", "watched"),
+    *("tests/conftest.py", "tests/gaitprop", "tests/pipeline"),
+    *("dvc.yaml", "params.yaml", "pyproject.toml", "requirements.lock"),
+)
+# Imported once; a test run is a fork of this process and begins with them.
+PRELOADED = ("mlflow.store.tracking.sqlalchemy_store", "mpmath", "pandas", "scipy.stats", "torch")
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,14 @@ def main() -> int:
     """Runs the mutations; 0 if every one was killed."""
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     chosen = [mutation for mutation in mutations() if word in mutation.file]
-    sources = {m.file: (REPOSITORY / "gaitprop" / m.file).read_text() for m in chosen}
+    sources = {m.file: (REPOSITORY / m.file).read_text() for m in chosen}
     stale = [m for m in chosen if sources[m.file].count(m.old) != 1]
     for mutation in stale:
         print(f"no longer there, or not once: {mutation.old!r} in {mutation.file}")
     if stale:
         return 1
+    for name in PRELOADED:
+        importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tree = Path(folder).resolve()
         _copy(tree)
@@ -74,7 +80,7 @@ def main() -> int:
 
 
 def _outcome(tree: Path, mutation: Mutation, source: str) -> str:
-    path = tree / "gaitprop" / mutation.file
+    path = tree / mutation.file
     path.write_text(source.replace(mutation.old, mutation.new))
     started = time.monotonic()
     try:
@@ -96,9 +102,15 @@ def _copy(tree: Path) -> None:
         target = tree / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if (REPOSITORY / part).is_dir():
-            shutil.copytree(REPOSITORY / part, target, ignore=ignored)
+            shutil.copytree(REPOSITORY / part, target, symlinks=True, ignore=ignored)
         else:
             shutil.copy2(REPOSITORY / part, target)
+
+
+def path_of(name: str) -> str:
+    """Of a file of tests, or of one test in it: ``gaitprop/test_network::test_shapes``."""
+    file, separator, test = name.partition("::")
+    return f"tests/{file}.py{separator}{test}"
 
 
 def _run(tree: Path, tests: tuple[str, ...] | list[str]) -> int:
@@ -114,14 +126,17 @@ def _run(tree: Path, tests: tuple[str, ...] | list[str]) -> int:
         sys.path.insert(0, str(tree))
         # Bytecode is known by its source's size and second: a mutation may share both.
         sys.dont_write_bytecode = True
-        for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "gaitprop")]:
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        own = ("tests", "gaitprop", "pipeline")
+        for name in [name for name in sys.modules if name.split(".")[0] in own]:
             del sys.modules[name]
         import gaitprop
 
         assert Path(gaitprop.__file__).is_relative_to(tree)
-        files = [f"tests/gaitprop/{name}.py" for name in tests]
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=line"]
-        code = int(pytest.main([*options, *files]))
+        # What is preloaded imports a plugin of pytest.
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        code = int(pytest.main([*options, *(path_of(name) for name in tests)]))
     except BaseException as error:
         print(repr(error), file=sys.stderr, flush=True)
         code = int(pytest.ExitCode.INTERNAL_ERROR)

@@ -55,9 +55,9 @@ def judge(evidence: Evidence) -> list[Claim]:
             IDENTICAL,
             "Where the weight matrices are orthogonal, GAIT-prop's updates are backpropagation's.",
             "Supported if the largest relative difference to autograd, over all layers, depths and"
-            " networks, stays below the tolerance of each precision (float64 and float32), on"
-            " the samples of which no unit is pushed across the activation's kink. Not supported"
-            " if it exceeds one.",
+            " networks, stays below what rounding may make of it in each network and precision"
+            " (float64 and float32), on the samples of which no unit is pushed across the"
+            " activation's kink. Not supported if one exceeds that.",
             VERIFY,
             [identical(evidence.verification)],
         ),

@@ -95,7 +95,6 @@ def _layers(count: int) -> list[dict[str, Any]]:
 
 def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row a leaky network: both precisions of both forms."""
-    tolerances = verification["settings"]["tolerances"]
     networks: dict[str, dict[str, Any]] = {}
     for row in verification["comparisons"]:
         if (row["rule"], row["activation"]) == ("gait", "leaky_relu"):
@@ -104,7 +103,7 @@ def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "network": network,
             "values": [rows[p][form] for form in charts.FORMS for p in charts.PRECISIONS],
-            "verdict": theorem_verdict(rows.values(), tolerances),
+            "verdict": theorem_verdict(rows.values()),
         }
         for network, rows in networks.items()
     ]

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gaitprop import numerics
 from gaitprop.theorem.comparison import SLOPE
-from gaitprop.theorem.verification import GAMMA, TOLERANCES, Comparison, Verification, verify
+from gaitprop.theorem.verification import GAMMA, Comparison, Verification, verify
 from pipeline.project.errors import GaitError
 
 SEEDS = (0, 1, 2)
@@ -57,17 +57,19 @@ def as_document(found: Verification) -> dict[str, Any]:
     """The measurements as ``gait verify --json`` writes them."""
     return {
         "comparisons": [_comparison(row) for row in found.comparisons],
+        "convolutions": [
+            {**_comparison(row), "network": name}
+            for name, rows in found.convolutions.items()
+            for row in rows
+        ],
         "departures": [_rounded(asdict(row)) for row in found.departures],
         "holds": found.holds,
         "kink": [_comparison(row) for row in found.kink],
+        "rescalings": [_rounded(asdict(row)) for row in found.rescalings],
         "settings": {
             "gamma": GAMMA,
             "negative_slope": SLOPE,
             "seeds": list(SEEDS),
-            "tolerances": {
-                str(dtype).removeprefix("torch."): tolerance
-                for dtype, tolerance in TOLERANCES.items()
-            },
         },
     }
 

@@ -45,7 +45,11 @@ def test_an_address(address: str, expected: str) -> None:
 def test_addresses_that_others_quote(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"at http://u:{SECRET}@a/ and https://{SECRET}@b: nobody"
     assert without_password(text) == "at http://a/ and https://b: nobody"
+    text = f"at postgresql://u:a {SECRET}@host/db: nobody"
+    assert without_password(text) == "at postgresql://host/db: nobody"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://u:a {SECRET}@host/db")
+    # A part of it alone.
+    assert without_password(f"FATAL: 'a {SECRET}' is not it") == "FATAL: '***' is not it"
     assert without_password(f"of postgresql://u:a {SECRET}@host/db.") == "of postgresql://host/db."
 
 

@@ -1,0 +1,85 @@
+"""Records that MLflow did not take are delivered later, each once, whatever else lies there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.data import image_tensors
+from pipeline.params import params_file
+from pipeline.project.paths import ModelKey
+from pipeline.tracking import delivery
+from pipeline.training.epochs import KILLED, Epoch
+from pipeline.training.experiment import described, flat
+from pipeline.training.training_record import Training
+from tests.pipeline.trained import runs
+
+
+@pytest.fixture(scope="module")
+def settings(ready: Path) -> dict[str, Any]:
+    params = params_file.load(ready / "params.yaml")
+    images = image_tensors.load(ready / "data" / "digits" / "digits.safetensors")
+    return flat(described(params, ModelKey("digits", "digits", "square", "gait"), images))
+
+
+def record(name: str, settings: dict[str, Any]) -> Training:
+    rows = [{"epoch": 0, "seed": 3, "validation_loss": 0.5, "validation_accuracy": 0.25}]
+    tags = {"gait.profile": "digits", "gait.dataset": "digits", "gait.architecture": "square"}
+    return Training(
+        id=name,
+        experiment="digits",
+        name="digits/square/gait",
+        folder="nowhere",
+        seeds=[3],
+        parameters=settings,
+        tags={**tags, "gait.model": "gait", "gait.rule": "gait", "data.sha256": "0" * 64},
+        started_ms=1,
+        epochs=[Epoch(0, 2, rows)],
+        status=KILLED,
+        ended_ms=3,
+    )
+
+
+def test_what_was_kept(
+    settings: dict[str, Any],
+    tmp_path: Path,
+    ready: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy2(ready / "mlflow.db", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    states = Path("states")
+    broken = delivery.keep(states / "a", record("broken", settings))
+    broken.write_text("{}")
+    kept = delivery.keep(states / "b", record("kept", settings))
+    delivery.deliver_kept(states)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and f"{broken} is no record of a training" in said[0]
+    assert broken.exists() and not kept.parent.exists()
+    found = runs(tmp_path)
+    assert {run.info.status for run in found} == {"KILLED"}
+    assert {run.data.tags["gait.training"] for run in found} == {"kept"}
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for run in found:
+        (point,) = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        assert (point.step, point.value, point.timestamp) == (0, 0.25, 2)
+
+
+def test_a_store_that_refuses_has_it_kept(
+    settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    kept = [delivery.keep(tmp_path / name, record(name, settings)) for name in ("a", "b")]
+    delivery.deliver_kept(tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert [f"{path} is kept" in line for path, line in zip(kept, said, strict=True)] == [True] * 2
+    assert all(path.exists() for path in kept)
