@@ -25,15 +25,38 @@ from torch import Tensor
 from gaitprop import plugins
 from gaitprop.errors import ArgumentError
 from gaitprop.rules.bp import bp
+from gaitprop.rules.damped import damped
+from gaitprop.rules.difference_target_propagation import difference_target_propagation
+from gaitprop.rules.direct_feedback_alignment import direct_feedback_alignment
 from gaitprop.rules.feedback import FeedbackRule
+from gaitprop.rules.feedback_alignment import feedback_alignment
 from gaitprop.rules.gait import gait
+from gaitprop.rules.gait_learned_inverse import (
+    gait_learned_from_transpose,
+    gait_learned_inverse,
+)
 from gaitprop.rules.itp import itp
+from gaitprop.rules.kolen_pollack import kolen_pollack
 from gaitprop.rules.layer import LayerView
+from gaitprop.rules.sign_symmetry import sign_symmetry
 from gaitprop.rules.tp import tp
 
 Rule = Callable[[LayerView, Tensor, float], Tensor]
 
-RULES: dict[str, Rule] = {"bp": bp, "gait": gait, "itp": itp, "tp": tp}
+RULES: dict[str, Rule] = {
+    "bp": bp,
+    "gait": gait,
+    "itp": itp,
+    "tp": tp,
+    "damped": damped,
+    "difference_target_propagation": difference_target_propagation,
+    "direct_feedback_alignment": direct_feedback_alignment,
+    "feedback_alignment": feedback_alignment,
+    "gait_learned_from_transpose": gait_learned_from_transpose,
+    "gait_learned_inverse": gait_learned_inverse,
+    "kolen_pollack": kolen_pollack,
+    "sign_symmetry": sign_symmetry,
+}
 
 GROUP = "gaitprop.rules"
 

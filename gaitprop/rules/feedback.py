@@ -6,7 +6,7 @@ and how it learns; the engine draws it, trains it, saves and restores it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,6 +74,12 @@ class FeedbackRule:
     def __call__(self, layer: LayerView, error: Tensor, scale: float) -> Tensor:
         """The error of what the layer reads."""
         return self.passes(layer, error, scale)
+
+
+def gaussian(shape: Sequence[int], source: torch.Generator) -> Tensor:
+    """Independent numbers of variance 1/columns, (rows, columns): errors keep their length."""
+    drawn = torch.randn(*shape, dtype=torch.float64, generator=source)
+    return drawn.div_(shape[-1] ** 0.5)
 
 
 class Feedback(NamedTuple):
