@@ -148,3 +148,27 @@ def test_feedback_that_is_not_finite_ends_training() -> None:
     chosen = replace(chosen, rule=rule, batch_size=64)
     with pytest.raises(DivergenceError, match="parameter of seed 2 is no longer finite"):
         list(train(network, optimizer, data(), chosen))
+
+
+def test_a_schedule_is_of_both_learning_rates() -> None:
+    network = InvertibleNetwork(WIDTHS)
+    chosen = settings(schedule="step", schedule_interval=1, schedule_factor=0.5)
+    optimizer = make_optimizer(network, chosen)
+    rates = []
+    for _ in train(network, optimizer, data(), chosen):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    assert rates == [[1e-2 * f, 1e-3 * f] for f in (1.0, 1.0, 0.5, 0.25)]
+
+
+def test_the_best_epochs_feedback_is_kept_with_its_weights() -> None:
+    network = InvertibleNetwork(WIDTHS, seeds=(4, 2))
+    chosen = settings(epochs=9, patience=3)
+    optimizer = make_optimizer(network, chosen)
+    seen: dict[int, list[Tensor]] = {}
+    for record in train(network, optimizer, data(), chosen):
+        seen[record.epoch] = [tensor.clone() for tensor in network.tensors()]
+        best = record.kept
+    assert best is not None and best.tolist() != [max(seen)] * 2
+    for place, tensor in enumerate(network.tensors()):
+        for seed, epoch in enumerate(best.tolist()):
+            assert torch.equal(tensor[seed], seen[epoch][place][seed])

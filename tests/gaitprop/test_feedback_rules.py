@@ -180,7 +180,7 @@ def taught(network: InvertibleNetwork, batch: Batch, rule: str) -> list[Mapping[
     activations = network.forward(batch.inputs)
     labels = batch.labels.expand(len(SEEDS), -1)
     error = squared_error(activations[-1], labels, batch.n_classes)
-    normal = normal_numbers(network, 2, 5)
+    normal = normal_numbers(network, 5)
     found = updates(network, activations, error, RULES[rule], 0.0, 0.1, normal=normal)
     return [each.feedback for each in found][::-1]
 
@@ -206,7 +206,7 @@ def test_what_is_learned(rule: str, name: str) -> None:
             assert torch.equal(received[layer]["backward"], weights_own[layer].weight)
             continue
         if rule == "difference_target_propagation":
-            noise = normal_numbers(network, 2, 5)(layer + 1, read)
+            noise = normal_numbers(network, 5)(layer + 1, read)
             read = read + NOISE * noise
             outputs = torch.nn.functional.leaky_relu(read @ weight.mT + bias, 0.1)
             guess = torch.nn.functional.leaky_relu(

@@ -40,7 +40,7 @@ def test_backward_is_the_engines(rule: str, name: str) -> None:
     activations = network.forward(batch.inputs)
     error = engine_error(activations[-1], batch.labels.expand(1, -1), batch.n_classes)
     found = updates(
-        network, activations, error, RULES[rule], 0.5, 0.0, normal=normal_numbers(network, 0, 0)
+        network, activations, error, RULES[rule], 0.5, 0.0, normal=normal_numbers(network, 0)
     )
     layers = [m for m in model if isinstance(m, InvertibleLinear | InvertibleConv2d | nn.Linear)]
     for update, layer in zip(list(found), reversed(layers), strict=True):

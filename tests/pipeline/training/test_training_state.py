@@ -22,7 +22,9 @@ def test_a_training_goes_on_from_a_state(tmp_path: Path, optimizer: str) -> None
         if record.epoch == 2:
             training_state.save(tmp_path / "state.pt", first, made, 2)
     made = make_optimizer(again, chosen)
-    assert training_state.load(tmp_path / "state.pt", again, made) is not None
+    state = training_state.read(tmp_path / "state.pt", again.device)
+    assert state is not None
+    training_state.restore(state, again, made)
     list(train(again, made, data(), chosen, first_epoch=2))
     assert same(first, again)
     # And not because the state left alone what it should restore.
