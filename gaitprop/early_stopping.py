@@ -30,7 +30,7 @@ class BestEpochs:
         self._epoch = torch.zeros(seeds, dtype=torch.int64)
         self._accuracy = torch.full((seeds,), -torch.inf, dtype=torch.float64)
         self._loss = torch.full((seeds,), torch.inf, dtype=torch.float64)
-        self._parameters = [each.clone() for each in network.parameters()]
+        self._parameters = [each.clone() for each in network.tensors()]
 
     @property
     def epochs(self) -> Tensor:
@@ -52,7 +52,7 @@ class BestEpochs:
         self._epoch[better] = epoch
         self._accuracy[better], self._loss[better] = accuracy[better], loss[better]
         chosen = better.to(network.device)
-        for kept, now in zip(self._parameters, network.parameters(), strict=True):
+        for kept, now in zip(self._parameters, network.tensors(), strict=True):
             kept[chosen] = now[chosen]
 
     def over(self, epoch: int) -> bool:
@@ -60,8 +60,8 @@ class BestEpochs:
         return bool((epoch - self._epoch >= self._patience).all())
 
     def restore(self, network: InvertibleNetwork) -> None:
-        """Puts each seed's best weights into the network."""
-        for kept, parameter in zip(self._parameters, network.parameters(), strict=True):
+        """Puts each seed's best weights, and what goes with them, into the network."""
+        for kept, parameter in zip(self._parameters, network.tensors(), strict=True):
             parameter.copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
 
 from gaitprop.errors import ArgumentError
+from gaitprop.feedback import Normal, feedback_of, learned
 from gaitprop.linalg import matmul
 from gaitprop.losses import check_classes, check_targets, find_loss
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import add_penalty_gradient, check_penalty, is_square
 from gaitprop.rules import Rule, find_rule
-from gaitprop.rules.layer import LayerView
+from gaitprop.rules.feedback import FeedbackRule, Lesson
+from gaitprop.rules.layer import NOTHING, LayerView
 from gaitprop.surroundings import undisturbed
 
 
@@ -22,6 +25,14 @@ class LayerGradient(NamedTuple):
 
     weight: Tensor
     bias: Tensor
+
+
+class LayerUpdate(NamedTuple):
+    """The gradients of one layer, and of what a rule keeps for it."""
+
+    weight: Tensor
+    bias: Tensor
+    feedback: Mapping[str, Tensor]
 
 
 class Passage(NamedTuple):
@@ -47,6 +58,7 @@ def passages(
     orthogonal: bool = False,
 ) -> Iterator[Passage]:
     """The way of the output's error down the layers, L first; arguments as for ``propagate``."""
+    kept, output_error = feedback_of(network, rule), error
     for layer in range(network.depth, 0, -1):
         reading = network.architecture.readings[layer - 1]
         outputs, rows = reading.rows(activations[layer]), reading.rows(error)
@@ -59,6 +71,8 @@ def passages(
             layer,
             network.seeds,
             orthogonal,
+            NOTHING if kept is None else kept.layers[layer - 1],
+            output_error,
         )
         scale = gamma ** (network.depth - layer + 1)
         yield Passage(view, rows, scale)
@@ -77,7 +91,26 @@ def propagate(
     penalty: str = "off_diagonal",
     orthogonal: bool = False,
 ) -> list[LayerGradient]:
-    """Gradients of all layers, layer 1 first, from the activations and the output's error.
+    """Gradients of all layers, layer 1 first; arguments as for ``updates``."""
+    found = updates(
+        network, activations, error, rule, gamma, orthogonality, penalty, orthogonal=orthogonal
+    )
+    return [LayerGradient(weight, bias) for weight, bias, _ in found][::-1]
+
+
+def updates(
+    network: InvertibleNetwork,
+    activations: Sequence[Tensor],
+    error: Tensor,
+    rule: Rule,
+    gamma: float,
+    orthogonality: float,
+    penalty: str = "off_diagonal",
+    *,
+    orthogonal: bool = False,
+    normal: Normal | None = None,
+) -> Iterator[LayerUpdate]:
+    """Gradients layer by layer, L first, from the activations and the output's error.
 
     Args:
         network: the parameters.
@@ -90,17 +123,21 @@ def propagate(
         penalty: one of ``gaitprop.regularizer.PENALTIES``.
         orthogonal: whether the square weights are known to be orthogonal to rounding, which saves
             the rules an LU decomposition.
+        normal: where what the rule keeps is to learn, the random numbers for that.
     """
     batch_size = error.shape[-2]
-    gradients: list[LayerGradient] = []
     for view, _, _ in passages(network, activations, error, rule, gamma, orthogonal):
         below = network.architecture.readings[view.number - 1].read(activations[view.number - 1])
         share = view.local_error / batch_size
         weight_gradient = matmul(share.mT, below)
+        feedback: Mapping[str, Tensor] = NOTHING
+        if normal is not None and isinstance(rule, FeedbackRule) and rule.learns and view.feedback:
+            bias = network.biases[view.number - 1]
+            draw = partial(normal, view.number, below)
+            feedback = learned(rule, Lesson(view, below, bias, weight_gradient.clone(), draw))
         if orthogonality and is_square(view.weight):
             add_penalty_gradient(weight_gradient, view.weight, orthogonality, penalty)
-        gradients.append(LayerGradient(weight_gradient, share.sum(-2)))
-    return gradients[::-1]
+        yield LayerUpdate(weight_gradient, share.sum(-2), feedback)
 
 
 @undisturbed

@@ -20,6 +20,7 @@ from gaitprop.errors import ArgumentError
 from gaitprop.layers import Architecture
 from gaitprop.linalg import affine, solve_rows
 from gaitprop.numerics import one_thread
+from gaitprop.rules.feedback import Feedback
 from gaitprop.seeding import generator
 from gaitprop.surroundings import drawn_on_the_cpu, own_precision
 
@@ -38,6 +39,7 @@ class InvertibleNetwork:
         biases: L tensors, one number for each row of the weight: (S, n_l).
         activation: the element-wise function of every layer.
         seeds: the S seeds.
+        feedback: what a rule keeps with the network, if any; see ``gaitprop.feedback``.
 
     Args:
         layers: the input's width, then each layer's, which never grow from layer 1 on; or an
@@ -106,6 +108,7 @@ class InvertibleNetwork:
             stacked = [torch.stack(layer).to(dtype) for layer in zip(*drawn, strict=True)]
         self.weights = [weight.to(device).contiguous() for weight in stacked]
         self.biases = [weight.new_zeros(weight.shape[:-1]) for weight in self.weights]
+        self.feedback: Feedback | None = None
 
     @classmethod
     def from_parameters(
@@ -179,6 +182,7 @@ class InvertibleNetwork:
             raise ArgumentError(f"{len(network.seeds)} seeds for {count} networks")
         network.weights = [w.detach().clone(memory_format=torch.contiguous_format) for w in weights]
         network.biases = [b.detach().clone(memory_format=torch.contiguous_format) for b in biases]
+        network.feedback = None
         return network
 
     @property
@@ -204,6 +208,14 @@ class InvertibleNetwork:
     def parameters(self) -> list[Tensor]:
         """The tensors themselves: every weight, then every bias, layer 1 first."""
         return [*self.weights, *self.biases]
+
+    def kept(self) -> list[Tensor]:
+        """The tensors themselves that a rule keeps, layer 1 first."""
+        return [] if self.feedback is None else self.feedback.tensors()
+
+    def tensors(self) -> list[Tensor]:
+        """All that training may change: the parameters, then what a rule keeps."""
+        return [*self.parameters(), *self.kept()]
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """The outputs y_L alone, (S, batch, n_L); inputs as for ``forward``."""

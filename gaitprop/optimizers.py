@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
+from gaitprop.feedback import feedback_of
 from gaitprop.network import InvertibleNetwork
+from gaitprop.rules import find_rule
+from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.settings import TrainingSettings, check_settings
 
 
 def make_optimizer(network: InvertibleNetwork, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The fused optimizer of that name over the network's parameters.
+    """The fused optimizer of that name over the network's parameters, and what its rule learns.
+
+    What the rule keeps is drawn for the network here, unless it has it.
 
     Raises:
         ArgumentError: a setting is not allowed.
     """
     check_settings(settings)
+    rule = find_rule(settings.rule)
+    network.feedback = feedback_of(network, rule)
+    parameters: list[Any] = network.parameters()
+    if isinstance(rule, FeedbackRule) and rule.learns is not None:
+        rate = feedback_learning_rate(settings)
+        parameters = [{"params": parameters}, {"params": network.kept(), "lr": rate}]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
-            network.parameters(),
+            parameters,
             lr=settings.learning_rate,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
@@ -27,7 +39,7 @@ def make_optimizer(network: InvertibleNetwork, settings: TrainingSettings) -> to
         )
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     return kind(
-        network.parameters(),
+        parameters,
         lr=settings.learning_rate,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,
@@ -36,9 +48,14 @@ def make_optimizer(network: InvertibleNetwork, settings: TrainingSettings) -> to
     )
 
 
-def learning_rate(settings: TrainingSettings, epoch: int) -> float:
-    """The learning rate of the epoch's steps; epochs are counted from 0."""
-    rate = settings.learning_rate
+def feedback_learning_rate(settings: TrainingSettings) -> float:
+    """Of what the rule learns, before any schedule."""
+    rate = settings.feedback_learning_rate
+    return settings.learning_rate if rate is None else rate
+
+
+def scheduled(rate: float, settings: TrainingSettings, epoch: int) -> float:
+    """What becomes of a learning rate in the epoch's steps; epochs are counted from 0."""
     if settings.schedule == "cosine":
         return rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
     if settings.schedule == "step":

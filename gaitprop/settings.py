@@ -51,6 +51,8 @@ class TrainingSettings:
         schedule_factor: of ``step``, above 0, at most 1.
         patience: so many epochs without a better validation accuracy end a seed's training, and its
             best epoch's weights are kept; None: all epochs are trained, the last one's are kept.
+        feedback_learning_rate: of what the rule keeps and learns, above 0; None: the same as of the
+            weights.
     """
 
     rule: str | Rule = "gait"
@@ -75,6 +77,7 @@ class TrainingSettings:
     schedule_interval: int = 10
     schedule_factor: float = 0.1
     patience: int | None = None
+    feedback_learning_rate: float | None = None
 
 
 def check_settings(settings: TrainingSettings) -> None:
@@ -94,8 +97,10 @@ def check_settings(settings: TrainingSettings) -> None:
         raise ArgumentError(
             f"schedule_factor is {settings.schedule_factor!r}; allowed: above 0, at most 1"
         )
-    if not 0.0 < settings.learning_rate < float("inf"):
-        raise ArgumentError(f"learning_rate is {settings.learning_rate!r}; allowed: above 0")
+    for name in ("learning_rate", "feedback_learning_rate"):
+        rate = getattr(settings, name)
+        if rate is not None and not 0.0 < rate < float("inf"):
+            raise ArgumentError(f"{name} is {rate!r}; allowed: above 0")
     for name in ("beta1", "beta2", "momentum"):
         if not 0.0 <= getattr(settings, name) < 1.0:
             raise ArgumentError(f"{name} is {getattr(settings, name)!r}; allowed: 0 to below 1")

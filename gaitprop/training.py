@@ -16,11 +16,12 @@ from gaitprop.constraints import ORTHOGONAL, orthogonalize
 from gaitprop.diagnostics import Diagnostics, diagnose
 from gaitprop.early_stopping import BestEpochs
 from gaitprop.errors import ArgumentError, DivergenceError
-from gaitprop.gradients import propagate
+from gaitprop.feedback import check_feedback, normal_numbers
+from gaitprop.gradients import updates
 from gaitprop.losses import Loss, check_classes, check_targets, find_loss, hits
 from gaitprop.network import InvertibleNetwork
 from gaitprop.numerics import all_threads
-from gaitprop.optimizers import learning_rate, make_optimizer
+from gaitprop.optimizers import feedback_learning_rate, make_optimizer, scheduled
 from gaitprop.regularizer import is_square, orthogonality_defect
 from gaitprop.rules import Rule, find_rule
 from gaitprop.seeding import generator
@@ -225,7 +226,7 @@ def train_step(
     orthogonality = settings.orthogonality * settings.orthogonality_interval if due else 0.0
     activations = network.forward(images)
     error = find_loss(settings.loss).error(activations[-1], labels, n_classes)
-    gradients = propagate(
+    found = updates(
         network,
         activations,
         error,
@@ -234,9 +235,14 @@ def train_step(
         orthogonality,
         settings.penalty,
         orthogonal=constrained,
+        normal=normal_numbers(network, step),
     )
-    for weight, bias, gradient in zip(network.weights, network.biases, gradients, strict=True):
-        weight.grad, bias.grad = gradient.weight, gradient.bias
+    for layer, update in zip(range(network.depth - 1, -1, -1), list(found), strict=True):
+        network.weights[layer].grad = update.weight
+        network.biases[layer].grad = update.bias
+        for name, gradient in update.feedback.items():
+            assert network.feedback is not None
+            network.feedback.layers[layer][name].grad = gradient
     with all_threads():
         optimizer.step()
     if constrained:
@@ -271,8 +277,9 @@ def _train_epoch(
 ) -> Evaluation:
     rule = find_rule(settings.rule)
     if settings.schedule != "constant":
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, epoch)
+        rates = (settings.learning_rate, feedback_learning_rate(settings))
+        for group, rate in zip(optimizer.param_groups, rates, strict=False):
+            group["lr"] = scheduled(rate, settings, epoch)
     steps = steps_per_epoch(len(data.images), settings.batch_size)
     # The regularizer's interval goes on from one epoch to the next.
     before = epoch * steps
@@ -347,7 +354,7 @@ def _diagnose(
 def _check_finite(network: InvertibleNetwork, record: EpochRecord) -> None:
     assert record.training is not None
     finite = torch.isfinite(record.training.loss) & torch.isfinite(record.validation.loss)
-    for parameter in network.parameters():
+    for parameter in network.tensors():
         finite &= torch.isfinite(parameter).flatten(1).all(1).cpu()
     if not finite.all():
         seeds = [seed for seed, good in zip(network.seeds, finite, strict=True) if not good]
@@ -362,6 +369,7 @@ def _checked(
 ) -> TrainingData:
     """The data with labels as int64."""
     check_settings(settings)
+    check_feedback(network, find_rule(settings.rule))
     check_classes(data.n_classes, network.widths)
     if network.weights[0].dim() != 3:
         raise ArgumentError("the network has no seed dimension; allowed: weights of (S, n, n)")

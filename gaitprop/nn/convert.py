@@ -10,7 +10,7 @@ from torch import nn
 from gaitprop.network import PRECISIONS
 from gaitprop.nn.functional import check_gamma
 from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
-from gaitprop.nn.rule import rule_key
+from gaitprop.nn.rule import feedback_rule, rule_key
 from gaitprop.rules import Rule
 
 
@@ -46,6 +46,7 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
         ArgumentError: the rule or γ is not allowed; nothing was changed.
     """
     rule_key(rule)
+    feedback_rule(rule)
     check_gamma(gamma)
     names = {id(module): name for name, module in model.named_modules()}
     replaced: list[str] = []
@@ -100,4 +101,5 @@ def _replacement(
     )
     for key, parameter in module.named_parameters():
         layer.register_parameter(key, parameter)
+    layer.reset_feedback()
     return layer.train(module.training)

@@ -14,6 +14,7 @@ from gaitprop.nn.operators import layer_errors, layer_outputs, weight_penalty
 class InvertibleLayer(torch.autograd.Function):
     """y = f(W r + b) for rows r, (rows, n); what goes back to r is the rule's error.
 
+    What a rule keeps is one vector, whose parts ``kept`` names; it gets its gradient here, too.
     The gradients of W and b are (D∘e) rᵀ and D∘e, summed over the rows, for every rule. A layer
     below which nothing learns is not inverted.
     """
@@ -25,10 +26,12 @@ class InvertibleLayer(torch.autograd.Function):
         rows: Tensor,
         weight: Tensor,
         bias: Tensor | None,
+        feedback: Tensor | None,
         slope: float,
         rule: str,
         gamma: float,
         number: int,
+        kept: str,
     ) -> Tensor:
         """The outputs, shaped like the rows; see ``gaitprop.nn.operators``."""
         return cast(Tensor, layer_outputs(rows, weight, bias, slope))
@@ -36,22 +39,23 @@ class InvertibleLayer(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keeps rows, weight and outputs; the activation's derivative is in the outputs."""
-        rows, weight, _, *ctx.settings = inputs
-        ctx.save_for_backward(rows, weight, output)
+        rows, weight, bias, feedback, *ctx.settings = inputs
+        ctx.save_for_backward(rows, weight, output, bias, feedback)
 
     @staticmethod
     def backward(ctx: Any, *errors: Tensor) -> tuple[Tensor | None, ...]:
         """The errors of the arguments, of which only tensors have any."""
-        rows, weight, outputs = ctx.saved_tensors
-        of_rows, of_weight, of_bias, *others = ctx.needs_input_grad
-        wanted = (of_rows, of_weight or of_bias)
+        rows, weight, outputs, *layer = ctx.saved_tensors
+        needed = ctx.needs_input_grad
+        of_rows, of_weight, of_bias, of_feedback, *others = needed
+        wanted = (of_rows, of_weight or of_bias, of_feedback)
         with torch.no_grad():
-            found = layer_errors(*errors, outputs, rows, weight, *ctx.settings, *wanted)
+            found = layer_errors(*errors, outputs, rows, weight, *layer, *ctx.settings, *wanted)
         if torch.is_grad_enabled():
-            # The outputs depend on whatever is learned here, and so do all three.
+            # The outputs depend on whatever is learned here, and so do all four.
             found = [_final(each, outputs) for each in found]
-        needed = zip(found, (of_rows, of_weight, of_bias), strict=True)
-        return *(each if need else None for each, need in needed), *[None for _ in others]
+        pairs = zip(found, needed[:4], strict=True)
+        return *(each if need else None for each, need in pairs), *[None for _ in others]
 
 
 class WeightPenalty(torch.autograd.Function):

@@ -8,6 +8,8 @@ to its first argument where there is a ``setup_context``.)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from gaitprop.activations import make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.network import PRECISIONS
 from gaitprop.nn.function import InvertibleLayer
-from gaitprop.nn.rule import rule_key
+from gaitprop.nn.rule import feedback_rule, joined, rule_key
 from gaitprop.reading import Reading
 from gaitprop.rules import Rule
 
@@ -29,6 +31,7 @@ def invertible_linear(
     activation: str = "leaky_relu",
     negative_slope: float = 0.1,
     number: int = 1,
+    feedback: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """y = f(W x[:n] + b), whose gradients are a learning rule's.
 
@@ -41,6 +44,7 @@ def invertible_linear(
         activation: ``"leaky_relu"`` or ``"linear"``.
         negative_slope: of the leaky ReLU, in (0, 1].
         number: the layer's, told to a rule that draws random numbers.
+        feedback: what the rule keeps for the layer, by name, if it keeps anything.
 
     Returns:
         (…, n), of the weight's dtype.
@@ -61,9 +65,10 @@ def invertible_linear(
     if read.shape[-1] > n:
         read = read[..., :n]
     settings = _settings(rule, gamma, activation, negative_slope, number, input.device.type)
+    kept = _kept(rule, feedback)
     if read.dim() == 2:
-        return _apply(read, weight, bias, settings)
-    return _apply(read.reshape(-1, n), weight, bias, settings).view(read.shape)
+        return _apply(read, weight, bias, settings, kept)
+    return _apply(read.reshape(-1, n), weight, bias, settings, kept).view(read.shape)
 
 
 def invertible_conv2d(
@@ -78,6 +83,7 @@ def invertible_conv2d(
     activation: str = "leaky_relu",
     negative_slope: float = 0.1,
     number: int = 1,
+    feedback: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """f(W r + b) of the patch r at each position, whose gradients are a learning rule's.
 
@@ -99,6 +105,7 @@ def invertible_conv2d(
         activation: the name of f.
         negative_slope: of f.
         number: the layer's.
+        feedback: what the rule keeps for the layer.
 
     Returns:
         (batch, n, positions down, positions across), or without batch.
@@ -123,15 +130,33 @@ def invertible_conv2d(
     reading = Reading((*input.shape[-3:],), channels, kernel_size, stride, padding)
     units = _cast(input, weight).reshape(-1, reading.n_units)
     settings = _settings(rule, gamma, activation, negative_slope, number, input.device.type)
-    rows = _apply(reading.read(units), weight, bias, settings)
+    rows = _apply(reading.read(units), weight, bias, settings, _kept(rule, feedback))
     return reading.units(rows).reshape(*input.shape[:-3], n, *reading.positions)
 
 
 def _apply(
-    rows: Tensor, weight: Tensor, bias: Tensor | None, settings: tuple[float, str, float, int]
+    rows: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    settings: tuple[float, str, float, int],
+    kept: Mapping[str, Tensor],
 ) -> Tensor:
-    outputs: Tensor = InvertibleLayer.apply(rows, weight, bias, *settings)  # type: ignore[no-untyped-call]
+    feedback, parts = joined(kept)
+    outputs: Tensor = InvertibleLayer.apply(rows, weight, bias, feedback, *settings, parts)  # type: ignore[no-untyped-call]
     return outputs
+
+
+def _kept(rule: str | Rule, feedback: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
+    """Raises ArgumentError where a rule that keeps something has nothing."""
+    keeping = feedback_rule(rule)
+    if keeping is None:
+        return {}
+    if not feedback:
+        raise ArgumentError(
+            f"rule is {keeping.name!r}, which keeps tensors for a layer, and there are none;"
+            " allowed: feedback, as a module made with this rule has it"
+        )
+    return feedback
 
 
 def check_dtype(dtype: torch.dtype, of: str) -> None:
@@ -173,11 +198,11 @@ def _settings(
     """Checked, as ``InvertibleLayer`` takes them."""
     check_gamma(gamma)
     half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-    if half and (gamma > 0.0 or rule == "tp"):
+    if half and (gamma > 0.0 or rule in ("tp", "difference_target_propagation")):
         raise ArgumentError(
             f"rule is {rule!r}, gamma {gamma!r}, under autocast to float16, whose losses are"
             " rescaled, while these targets depend on the loss's scale; allowed: bfloat16, or a"
-            " rule other than tp with gamma 0"
+            " rule of another kind with gamma 0"
         )
     slope = make_activation(activation, negative_slope).slope
     return slope, rule_key(rule), float(gamma), number

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from gaitprop.activations import make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.nn.functional import check_dtype, check_gamma, invertible_conv2d, invertible_linear
-from gaitprop.nn.rule import rule_key
+from gaitprop.nn.rule import feedback_rule, rule_key
 from gaitprop.rules import Rule
+from gaitprop.rules.feedback import Site
 
 
 class Settings(TypedDict):
@@ -22,6 +23,7 @@ class Settings(TypedDict):
     activation: str
     negative_slope: float
     number: int
+    feedback: dict[str, Tensor]
 
 
 class _InvertibleLayer(nn.Module):
@@ -43,21 +45,46 @@ class _InvertibleLayer(nn.Module):
     ) -> None:
         super().__init__()
         rule_key(rule)
+        feedback_rule(rule)
         check_gamma(gamma)
         make_activation(activation, negative_slope)
         check_dtype(dtype or torch.get_default_dtype(), "dtype")
         self.rule, self.gamma = rule, gamma
         self.activation, self.negative_slope = activation, negative_slope
         self.number = 1
+        self._kept: tuple[str, ...] = ()
         self.weight = nn.Parameter(torch.empty(n, n, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(n, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """An orthogonal weight, uniform over the orthogonal group, and a bias of 0."""
+        """An orthogonal weight, uniform over the orthogonal group, a bias of 0, new feedback."""
         nn.init.orthogonal_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+        self.reset_feedback()
+
+    def reset_feedback(self) -> None:
+        """Draws what the rule keeps, by torch's own generator: ``feedback_<name>``.
+
+        What learns is a parameter, whose gradient ``backward`` leaves like that of a weight; what
+        is fixed is a buffer.
+        """
+        rule = feedback_rule(self.rule)
+        if rule is None:
+            return
+        weight = self.weight.detach()
+        # On the meta device there are shapes alone.
+        known = torch.zeros(weight.shape) if weight.is_meta else weight
+        source = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
+        drawn = rule.draws(Site(known.double().cpu(), 1, len(weight)), source)
+        self._kept = tuple(drawn)
+        for name, tensor in drawn.items():
+            value = tensor.to(weight).contiguous()
+            if rule.learns is None:
+                self.register_buffer(f"feedback_{name}", value)
+            else:
+                self.register_parameter(f"feedback_{name}", nn.Parameter(value))
 
     def _settings(self) -> Settings:
         return {
@@ -66,10 +93,11 @@ class _InvertibleLayer(nn.Module):
             "activation": self.activation,
             "negative_slope": self.negative_slope,
             "number": self.number,
+            "feedback": {name: getattr(self, f"feedback_{name}") for name in self._kept},
         }
 
     def _extra_repr(self) -> str:
-        rule = getattr(self.rule, "__name__", self.rule)
+        rule = getattr(self.rule, "__name__", getattr(self.rule, "name", self.rule))
         slope = f", negative_slope={self.negative_slope}" if self.activation != "linear" else ""
         bias = "" if self.bias is not None else ", bias=False"
         return f"rule={rule}, gamma={self.gamma}, activation={self.activation}{slope}{bias}"
@@ -96,6 +124,8 @@ class InvertibleLinear(_InvertibleLayer):
         bias: b, (n,), or None.
         rule, gamma, activation, negative_slope: as given; may be changed between steps.
         number: 1; a rule that draws fixed random numbers draws others for another number.
+        feedback_…: what the rule keeps for the layer, if anything; see ``reset_feedback``, which
+            has to be called where ``rule`` becomes another that keeps something.
 
     Args:
         in_features: how many units the input has.

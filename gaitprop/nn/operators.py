@@ -9,15 +9,17 @@ leading dimension anyway. Rows are samples, or positions of samples, (…, rows,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from gaitprop.activations import Activation
+from gaitprop.feedback import learned
 from gaitprop.linalg import affine, matmul
-from gaitprop.nn.rule import rule_of
+from gaitprop.nn.rule import parted, rule_of
 from gaitprop.regularizer import penalised
+from gaitprop.rules.feedback import FeedbackRule, Lesson
 from gaitprop.rules.layer import LayerView
 from gaitprop.surroundings import own_precision
 
@@ -45,49 +47,66 @@ def _errors(
     outputs: Tensor,
     rows: Tensor,
     weight: Tensor,
+    bias: Tensor | None,
+    feedback: Tensor | None,
     slope: float,
     rule: str,
     gamma: float,
     number: int,
+    kept: str,
     of_rows: bool,
     of_parameters: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What goes back to a layer's rows, by a rule, and to its weight and bias.
+    of_feedback: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What goes back to a layer's rows, by a rule, to its weight and bias, and to feedback.
 
     Args:
         error: ∂loss/∂y, or what the rule of the layer above has made of it, (…, rows, n).
         outputs: y, (…, rows, n).
         rows: r, (…, rows, n).
         weight: W, (…, n, n).
+        bias: b, (…, n), or None.
+        feedback: what the rule keeps for the layer, (…, all of it), or None.
         slope: of the activation below zero.
         rule: a key of ``gaitprop.nn.rule.rule_key``.
         gamma: the step at which the layer is inverted.
         number: the layer's, for a rule that draws random numbers.
+        kept: the names and shapes of what the rule keeps, from ``gaitprop.nn.rule.joined``.
         of_rows: whether the rows' error is wanted.
-        of_parameters: whether the others are.
+        of_parameters: whether those of weight and bias are.
+        of_feedback: whether the feedback learns.
 
     Returns:
         The rule's error of the rows, (…, rows, n), Σ (D∘e) rᵀ, (…, n, n), and Σ D∘e, (…, n), the
-        sums over the rows; empty where not wanted.
+        sums over the rows; and the gradient of the feedback. Empty where not wanted.
     """
     leading, n = weight.shape[:-2], weight.shape[-1]
     activation = Activation(slope)
     error, outputs, rows, weight = map(_one, (error.contiguous(), outputs, rows, weight))
-    below, of_weight, of_bias = (error.new_empty(0) for _ in range(3))
+    below, of_weight, of_bias, of_kept = (error.new_empty(0) for _ in range(4))
+    parts = {} if feedback is None else parted(_one(feedback, 1), kept)
     with own_precision():
         local_error = activation.times_derivative(error, outputs)
+        seeds = tuple(range(weight.shape[0] if leading else 1))
+        view = LayerView(weight, outputs, local_error, activation, number, seeds, feedback=parts)
         if of_rows:
-            seeds = tuple(range(weight.shape[0] if leading else 1))
-            view = LayerView(weight, outputs, local_error, activation, number, seeds)
             below = rule_of(rule)(view, error, gamma)
             if below is error or below is local_error:
                 # A rule may pass the error on; an operator's results are tensors of their own.
                 below = below.clone()
             below = below.reshape(*leading, -1, n)
+        if of_parameters or of_feedback:
+            of_weight = matmul(local_error.mT, rows)
+        if of_feedback:
+            added = weight.new_zeros(weight.shape[:-1]) if bias is None else _one(bias, 1)
+            lesson = Lesson(view, rows, added, of_weight.clone(), lambda: torch.randn_like(rows))
+            found = learned(cast(FeedbackRule, rule_of(rule)), lesson)
+            flat = [found[name].flatten(1 if leading else 0) for name in parts]
+            of_kept = torch.cat(flat, -1).reshape(*leading, -1)
+        of_weight = of_weight.reshape(*leading, n, n) if of_parameters else error.new_empty(0)
         if of_parameters:
-            of_weight = matmul(local_error.mT, rows).reshape(*leading, n, n)
             of_bias = local_error.sum(-2).reshape(*leading, n)
-    return below, of_weight, of_bias
+    return below, of_weight, of_bias, of_kept
 
 
 def _penalty(weight: Tensor, kind: str) -> tuple[Tensor, Tensor]:
@@ -126,13 +145,13 @@ def _(rows: Tensor, *_: Any) -> Tensor:
 
 @torch.library.register_fake("gaitprop::layer_errors")  # type: ignore[untyped-decorator]
 def _(error: Tensor, outputs: Tensor, rows: Tensor, weight: Tensor, *others: Any) -> Any:
-    *_, of_rows, of_parameters = others
+    _, feedback, *_, of_rows, of_parameters, of_feedback = others
     shapes = (
         rows.shape if of_rows else (0,),
         weight.shape if of_parameters else (0,),
         weight.shape[:-1] if of_parameters else (0,),
     )
-    return tuple(map(error.new_empty, shapes))
+    return *map(error.new_empty, shapes), error.new_empty(feedback.shape if of_feedback else 0)
 
 
 @torch.library.register_fake("gaitprop::weight_penalty")  # type: ignore[untyped-decorator]
@@ -152,17 +171,19 @@ def _(info: Any, in_dims: Any, rows: Tensor, weight: Tensor, bias: Any, slope: f
 
 @torch.library.register_vmap("gaitprop::layer_errors")  # type: ignore[untyped-decorator]
 def _(info: Any, in_dims: Any, *arguments: Any) -> Any:
-    *tensors, weight = arguments[:4]
-    *settings, of_rows, of_parameters = arguments[4:]
-    dims = (0 if of_rows else None, 0 if of_parameters else None, 0 if of_parameters else None)
+    *tensors, weight, bias, feedback = arguments[:6]
+    *settings, of_rows, of_parameters, of_feedback = arguments[6:]
+    found = (of_rows, of_parameters, of_parameters, of_feedback)
+    dims = tuple(0 if wanted else None for wanted in found)
     tensors = _leading(info, in_dims, *tensors)
-    (stacked,) = _leading(info, in_dims[3:], weight)
-    if in_dims[3] is not None or weight.dim() > 2 or not of_rows:
-        return layer_errors(*tensors, stacked, *settings, of_rows, of_parameters), dims
+    layer = _leading(info, in_dims[3:], weight, bias, feedback)
+    if in_dims[3] is not None or weight.dim() > 2 or feedback is not None or not of_rows:
+        wanted = (of_rows, of_parameters, of_feedback)
+        return layer_errors(*tensors, *layer, *settings, *wanted), dims
     # One matrix for all, as in gradients of single samples: it is inverted once.
     flat = (tensor.flatten(0, -2) for tensor in tensors)
-    below, *_ = layer_errors(*flat, weight, *settings, True, False)
-    _, *of_layer = layer_errors(*tensors, stacked, *settings, False, of_parameters)
+    below, *_ = layer_errors(*flat, weight, None, None, *settings, True, False, False)
+    _, *of_layer = layer_errors(*tensors, *layer, *settings, False, of_parameters, False)
     return (below.view(tensors[0].shape), *of_layer), dims
 
 

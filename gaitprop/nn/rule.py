@@ -1,10 +1,16 @@
-"""Rules as strings: an operator of torch takes no function."""
+"""Rules as strings, and what they keep as one vector: an operator takes no function or mapping."""
 
 from __future__ import annotations
 
-import torch
+import math
+from collections.abc import Mapping
 
+import torch
+from torch import Tensor
+
+from gaitprop.errors import ArgumentError
 from gaitprop.rules import Rule, find_rule
+from gaitprop.rules.feedback import FeedbackRule
 
 _FUNCTIONS: dict[str, Rule] = {}
 
@@ -24,6 +30,43 @@ def rule_key(rule: str | Rule) -> str:
     key = f"function {id(rule)}"
     _FUNCTIONS.setdefault(key, checked)
     return key
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def feedback_rule(rule: str | Rule) -> FeedbackRule | None:
+    """The rule, if it keeps something for a layer.
+
+    Raises:
+        ArgumentError: it needs the output's error.
+    """
+    found = find_rule(rule)
+    if not isinstance(found, FeedbackRule):
+        return None
+    if found.needs_output_error:
+        raise ArgumentError(
+            f"rule is {found.name!r}, which needs the error of the network's output; allowed: rules"
+            " that need no more than their layer's, since a module knows no other"
+        )
+    return found
+
+
+def joined(feedback: Mapping[str, Tensor]) -> tuple[Tensor | None, str]:
+    """All tensors of a layer as one vector, and their names and shapes for ``parted``."""
+    if not feedback:
+        return None, ""
+    kept = [f"{name} {' '.join(map(str, each.shape))}" for name, each in feedback.items()]
+    return torch.cat([each.flatten() for each in feedback.values()]), ",".join(kept)
+
+
+def parted(flat: Tensor, kept: str) -> dict[str, Tensor]:
+    """The tensors that ``joined`` has joined, with the leading dimensions of the vector."""
+    described = [part.split(" ") for part in kept.split(",")]
+    shapes = {name: tuple(map(int, sizes)) for name, *sizes in described}
+    parts = torch.split(flat, [math.prod(shape) for shape in shapes.values()], dim=-1)
+    return {
+        name: part.reshape(*flat.shape[:-1], *shape)
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
 
 
 def rule_of(key: str) -> Rule:

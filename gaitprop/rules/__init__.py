@@ -8,13 +8,15 @@ the error e_l, which each carries down from e_L = y_L − t. A rule is one funct
 with ``error`` = e_l of shape (S, batch, n_l), ``scale`` = γ^k at the k-th layer from the output
 (k = 1 for the output layer), and the result e_{l-1} on the n_l units that layer l reads: of the
 shape and dtype of ``error``. The positions of a convolution are further samples of the batch, and
-its n_l those that one position has: a rule need not know of them. A package of one's own adds a
-rule by an entry point of the group ``gaitprop.rules``; see docs/extend.md.
+its n_l those that one position has: a rule need not know of them. A rule that keeps something for
+a layer, feedback weights say, is a ``FeedbackRule``, and called in the same way. A package of one's
+own adds a rule by an entry point of the group ``gaitprop.rules``; see docs/extend.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from importlib.metadata import EntryPoint
 
@@ -23,14 +25,38 @@ from torch import Tensor
 from gaitprop import plugins
 from gaitprop.errors import ArgumentError
 from gaitprop.rules.bp import bp
+from gaitprop.rules.damped import damped
+from gaitprop.rules.difference_target_propagation import difference_target_propagation
+from gaitprop.rules.direct_feedback_alignment import direct_feedback_alignment
+from gaitprop.rules.feedback import FeedbackRule
+from gaitprop.rules.feedback_alignment import feedback_alignment
 from gaitprop.rules.gait import gait
+from gaitprop.rules.gait_learned_inverse import (
+    gait_learned_from_transpose,
+    gait_learned_inverse,
+)
 from gaitprop.rules.itp import itp
+from gaitprop.rules.kolen_pollack import kolen_pollack
 from gaitprop.rules.layer import LayerView
+from gaitprop.rules.sign_symmetry import sign_symmetry
 from gaitprop.rules.tp import tp
 
 Rule = Callable[[LayerView, Tensor, float], Tensor]
 
-RULES: dict[str, Rule] = {"bp": bp, "gait": gait, "itp": itp, "tp": tp}
+RULES: dict[str, Rule] = {
+    "bp": bp,
+    "gait": gait,
+    "itp": itp,
+    "tp": tp,
+    "damped": damped,
+    "difference_target_propagation": difference_target_propagation,
+    "direct_feedback_alignment": direct_feedback_alignment,
+    "feedback_alignment": feedback_alignment,
+    "gait_learned_from_transpose": gait_learned_from_transpose,
+    "gait_learned_inverse": gait_learned_inverse,
+    "kolen_pollack": kolen_pollack,
+    "sign_symmetry": sign_symmetry,
+}
 
 GROUP = "gaitprop.rules"
 
@@ -44,7 +70,8 @@ def find_rule(name: str | Rule) -> Rule:
     if not isinstance(name, str):
         if not callable(name):
             raise ArgumentError(f"rule is {name!r}; allowed: a name or a function")
-        return _checked(name, f"the rule {getattr(name, '__name__', name)!r}")
+        called = name.name if isinstance(name, FeedbackRule) else getattr(name, "__name__", name)
+        return _checked(name, f"the rule {called!r}")
     if name in RULES:
         return RULES[name]
     entry = other_rules().get(name)
@@ -73,6 +100,8 @@ def other_rules() -> Mapping[str, EntryPoint]:
 
 def _checked(rule: Rule, told: str) -> Rule:
     """The rule, whose errors cannot have a shape that the layer below would broadcast."""
+    if isinstance(rule, FeedbackRule):
+        return replace(rule, passes=_checked(rule.passes, told))
 
     @wraps(rule)
     def checked(layer: LayerView, error: Tensor, scale: float) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor
@@ -9,6 +11,8 @@ from torch import Tensor
 from gaitprop.activations import Activation
 from gaitprop.constraints import solve_orthogonal_rows
 from gaitprop.linalg import solve_rows
+
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class LayerView(NamedTuple):
@@ -25,6 +29,8 @@ class LayerView(NamedTuple):
             ``gaitprop.seeding.generator(seed, purpose, number)``, which gives the same whenever it
             is asked: also when an interrupted training goes on.
         orthogonal: whether W_l is known to be orthogonal to rounding.
+        feedback: what a ``FeedbackRule`` keeps for the layer, (S, …) by name; else nothing.
+        output_error: e_L, (S, batch, n_L), with a row for each sample; None in a torch model.
     """
 
     weight: Tensor
@@ -34,6 +40,8 @@ class LayerView(NamedTuple):
     number: int
     seeds: tuple[int, ...]
     orthogonal: bool = False
+    feedback: Mapping[str, Tensor] = NOTHING
+    output_error: Tensor | None = None
 
     def solve(self, rows: Tensor) -> Tensor:
         """W_l⁻¹ applied to each row vector: (S, batch, n_l) to (S, batch, n_l).

@@ -8,10 +8,20 @@ from typing import Any
 
 from pipeline.params.schema import REFERENCE, Params
 
-_RULES = {"bp": "BP", "gait": "GAIT-prop", "itp": "ITP", "tp": "TP"}
+_RULES = {
+    "bp": "BP",
+    "gait": "GAIT-prop",
+    "itp": "ITP",
+    "tp": "TP",
+    "damped": "damped GAIT-prop",
+    "gait_learned_from_transpose": "GAIT-prop, V from Wᵀ",
+    "gait_learned_inverse": "GAIT-prop, learned V",
+    "kolen_pollack": "Kolen–Pollack",
+}
 _SETTINGS = {
     "rule.orthogonality": "λ",
     "rule.gamma": "γ",
+    "rule.damping": "μ",
     "training.adam.beta1": "Adam's β₁",
     "training.adam.beta2": "Adam's β₂",
     "training.adam.epsilon": "Adam's ε",

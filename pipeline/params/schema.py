@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from gaitprop import layers
 from gaitprop.errors import ArgumentError
 from gaitprop.rules import RULES, find_rule, rule_names
+from gaitprop.rules.feedback import FeedbackRule
 from pipeline.data.image_sets import ImageSet, image_set, set_names
 from pipeline.params.section import Name, Section
 from pipeline.params.sweep_section import Sweep
@@ -17,7 +18,15 @@ from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 
 REFERENCE = "reference"
-WITHOUT_GAMMA = ("bp", "tp")
+WITHOUT_GAMMA = (
+    "bp",
+    "tp",
+    "difference_target_propagation",
+    "direct_feedback_alignment",
+    "feedback_alignment",
+    "kolen_pollack",
+    "sign_symmetry",
+)
 
 
 class Run(Section):
@@ -201,7 +210,23 @@ class RuleSettings(Section):
         default=1e-3,
         ge=0,
         le=1,
-        description="γ, the size of a target's perturbation; bp and tp have none; 0: the limit",
+        description="γ, the size of a target's perturbation; 0: the limit; rules without"
+        " small targets have none",
+    )
+    damping: float | None = Field(
+        default=None, ge=0, le=1e9, description="μ of the rule damped; 0: gait; null: 1"
+    )
+    feedback_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        description="of feedback that a rule learns; null: the learning_rate",
+    )
+    weight_decay: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="of this rule's models, also of feedback that it learns; null: training's",
     )
 
 
@@ -374,6 +399,22 @@ class Params(Section):
                 raise ValueError(
                     f"architectures.{name} has {widths[-1]} outputs, but {dataset} has"
                     f" {images.classes} classes; allowed: an output for each class, or more"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_rules_that_have_them(self) -> Params:
+        for name, settings in [(REFERENCE, self.reference), *self.rules.items()]:
+            if settings.damping is not None and name != "damped":
+                raise ValueError(
+                    f"damping of {name} is {settings.damping}; allowed: null, or the rule damped"
+                )
+            rule = find_rule(name) if name in {*RULES, *self.run.rules, *self.sweep.rules} else None
+            learns = isinstance(rule, FeedbackRule) and rule.learns is not None
+            if settings.feedback_learning_rate is not None and rule is not None and not learns:
+                raise ValueError(
+                    f"feedback_learning_rate of {name} is {settings.feedback_learning_rate};"
+                    " allowed: null, or a rule that learns its feedback"
                 )
         return self
 

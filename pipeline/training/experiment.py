@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from gaitprop import ArgumentError, InvertibleNetwork, numerics
+from gaitprop import ArgumentError, InvertibleNetwork, Rule, numerics
+from gaitprop.rules.damped import damped_by
 from gaitprop.training import TrainingData, TrainingSettings
 from pipeline.data import image_tensors
 from pipeline.data.image_sets import image_set
@@ -88,7 +89,7 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
     """The library's settings for one model."""
     rule, training = params.settings_of(key.model), params.training
     return TrainingSettings(
-        rule=params.rule_of(key.model),
+        rule=_rule(params, key),
         learning_rate=rule.learning_rate,
         orthogonality=rule.orthogonality,
         orthogonality_interval=training.orthogonality_interval,
@@ -105,11 +106,12 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         constraint=rule.constraint,
         optimizer=training.optimizer,
         momentum=training.momentum,
-        weight_decay=training.weight_decay,
         schedule=training.schedule.kind,
         schedule_interval=training.schedule.interval,
         schedule_factor=training.schedule.factor,
         patience=training.patience,
+        weight_decay=training.weight_decay if rule.weight_decay is None else rule.weight_decay,
+        feedback_learning_rate=rule.feedback_learning_rate,
     )
 
 
@@ -147,7 +149,7 @@ def described(params: Params, key: ModelKey, images: Checksummed) -> dict[str, A
         "dataset": key.dataset,
         "model": key.model,
         "rule": params.rule_of(key.model),
-        "settings": params.settings_of(key.model).model_dump(),
+        "settings": params.settings_of(key.model).model_dump(exclude_none=True),
         "architecture": params.architectures[key.architecture].model_dump(),
         "architecture_name": key.architecture,
         "training": _training(params),
@@ -187,6 +189,12 @@ def choose_numerics(params: Params) -> None:
 def _training(params: Params) -> dict[str, Any]:
     portable = params.training.numerics == "portable"
     return params.training.model_dump(exclude={"threads"} if portable else None)
+
+
+def _rule(params: Params, key: ModelKey) -> str | Rule:
+    """A name, or the rule of a μ that is given."""
+    damping = params.settings_of(key.model).damping
+    return params.rule_of(key.model) if damping is None else damped_by(damping)
 
 
 def _untrained(params: Params, key: ModelKey, device: torch.device) -> InvertibleNetwork:

@@ -11,9 +11,11 @@ from typing import Any
 import safetensors
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from gaitprop import InvertibleNetwork
 from gaitprop.layers import Architecture
+from gaitprop.rules.feedback import Feedback
 from pipeline.project.errors import GaitError
 from pipeline.training.epochs import KEPT
 
@@ -21,7 +23,7 @@ NETWORK, HISTORY, CONFIG = "network.safetensors", "history.csv", "config.json"
 
 
 def save_network(path: Path, network: InvertibleNetwork) -> None:
-    """Writes weights and biases; the same parameters give the same bytes."""
+    """Writes weights, biases and what a rule keeps; the same give the same bytes."""
     tensors = {f"weight_{layer}": w.cpu() for layer, w in enumerate(network.weights, start=1)}
     tensors |= {f"bias_{layer}": b.cpu() for layer, b in enumerate(network.biases, start=1)}
     # One key alone: safetensors writes several in an order that changes from run to run.
@@ -30,6 +32,10 @@ def save_network(path: Path, network: InvertibleNetwork) -> None:
         "negative_slope": network.activation.slope,
         "seeds": network.seeds,
     }
+    if network.feedback is not None:
+        described["feedback"] = network.feedback.rule
+        for layer, kept in enumerate(network.feedback.layers, start=1):
+            tensors |= {f"feedback_{layer}_{name}": each.cpu() for name, each in kept.items()}
     # Not save_file: it tells of a full disk by an error of its own.
     path.write_bytes(save(tensors, {"network": json.dumps(described, sort_keys=True)}))
 
@@ -40,13 +46,21 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> InvertibleNe
         described = json.loads(file.metadata()["network"])
         architecture = Architecture.from_plain(described["architecture"])
         layers = range(1, len(architecture.layers) + 1)
-        return InvertibleNetwork.from_parameters(
+        network = InvertibleNetwork.from_parameters(
             [file.get_tensor(f"weight_{layer}") for layer in layers],
             [file.get_tensor(f"bias_{layer}") for layer in layers],
             negative_slope=described["negative_slope"],
             seeds=described["seeds"],
             architecture=architecture,
         )
+        if "feedback" in described:
+            kept: list[dict[str, Tensor]] = [{} for _ in layers]
+            for key in file.keys():  # noqa: SIM118 (it is no mapping)
+                if key.startswith("feedback_"):
+                    _, layer, name = key.split("_", 2)
+                    kept[int(layer) - 1][name] = file.get_tensor(key)
+            network.feedback = Feedback(described["feedback"], tuple(kept))
+        return network
 
 
 def check(folder: Path) -> None:

@@ -37,14 +37,14 @@ def snapshot(
     """The state after an epoch, in memory; further training does not change it.
 
     Args:
-        network: as trained so far.
+        network: as trained so far, with what its rule keeps.
         optimizer: over the network's parameters.
         epoch: how many epochs have been trained.
         notes: numbers, texts, None, and lists and dicts of them; kept as they are, not copied.
         best: with early stopping, each seed's best weights so far.
     """
     return {
-        "parameters": [each.detach().cpu().clone() for each in network.parameters()],
+        "parameters": [each.detach().cpu().clone() for each in network.tensors()],
         "optimizer": copy.deepcopy(optimizer.state_dict()),
         "epoch": epoch,
         "notes": notes,
@@ -88,7 +88,7 @@ def restore(
     best: BestEpochs | None = None,
 ) -> None:
     """Puts a state into what it was taken of, or their equals."""
-    for parameter, saved in zip(network.parameters(), state["parameters"], strict=True):
+    for parameter, saved in zip(network.tensors(), state["parameters"], strict=True):
         parameter.copy_(saved)
     optimizer.load_state_dict(state["optimizer"])
     if best is not None:

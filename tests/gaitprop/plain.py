@@ -86,32 +86,54 @@ def a_batch(architecture: Architecture, size: int = 7, dtype: torch.dtype = torc
 
 
 def forward(
-    network: InvertibleNetwork, weights: list[Tensor], biases: list[Tensor], inputs: Tensor
+    network: InvertibleNetwork,
+    weights: list[Tensor],
+    biases: list[Tensor],
+    inputs: Tensor,
+    feedback: list[Tensor] | None = None,
 ) -> list[Tensor]:
-    """y_0…y_L as images, (batch, channels, height, width); flat units are (batch, n, 1, 1)."""
+    """y_0…y_L as images, (batch, channels, height, width); flat units are (batch, n, 1, 1).
+
+    Autograd goes back to what a layer has read by ``feedback``, where it is given, in the place of
+    the weights.
+    """
     shape = network.architecture.input_shape
     units = [inputs.reshape(-1, *(shape if len(shape) == 3 else (*shape, 1, 1)))]
-    for layer, weight, bias in zip(network.architecture.layers, weights, biases, strict=True):
-        below = units[-1]
-        if isinstance(layer, Convolution):
-            kernel = weight.reshape(-1, layer.channels, layer.kernel_size, layer.kernel_size)
-            hidden = functional.conv2d(
-                below[:, : layer.channels], kernel, bias, layer.stride, layer.padding
-            )
+    for number, (layer, weight, bias) in enumerate(
+        zip(network.architecture.layers, weights, biases, strict=True)
+    ):
+        if feedback is None:
+            hidden = _hidden(layer, weight, bias, units[-1])
         else:
-            read = below.flatten(1)[:, : weight.shape[1]]
-            hidden = functional.linear(read, weight, bias)[..., None, None]
+            hidden = _hidden(layer, weight, bias, units[-1].detach())
+            back = _hidden(layer, feedback[number], None, units[-1])
+            hidden = hidden + back - back.detach()
         units.append(functional.leaky_relu(hidden, network.activation.slope))
     return units
 
 
+def _hidden(layer: Layer, weight: Tensor, bias: Tensor | None, below: Tensor) -> Tensor:
+    if isinstance(layer, Convolution):
+        kernel = weight.reshape(-1, layer.channels, layer.kernel_size, layer.kernel_size)
+        return functional.conv2d(
+            below[:, : layer.channels], kernel, bias, layer.stride, layer.padding
+        )
+    read = below.flatten(1)[:, : weight.shape[1]]
+    return functional.linear(read, weight, bias)[..., None, None]
+
+
 def autograd(
-    network: InvertibleNetwork, batch: Batch, loss: str = "squared_error", seed: int = 0
+    network: InvertibleNetwork,
+    batch: Batch,
+    loss: str = "squared_error",
+    seed: int = 0,
+    feedback: list[Tensor] | None = None,
 ) -> Gradients:
-    """BP of the batch's mean loss."""
+    """BP of the batch's mean loss; by other matrices on the way down, where they are given."""
     weights = [weight[seed].clone().requires_grad_() for weight in network.weights]
     biases = [bias[seed].clone().requires_grad_() for bias in network.biases]
-    outputs = forward(network, weights, biases, batch.inputs)[-1].flatten(1)[:, : batch.n_classes]
+    units = forward(network, weights, biases, batch.inputs, feedback)
+    outputs = units[-1].flatten(1)[:, : batch.n_classes]
     if loss == "cross_entropy":
         functional.cross_entropy(outputs, batch.labels).backward()
     else:

@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "classes > outputs": (lambda: gradients(n_classes=5), ["n_classes is 5", "4 outputs"]),
     "no classes": (lambda: gradients(n_classes=0), ["n_classes is 0", "at least 1"]),
-    "rule": (lambda: gradients(rule="GAIT"), ["'GAIT'", "bp, gait, itp, tp"]),
+    "rule": (lambda: gradients(rule="GAIT"), ["'GAIT'", "bp, gait, itp, tp, "]),
     "rule by name": (lambda: find_rule(""), ["''", "bp, gait, itp, tp"]),
     "gamma < 0": (lambda: gradients(gamma=-1e-3), ["-0.001", "0 to 1"]),
     "gamma > 1": (lambda: gradients(gamma=1.01), ["1.01", "0 to 1"]),

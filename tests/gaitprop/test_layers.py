@@ -115,6 +115,7 @@ def test_without_a_seed_dimension(name: str, rule: str) -> None:
     single = InvertibleNetwork.from_parameters(
         [w[0] for w in seeded.weights],
         [b[0] for b in seeded.biases],
+        seeds=seeded.seeds,
         architecture=seeded.architecture,
     )
     pairs = zip(

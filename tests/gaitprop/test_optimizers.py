@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, StepLR
 
 from gaitprop import ArgumentError, InvertibleNetwork, layer_gradients
-from gaitprop.optimizers import learning_rate, make_optimizer
+from gaitprop.optimizers import make_optimizer, scheduled
 from gaitprop.rules import find_rule
 from gaitprop.settings import OPTIMIZERS, SCHEDULES, TrainingSettings
 from gaitprop.training import train_step
@@ -85,7 +85,9 @@ def test_schedules_are_pytorchs_own(name: str) -> None:
     plain = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=settings.learning_rate)
     theirs = THEIR_SCHEDULES[name](plain)
     for epoch in range(settings.epochs):
-        assert learning_rate(settings, epoch) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
+        assert scheduled(settings.learning_rate, settings, epoch) == pytest.approx(
+            theirs.get_last_lr()[0], rel=1e-12
+        )
         plain.step()
         theirs.step()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 
 from gaitprop import ArgumentError, InvertibleNetwork, layer_gradients, plugins
 from gaitprop.diagnostics import alignment_with_bp
-from gaitprop.rules import find_rule, other_rules, rule_names
+from gaitprop.rules import RULES, find_rule, other_rules, rule_names
+from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.rules.layer import LayerView
 from gaitprop.training import TrainingData, TrainingSettings, make_optimizer, train
 from tests.own_packages import Package, packages
@@ -34,7 +36,7 @@ def refused(rule: str) -> str:
 
 def test_a_rule_is_imported_when_it_is_asked_for(package: Package) -> None:
     package("twice", "def twice(layer, error, scale): return 2 * error\n", twice="twice")
-    assert rule_names() == ["bp", "gait", "itp", "tp", "twice"]
+    assert rule_names() == [*RULES, "twice"]
     assert find_rule("bp") is not None
     assert "own_twice" not in sys.modules
     network = InvertibleNetwork([4, 4, 4], seeds=(3, 5))
@@ -122,40 +124,49 @@ def test_the_source_is_the_packages_own(package: Package, tmp_path: Path) -> Non
 
 @pytest.fixture
 def example(package: Package) -> None:
-    source = (EXAMPLE / "feedback_alignment.py").read_text()
-    package("alignment", source, feedback_alignment="feedback_alignment")
+    source = (EXAMPLE / "weight_mirror.py").read_text()
+    package("mirror", source, weight_mirror="weight_mirror")
 
 
-@pytest.mark.usefixtures("example")
-def test_feedback_is_the_seeds_own_and_the_same_after_an_interruption() -> None:
+def trained(seeds: tuple[int, ...], epochs: int) -> InvertibleNetwork:
     generator = torch.Generator().manual_seed(0)
-    images, labels = torch.rand(96, 8, generator=generator), torch.arange(96) % 3
+    images, labels = torch.rand(96, 16, generator=generator), torch.arange(96) % 3
     data = TrainingData(images[:64], labels[:64], images[64:], labels[64:], 3)
-
-    def weights(seeds: tuple[int, ...], stops: bool) -> torch.Tensor:
-        settings = TrainingSettings("feedback_alignment", 1e-2, 0.0, epochs=2, batch_size=16)
-        network = InvertibleNetwork([8, 8, 8, 8], seeds=seeds)
-        optimizer = make_optimizer(network, settings)
-        for record in train(network, optimizer, data, settings):
-            if stops and record.epoch == 1:
-                # As in another process: nothing is remembered.
-                sys.modules["own_alignment"].matrices.cache_clear()
-                break
-        if stops:
-            list(train(network, optimizer, data, settings, first_epoch=1))
-        return network.weights[0]
-
-    whole = weights((0, 1), stops=False)
-    assert torch.equal(whole, weights((0, 1), stops=True))
-    assert torch.equal(whole[1:], weights((1,), stops=False))
+    settings = TrainingSettings("weight_mirror", 1e-3, 0.0, epochs=epochs, batch_size=16)
+    settings = replace(settings, feedback_learning_rate=1e-2)
+    network = InvertibleNetwork([16, 16, 16, 16], seeds=seeds)
+    list(train(network, make_optimizer(network, settings), data, settings))
+    return network
 
 
 @pytest.mark.usefixtures("example")
-def test_feedback_is_random_to_begin_with() -> None:
-    network = InvertibleNetwork([64] * 4, seeds=range(5))
-    labels = torch.arange(20).remainder(10).expand(5, -1)
-    inputs = torch.rand(20, 64, generator=torch.Generator().manual_seed(0))
-    found = alignment_with_bp(network, inputs, labels, 10, "feedback_alignment", 0.0)
-    assert found.cosine[:, -1].sub(1).abs().max() < 1e-6
-    assert found.cosine[:, :-1].abs().max() < 0.5
-    assert found.cosine[:, :-1].mean().abs() < 0.1
+def test_feedback_of_a_package_is_the_seeds_own() -> None:
+    both, one = trained((0, 1), 2), trained((1,), 2)
+    assert torch.equal(both.weights[0][1:], one.weights[0])
+    assert torch.equal(both.kept()[0][1:], one.kept()[0])
+
+
+@pytest.mark.usefixtures("example")
+def test_mirrors_are_random_to_begin_with_and_learn_the_weights() -> None:
+    labels = torch.arange(20).remainder(10).expand(2, -1)
+    inputs = torch.rand(20, 16, generator=torch.Generator().manual_seed(0))
+
+    def cosine(network: InvertibleNetwork) -> torch.Tensor:
+        return alignment_with_bp(network, inputs, labels, 10, "weight_mirror", 0.0).cosine
+
+    begun = cosine(InvertibleNetwork([16] * 4, seeds=(0, 1)))
+    assert begun[:, -1].sub(1).abs().max() < 1e-6
+    assert begun[:, :-1].abs().max() < 0.7
+    assert cosine(trained((0, 1), 40)).min() > 0.9
+
+
+@pytest.mark.usefixtures("example")
+def test_what_a_package_passes_down_is_checked() -> None:
+    rule = find_rule("weight_mirror")
+    module = sys.modules["own_mirror"]
+    assert isinstance(rule, FeedbackRule) and rule.learns is module.__dict__["learns"]
+    narrow = replace(rule, passes=lambda *view: view[1][..., :1])
+    module.__dict__["weight_mirror"] = narrow
+    network = InvertibleNetwork([4, 4, 4])
+    with pytest.raises(ArgumentError, match=r"mirror 1.0 returned .*allowed: torch.float32 of"):
+        layer_gradients(network, torch.rand(2, 4), torch.tensor([0, 1]), 4, rule="weight_mirror")

@@ -10,8 +10,10 @@ from torch.nn import functional
 from torch.nn.functional import cross_entropy
 
 from gaitprop import Convolution, InvertibleNetwork
+from gaitprop.feedback import feedback_of
 from gaitprop.layers import Layer
 from gaitprop.nn import InvertibleConv2d, InvertibleLinear
+from gaitprop.rules import find_rule
 from tests.gaitprop.plain import Batch
 
 
@@ -19,12 +21,15 @@ def model_of(network: InvertibleNetwork, rule: str, gamma: float = 0.0) -> nn.Se
     """The first seed's parameters in modules; a rectangular first layer in torch's own."""
     shape = network.architecture.input_shape
     modules: list[nn.Module] = [nn.Unflatten(1, shape)] if len(shape) == 3 else []
-    slope = network.activation.slope
+    slope, feedback = network.activation.slope, feedback_of(network, find_rule(rule))
     each = zip(network.architecture.layers, network.weights, network.biases, strict=True)
     for number, (layer, weight, bias) in enumerate(each, start=1):
         step = gamma ** (network.depth - number + 1)
         module = _module(layer, network.widths[number - 1], weight[0].shape, rule, step, slope)
-        module.load_state_dict({"weight": weight[0].view_as(module.weight), "bias": bias[0]})
+        kept = feedback.layers[number - 1] if feedback is not None else {}
+        state = {"weight": weight[0].view_as(module.weight), "bias": bias[0]}
+        state |= {f"feedback_{name}": tensor[0] for name, tensor in kept.items()}
+        module.load_state_dict({**module.state_dict(), **state})
         if not isinstance(layer, Convolution):
             modules.append(nn.Flatten())
         modules.append(module)

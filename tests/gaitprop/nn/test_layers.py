@@ -120,7 +120,17 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no outputs": (lambda: InvertibleLinear(3, 0), "out_features is 0 of 3 in_features; .*"),
     "rule": (
         lambda: InvertibleLinear(3, 3, "gate"),
-        "rule is 'gate'; allowed: bp, gait, itp, tp",
+        "rule is 'gate'; allowed: bp, gait, itp, tp, .*",
+    ),
+    "the output's error": (
+        lambda: InvertibleLinear(3, 3, "direct_feedback_alignment"),
+        "rule is 'direct_feedback_alignment', which needs the error of the network's output;"
+        " allowed: rules that need no more than their layer's, since a module knows no other",
+    ),
+    "no feedback": (
+        lambda: invertible_linear(torch.ones(1, 3), _square_of_3(), rule="kolen_pollack"),
+        "rule is 'kolen_pollack', which keeps tensors for a layer, and there are none; allowed:"
+        " feedback, as a module made with this rule has it",
     ),
     "no rule": (lambda: InvertibleLinear(3, 3, 7), "rule is 7; allowed: a name or a function"),
     "gamma": (
@@ -209,7 +219,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "nothing to keep orthogonal": (lambda: orthogonal_(nn.Linear(3, 3)), "Linear has no .*"),
     "rule of a conversion": (
         lambda: convert(nn.Linear(3, 3), "gate"),
-        "rule is 'gate'; allowed: bp, gait, itp, tp",
+        "rule is 'gate'; allowed: bp, gait, itp, tp, .*",
     ),
 }
 

@@ -14,20 +14,23 @@ from gaitprop.nn import invertible_linear
 from tests.gaitprop.nn.models import assert_close, gradients, loss_of, small_batch, small_model
 
 RULES = ("bp", "gait", "itp", "tp")
+# Of those without noise.
+LEARNING = ("gait_learned_inverse", "kolen_pollack")
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, *LEARNING, "feedback_alignment"])
 def test_stacked_seeds_by_vmap(rule: str) -> None:
     models = [small_model(rule, seed) for seed in range(3)]
     parameters, buffers = stack_module_state(models)
     images, labels = small_batch()
     base = copy.deepcopy(models[0]).to("meta")
 
-    def loss(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
+    def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
         return cross_entropy(functional_call(base, (parameters, buffers), (images,)), labels)
 
-    found = vmap(grad(loss), in_dims=(0, None))(parameters, images)
-    own = vmap(grad(loss))(parameters, torch.stack([images, 2 * images, 3 * images]))
+    found = vmap(grad(loss), in_dims=(0, 0, None))(parameters, buffers, images)
+    images_of = torch.stack([images, 2 * images, 3 * images])
+    own = vmap(grad(loss))(parameters, buffers, images_of)
     for seed, model in enumerate(models):
         of_seed = [found[name][seed] for name, _ in model.named_parameters()]
         assert_close(of_seed, gradients(model, loss_of(model)))
@@ -36,7 +39,7 @@ def test_stacked_seeds_by_vmap(rule: str) -> None:
         assert_close(of_seed, expected)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, *LEARNING])
 def test_gradients_of_single_samples_by_vmap(rule: str) -> None:
     """Also of several seeds: a vmap in a vmap, which has two leading dimensions."""
     models = [small_model(rule, seed) for seed in range(2)]

@@ -157,6 +157,36 @@ def test_committed_params_are_the_digits_profile() -> None:
             "reference.penalty",
             "received 'l1'",
         ),
+        (
+            "gamma: 0.001\n  itp",
+            "damping: 0.1\n  itp",
+            "the file",
+            "damping of gait is 0.1; allowed: null, or the rule damped",
+        ),
+        (
+            "gamma: 0.001\n  itp",
+            "feedback_learning_rate: 0.1\n  itp",
+            "the file",
+            "feedback_learning_rate of gait is 0.1; allowed: null, or a rule that learns",
+        ),
+        (
+            "gamma: 0.001\n  itp",
+            "feedback_learning_rate: 0.0\n  itp",
+            "rules.gait.feedback_learning_rate",
+            "received 0.0; input should be greater than 0",
+        ),
+        (
+            "gamma: 0.001\n  itp",
+            "damping: -1.0\n  itp",
+            "rules.gait.damping",
+            "received -1.0; input should be greater than or equal to 0",
+        ),
+        (
+            "gamma: 0.001\n  itp",
+            "weight_decay: -1.0\n  itp",
+            "rules.gait.weight_decay",
+            "received -1.0",
+        ),
         ("hidden_layers: 4", "widths: [64, 9]", "the file", "digits has 10 classes"),
         (
             "hidden_layers: 4",

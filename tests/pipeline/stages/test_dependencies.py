@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gaitprop.rules import RULES
+from gaitprop.rules.feedback import FeedbackRule
 from pipeline.stages import evaluate, plot, report
 from pipeline.training import identity
 from tests.pipeline.project_copy import REPOSITORY
@@ -72,13 +75,14 @@ def test_a_stage_depends_on_what_it_imports(stage: str) -> None:
 @pytest.mark.parametrize("stage", [each for each in CODE if each not in COMPUTING_NOTHING])
 def test_a_stage_depends_on_what_its_networks_compute_with(stage: str) -> None:
     # The rules are found by name: each model depends on its own; packages and errors change no bit.
-    apart = {"__init__.py", "errors.py", "plugins.py", "bp.py", "gait.py", "itp.py", "tp.py"}
+    apart = {"__init__.py", "errors.py", "plugins.py"}
+    rules = held(f"watched/rules/{name}" for name in RULES)
     library = {
         modules()[name].resolve()
         for name in reached("pipeline.stages.train")
         if name.split(".")[0] == "gaitprop"
     }
-    assert {p for p in library if p.name not in apart} == held(["watched/engine"])
+    assert {p for p in library - rules if p.name not in apart} == held(["watched/engine"])
     assert "watched/engine" in dependencies(stage)
 
 
@@ -86,6 +90,18 @@ def test_a_stage_depends_on_what_its_networks_compute_with(stage: str) -> None:
 def test_dvc_and_the_records_name_the_same_code(stage: str) -> None:
     in_dvc = {each for each in dependencies(stage) if each.startswith("pipeline/")}
     assert in_dvc == {f"pipeline/{name}" for name in CODE[stage]}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rules_own_source_is_watched(name: str) -> None:
+    rule = RULES[name]
+    function = rule.passes if isinstance(rule, FeedbackRule) else rule
+    (source,) = held([f"watched/rules/{name}"])
+    assert str(source) == inspect.getsourcefile(function)
+    # Of other rules' source it knows nothing: a change of theirs leaves its models as they are.
+    known = modules()
+    used = {known[each].resolve() for each in imported(source.read_text(), known)}
+    assert not used & held(f"watched/rules/{other}" for other in RULES) - {source}
 
 
 def test_a_models_own_rule_is_watched() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gaitprop import InvertibleNetwork
-from pipeline.training import training_state
+from gaitprop import InvertibleNetwork, layer_gradients
+from gaitprop.training import make_optimizer, train
+from pipeline.training import model_files, training_state
 from pipeline.training.training_state import DamagedStateError
+from tests.gaitprop.learned import LEARNED, WIDTHS, data, same, settings, trained
 
 NOTES = {"epochs": [1, 2], "name": None}
 
@@ -35,8 +37,10 @@ def test_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     steps(whole, optimizer, range(3, 6))
     training_state.write(tmp_path / "state.pt", state)
     network, optimizer = a_training()
-    restored = training_state.load(tmp_path / "state.pt", network, optimizer)
-    assert restored == (3, NOTES)
+    saved = training_state.read(tmp_path / "state.pt", network.device)
+    assert saved is not None
+    assert (saved["epoch"], saved["notes"]) == (3, NOTES)
+    training_state.restore(saved, network, optimizer)
     steps(network, optimizer, range(3, 6))
     for ours, theirs in zip(network.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -50,4 +54,37 @@ def test_one_bit_is_enough_to_be_damaged(tmp_path: Path, place: int) -> None:
     content[place] ^= 1
     (tmp_path / "state.pt").write_bytes(content)
     with pytest.raises(DamagedStateError, match="it is not what was written there"):
-        training_state.load(tmp_path / "state.pt", network, optimizer)
+        training_state.read(tmp_path / "state.pt", network.device)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_training_goes_on_from_a_state(tmp_path: Path, optimizer: str) -> None:
+    chosen = settings(optimizer=optimizer, momentum=0.5 if optimizer == "sgd" else 0.0)
+    first, again = InvertibleNetwork(WIDTHS, seeds=(4, 2)), InvertibleNetwork(WIDTHS, seeds=(4, 2))
+    made = make_optimizer(first, chosen)
+    for record in train(first, made, data(), chosen):
+        if record.epoch == 2:
+            training_state.save(tmp_path / "state.pt", first, made, 2)
+    made = make_optimizer(again, chosen)
+    state = training_state.read(tmp_path / "state.pt", again.device)
+    assert state is not None
+    training_state.restore(state, again, made)
+    list(train(again, made, data(), chosen, first_epoch=2))
+    assert same(first, again)
+    # And not because the state left alone what it should restore.
+    untrained = InvertibleNetwork(WIDTHS, seeds=(4, 2))
+    make_optimizer(untrained, chosen)
+    assert not torch.equal(first.kept()[0], untrained.kept()[0])
+
+
+def test_a_models_file_has_it(tmp_path: Path) -> None:
+    network = trained((4, 2))
+    model_files.save_network(tmp_path / "network.safetensors", network)
+    loaded = model_files.load_network(tmp_path / "network.safetensors")
+    assert same(network, loaded)
+    batch = data()
+    ours, theirs = (
+        layer_gradients(each, batch.images, batch.labels, 3, rule=LEARNED)
+        for each in (network, loaded)
+    )
+    assert torch.equal(ours[0].weight, theirs[0].weight)
