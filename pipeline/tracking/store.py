@@ -162,20 +162,8 @@ def existing_run(run_id: str) -> tuple[MlflowClient, Any]:
 
 
 def _client() -> MlflowClient:
-    """MLflow's client, with its own words and its own waiting as they are wanted here."""
-    # MLflow's import takes seconds, and its telemetry must be off before it.
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    # Its own waiting for a server that is away would take minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    # It would print an address for each run that ends.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
-    # What MLflow says of the tables that it makes is no news to the user, and what it cannot do is
-    # said here.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # Others' stores, of which MLFLOW_TRACKING_URI may name one, are theirs to mend.
     if database() == (own := store_folder() / DATABASE):
         try:
@@ -190,8 +178,25 @@ def _client() -> MlflowClient:
     return MlflowClient(tracking_uri())
 
 
+def _quiet() -> None:
+    """MLflow's own words, waiting and telemetry as they are wanted here."""
+    # It must be off before the import, which takes seconds.
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    # Its own waiting for a server that is away would take minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    # It would print an address for each run that ends.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # What MLflow says of the tables that it makes is no news to the user, and what it cannot do is
+    # said here.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
 @contextmanager
 def _usable() -> Iterator[None]:
+    """What is done with MLflow: in quiet, and with one sentence where it cannot be done."""
+    _quiet()
     try:
         yield
     except GaitError:

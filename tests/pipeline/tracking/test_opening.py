@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -172,3 +173,14 @@ def test_a_page_that_comes_later_takes_no_end_of_a_run(
         pytest.raises(OSError, match="does not have it"),
     ):
         store.end_run(MlflowClient(address), "0" * 32, "FINISHED")
+
+
+def test_making_a_store_says_nothing_and_tells_nobody(folder: Path) -> None:
+    """In a process that has not seen MLflow, whose import already would tell."""
+    code = (
+        "import os; from pipeline.tracking import store; store.open_experiment('digits');"
+        "assert os.environ['DO_NOT_TRACK'] == 'true'"
+    )
+    repository = str(Path(__file__).parents[3])
+    tracked = "env", "-u", "DO_NOT_TRACK", f"PYTHONPATH={repository}"
+    assert run(folder, *tracked, sys.executable, "-c", code) == ""
