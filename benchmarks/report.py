@@ -23,7 +23,7 @@ from pipeline.figures.panels import make_panels
 from pipeline.figures.style import LOOKS, style
 
 REPOSITORY = Path(__file__).parents[1]
-PAGE = REPOSITORY / "docs" / "performance.md"
+PAGES = sorted((REPOSITORY / "docs").glob("performance*.md"))
 VARIED = {
     "width": "width",
     "hidden_layers": "hidden layers",
@@ -41,21 +41,29 @@ def main() -> None:
     """Writes the plot beside the measurements, and the tables into the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("measurements", type=Path, nargs="+")
-    text = PAGE.read_text()
+    texts = {page: page.read_text() for page in PAGES}
     for path in parser.parse_args().measurements:
         document = json.loads(path.read_text())
         if "published" in tables(document):
             scaling(document).savefig(path.with_suffix(".svg"))
         for name, table in tables(document).items():
-            text = replaced(text, f"{path.stem} {name}", table)
-    PAGE.write_text(text)
+            page = place_of(texts, f"{path.stem} {name}")
+            texts[page] = replaced(texts[page], f"{path.stem} {name}", table)
+    for page, text in texts.items():
+        page.write_text(text)
+
+
+def place_of(texts: dict[Path, str], name: str) -> Path:
+    """The page that has the table's two marks."""
+    found = [page for page, text in texts.items() if f"<!-- table: {name} -->" in text]
+    if len(found) != 1:
+        raise SystemExit(f"report: {len(found)} pages have a place for the table {name!r}")
+    return found[0]
 
 
 def replaced(text: str, name: str, table: str) -> str:
     """The page with what is between the table's two marks made anew."""
     pattern = rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- /table -->)"
-    if not re.search(pattern, text, re.DOTALL):
-        raise SystemExit(f"report: {PAGE} has no place for the table {name!r}")
     return re.sub(pattern, lambda found: f"{found[1]}\n{table}\n{found[2]}", text, flags=re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""docs/theory.md names functions, files and tests: all of them exist."""
+"""The pages on theory name functions, files and tests: all of them exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-THEORY = (REPOSITORY / "docs" / "theory.md").read_text()
+PAGES = [REPOSITORY / "docs" / name for name in ("theory.md", "theory_deviations.md")]
+THEORY = "\n".join(page.read_text() for page in PAGES)
 NAMES = sorted(set(re.findall(r"`([^`\n]+)`", THEORY)))
 COMMANDS = {"gait verify"}
 

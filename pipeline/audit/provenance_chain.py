@@ -40,7 +40,7 @@ def of_file(path: Path) -> dict[str, Any]:
         "file": str(path),
         "sha256": checksum,
         "as_made": checksum == recorded,
-        "commit": _commit(path),
+        "commit": commit_of(path),
         "made": made,
         "runs": _runs(made),
     }
@@ -122,7 +122,7 @@ def _runs(made: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _commit(path: Path) -> str | None:
+def commit_of(path: Path) -> str | None:
     """The last commit that changed the file, if the file is as that commit left it."""
 
     def said(*arguments: str) -> str | None:

@@ -78,6 +78,7 @@ for command in (
     record_commands.export,
 ):
     app.command()(command)
+app.command("import-runs")(record_commands.import_runs)
 app.add_typer(sweep_commands.app, name="sweep")
 
 INTERRUPTED = 130

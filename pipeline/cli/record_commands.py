@@ -178,6 +178,33 @@ def export(
     print(f"{destination}: {count} files of {chosen}, described in {crate.METADATA}")
 
 
+def import_runs(as_json: Annotated[bool, JSON] = False) -> None:
+    """Make MLflow runs of models that came by `dvc pull`, from what the models record.
+
+    `gait ui`, `register`, `reproduce` and `provenance` then work as where they were trained. Test
+    figures come from seeds.csv. Nothing is trained; what the store knows already stays as it is.
+
+    Examples:
+
+        dvc pull && gait import-runs
+
+        gait import-runs --json
+    """
+    from pipeline.audit import imported_runs
+    from pipeline.params import params_file
+    from pipeline.stages import evaluate as stage
+
+    params = params_file.load()
+    with to_standard_error(as_json):
+        done = imported_runs.run(params)
+        stage.complete_runs(params)
+    if as_json:
+        print(json.dumps(done, indent=2))
+        return
+    for model, what in done.items():
+        print(f"{model}: {what}")
+
+
 def compare(
     what: Annotated[
         list[str],

@@ -120,7 +120,9 @@ class ModelRuns:
         if training.status == FINISHED:
             self._log_folder(parent.run_id, training)
             assert training.ended_ms is not None
-            duration = [stored_run.metric(DURATION, training.seconds, training.ended_ms, 0)]
+            # Of what was trained elsewhere it is not known.
+            if training.seconds:
+                duration = [stored_run.metric(DURATION, training.seconds, training.ended_ms, 0)]
         if parent.status != training.status:
             self._client.set_tag(parent.run_id, NOTE_TAG, of_training(training))
         for run in [*children, parent]:

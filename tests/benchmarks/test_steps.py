@@ -100,7 +100,7 @@ def test_a_measurement_makes_the_tables_and_the_plot(
     page = tmp_path / "page.md"
     names = report.tables(document)
     page.write_text("".join(f"<!-- table: cpu {name} -->\n<!-- /table -->\n" for name in names))
-    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "PAGES", [page])
     monkeypatch.setattr("sys.argv", ["report", str(path)])
     report.main()
     for table in report.tables(document).values():
@@ -109,7 +109,7 @@ def test_a_measurement_makes_the_tables_and_the_plot(
 
 
 def test_the_page_shows_the_measurements() -> None:
-    text = report.PAGE.read_text()
+    text = "\n".join(page.read_text() for page in report.PAGES)
     shown = set(re.findall(r"<!-- table: ([\w-]+) \w+ -->", text))
     assert shown
     for name in shown:

@@ -1,0 +1,97 @@
+"""MLflow runs of models that were trained elsewhere, from what the models' own folders record.
+
+A clone that has pulled models has no run of them. Histories, settings and results are theirs; when
+and on what machine they were trained is not known, and not claimed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from pipeline.audit.provenance_chain import commit_of
+from pipeline.params.model_keys import model_keys
+from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
+from pipeline.project.paths import ModelKey
+from pipeline.results import trained
+from pipeline.tracking import store
+from pipeline.tracking.model_runs import ModelRuns
+from pipeline.training import history, model_files, plugin_source
+from pipeline.training.epochs import FINISHED, Epoch
+from pipeline.training.experiment import parameters
+from pipeline.training.model_files import result_checksum
+from pipeline.training.training_record import Training
+
+IMPORTED_TAG = "gait.imported"
+
+
+def run(params: Params) -> dict[str, str]:
+    """Makes the runs of the profile's models that this store lacks.
+
+    Returns:
+        By model, what was done: ``imported``, ``known``, or ``missing`` where there is no model.
+
+    Raises:
+        GaitError: there is no model at all, one is damaged or of other settings than params.yaml's,
+            or the store cannot be used.
+    """
+    keys = model_keys(params)
+    there = [key for key in keys if (key.folder / model_files.CONFIG).is_file()]
+    if not there:
+        raise GaitError(f"there is no trained model of {params.profile}: run `dvc pull`")
+    for key in there:
+        trained.check(params, key)
+    client, experiment_id = store.open_experiment(params.profile)
+    commit = commit_of(Path("dvc.lock"))
+    done = {str(key): "missing" for key in keys}
+    for key in there:
+        record = _record(key, commit)
+        with store.explained():
+            known = store.find_runs(client, experiment_id, record.outcome[store.KEY_TAG])
+            if not known:
+                ModelRuns(client, experiment_id).send(record)
+        done[str(key)] = "known" if known else "imported"
+    return done
+
+
+def _record(key: ModelKey, commit: str | None) -> Training:
+    config = json.loads((key.folder / model_files.CONFIG).read_text(encoding="utf-8"))
+    result, now = result_checksum(key.folder), int(time.time() * 1000)
+    table = history.read(key.folder / model_files.HISTORY)
+    rows = [
+        {name: value for name, value in row.items() if value == value}
+        for row in table.to_dict("records")
+    ]
+    epochs = [
+        Epoch(epoch, now, [row for row in rows if row["epoch"] == epoch])
+        for epoch in range(int(table.epoch.max()) + 1)
+    ]
+    tags = {
+        IMPORTED_TAG: "true",
+        "gait.profile": key.profile,
+        "gait.dataset": key.dataset,
+        "gait.architecture": key.architecture,
+        "gait.model": key.model,
+        "data.sha256": config["data"]["sha256"],
+        **plugin_source.tags_of(config["rule"]),
+        # The commit that has these results, as `dvc repro` and git left them.
+        "git.commit": commit or "none",
+        "git.clean": str(commit is not None).lower(),
+    }
+    return Training(
+        # The same again, should this be interrupted.
+        id=result[:32],
+        experiment=key.profile,
+        name=str(key),
+        folder=str(key.folder),
+        seeds=config["training"]["seeds"],
+        parameters=parameters(config),
+        tags=tags,
+        started_ms=now,
+        epochs=epochs,
+        status=FINISHED,
+        ended_ms=now,
+        outcome={store.KEY_TAG: result},
+    )

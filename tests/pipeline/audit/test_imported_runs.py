@@ -1,0 +1,78 @@
+"""A clone with models and no store gets the runs that training would have made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.tracking import store
+from tests.pipeline.preloaded import Preloaded
+from tests.pipeline.trained import runs
+
+
+@pytest.fixture(scope="module")
+def clone(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models and results of another folder, with an empty store."""
+    folder = tmp_path_factory.mktemp("imported") / "clone"
+    shutil.copytree(reported, folder, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        store.make_store(folder / store.DATABASE)
+    return folder
+
+
+def by_name(folder: Path) -> dict[str, object]:
+    """What runs know that does not depend on where and when they were made."""
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    found = {}
+    for run in runs(folder):
+        history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        metrics = {name: v for name, v in run.data.metrics.items() if name != "duration_s"}
+        model = run.data.tags["gait.model"]
+        found[f"{model} {run.data.params.get('seed')}"] = (
+            run.data.params,
+            metrics,
+            [(point.step, point.value) for point in history],
+            run.data.tags["gait.result"],
+            run.info.status,
+        )
+    return found
+
+
+def test_runs_are_those_of_training(clone: Path, reported: Path, helper: Preloaded) -> None:
+    said = json.loads(helper.run(clone, "import-runs", "--json"))
+    assert set(said.values()) == {"imported"}
+    assert len(said) == 2
+    assert by_name(clone).keys() == by_name(reported).keys()
+    seeds = pandas.read_csv(clone / "results/digits/seeds.csv").set_index(["model", "seed"])
+    for run in runs(clone):
+        assert "duration_s" not in run.data.metrics
+        assert run.data.tags["gait.imported"] == "true"
+        if seed := run.data.params.get("seed"):
+            known = seeds.loc[(run.data.tags["gait.model"], int(seed))]
+            assert run.data.metrics["test_accuracy"] == known.test_accuracy
+    theirs = by_name(reported)
+    for name, facts in by_name(clone).items():
+        ours, other = facts, theirs[name]
+        assert ours[0] == other[0]
+        assert ours[2:] == other[2:]
+        assert ours[1].keys() - {"test_accuracy", "test_loss"} <= other[1].keys()
+        assert all(ours[1][metric] == other[1][metric] for metric in other[1])
+    again = json.loads(helper.run(clone, "import-runs", "--json"))
+    assert set(again.values()) == {"known"}
+    assert by_name(clone).keys() == theirs.keys()
+    made = json.loads(helper.run(clone, "register", "gait", "--json"))
+    assert made[0]["uri"] == "models:/digits-digits-square@gait"
+
+
+def test_without_models_there_is_nothing_to_import(
+    clone: Path, tmp_path: Path, helper: Preloaded
+) -> None:
+    shutil.copy(clone / "params.yaml", tmp_path)
+    assert "run `dvc pull`" in helper.run(tmp_path, "import-runs", code=2)

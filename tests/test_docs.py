@@ -1,0 +1,37 @@
+"""The documents: an index that knows every page, short pages, links that lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+MOST_LINES = 200
+# Followed to the letter by a test, in the order of its blocks.
+LONGER = {"extend.md"}
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name in a page, as GitHub makes it of headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_index_knows_every_page() -> None:
+    listed = set(re.findall(r"\]\((\w+\.md)\)", (DOCS / "README.md").read_text()))
+    assert listed == {page.name for page in PAGES} - {"README.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_are_short_and_their_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    if page.name not in LONGER:
+        assert len(text.splitlines()) <= MOST_LINES
+    for target, _, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#([^)]+))?\)", text):
+        there = (DOCS / target).resolve() if target else page
+        assert there.exists(), target
+        if anchor and there.suffix == ".md":
+            assert anchor in anchors(there), f"{target}#{anchor}"
