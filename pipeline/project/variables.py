@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 
 from pipeline.project.errors import GaitError
@@ -71,6 +72,11 @@ def check() -> None:
     Raises:
         GaitError: one of them says what is not allowed.
     """
+    if sys.flags.optimize > 1:
+        raise GaitError(
+            f"PYTHONOPTIMIZE, or -O: received {sys.flags.optimize}; allowed: 0 or 1, since Altair,"
+            " which makes the report, reads docstrings"
+        )
     for name in _DEFAULT_S:
         seconds(name)
     folder(DATA_ROOT)

@@ -98,19 +98,20 @@ def _registered(
     version = _version(client, name, row["result"])
     if version is None:
         accuracy = spread_text(row, "validation", 100, 2)
-        created = client.create_model_version(
-            name,
-            f"models:/{model_id}",
-            run.info.run_id,
-            tags={
-                store.KEY_TAG: row["result"],
-                **{fact: run.data.tags[fact] for fact in _FACTS},
-            },
-            description=f"{model_name(params, row['model'])} on {row['dataset']},"
-            f" {row['architecture']}: validation accuracy {accuracy} %. The run that made it has"
-            " its settings, and `gait reproduce` with that run's id makes it again.",
-            model_id=model_id,
-        )
+        with store.named():
+            created = client.create_model_version(
+                name,
+                f"models:/{model_id}",
+                run.info.run_id,
+                tags={
+                    store.KEY_TAG: row["result"],
+                    **{fact: run.data.tags[fact] for fact in _FACTS},
+                },
+                description=f"{model_name(params, row['model'])} on {row['dataset']},"
+                f" {row['architecture']}: validation accuracy {accuracy} %. The run that made it"
+                " has its settings, and `gait reproduce` with that run's id makes it again.",
+                model_id=model_id,
+            )
         version = int(created.version)
     client.set_registered_model_alias(name, alias, str(version))
     return {

@@ -47,17 +47,39 @@ def tracking_uri() -> str:
 
     A relative path is one in the project's folder: `dvc exp run --temp` deletes its own.
     """
-    given = variables.given(variables.TRACKING_URI)
-    if given is None:
-        return f"sqlite:///{store_folder() / DATABASE}"
+    given = variables.given(variables.TRACKING_URI) or f"sqlite:///{DATABASE}"
     relative = _RELATIVE.fullmatch(given)
-    return given if relative is None else f"{relative[1]}{store_folder() / relative[2]}"
+    if relative is None:
+        return given
+    path = store_folder() / relative[2]
+    return _sqlite(path) if relative[1] == "sqlite:///" else f"{relative[1]}{path}"
+
+
+def _sqlite(path: Path) -> str:
+    """A file's URI, in which SQLAlchemy would take a folder's % and ? for its own: then, and only
+    then, it is that from the folder in which this process works."""
+    absolute = str(path)
+    return f"sqlite:///{os.path.relpath(path) if {'%', '?'} & set(absolute) else absolute}"
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Within the block the environment names the store: parts of MLflow look nowhere else."""
+    uri, before = tracking_uri(), os.environ.get(variables.TRACKING_URI)
+    os.environ[variables.TRACKING_URI] = uri
+    try:
+        yield
+    finally:
+        os.environ.pop(variables.TRACKING_URI)
+        if before is not None:
+            os.environ[variables.TRACKING_URI] = before
 
 
 def database() -> Path | None:
     """The store's own file, where it is a SQLite one."""
-    path = tracking_uri().removeprefix("sqlite:///")
-    return Path(path) if path.startswith("/") else None
+    scheme, _, path = tracking_uri().partition(":///")
+    plain = scheme == "sqlite" and not re.match("$|:|file:", path)
+    return Path(os.path.abspath(path)) if plain else None
 
 
 def is_served() -> bool:
@@ -175,7 +197,8 @@ def _client() -> MlflowClient:
             ) from None
         if said is not None:
             print(said, file=sys.stderr, flush=True)
-    return MlflowClient(tracking_uri())
+    # The registry too, whatever MLFLOW_REGISTRY_URI of other projects says.
+    return MlflowClient(tracking_uri(), registry_uri=tracking_uri())
 
 
 def _quiet() -> None:
@@ -268,11 +291,13 @@ def make_store(path: Path) -> None:
     """MLflow's tables, made aside: a kill while they are being made would leave them broken."""
     if path.exists():
         return
-    from mlflow import MlflowClient
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     partial = path.with_name(f".{path.name}.tmp")
     partial.unlink(missing_ok=True)
-    MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+    # MLflow writes the place of its own experiment's artifacts into SQL as it stands: an escaped
+    # one has no quotes.
+    SqlAlchemyStore(_sqlite(partial), artifact_folder().as_uri())  # type: ignore[no-untyped-call]
     partial.replace(path)
 
 

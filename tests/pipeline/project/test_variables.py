@@ -11,7 +11,7 @@ import pytest
 from pipeline.project import variables
 from pipeline.project.errors import GaitError
 from tests.pipeline.preloaded import Preloaded
-from tests.pipeline.project_copy import REPOSITORY
+from tests.pipeline.project_copy import REPOSITORY, gait
 
 TIMES = (variables.STATE_INTERVAL_S, variables.PATIENCE_S)
 
@@ -45,6 +45,12 @@ def test_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(variables.DATA_ROOT, "~nobody-of-that-name/archives")
     with pytest.raises(GaitError, match=re.escape("'~nobody-of-that-name/archives'; allowed")):
         variables.check()
+
+
+def test_docstrings_are_needed(tmp_path: Path) -> None:
+    """What makes the report reads them, and would fail after all trainings."""
+    said = gait(tmp_path, "profile", code=2, PYTHONOPTIMIZE="2", PYTHONPATH=str(REPOSITORY))
+    assert said.startswith("gait: PYTHONOPTIMIZE, or -O: received 2; allowed: 0 or 1")
 
 
 def test_no_other_place_reads_them() -> None:
