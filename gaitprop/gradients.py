@@ -58,11 +58,14 @@ def passages(
     orthogonal: bool = False,
 ) -> Iterator[Passage]:
     """The way of the output's error down the layers, L first; arguments as for ``propagate``."""
-    kept, output_error = feedback_of(network, rule), error
+    kept = feedback_of(network, rule)
+    output_error: Tensor | None = None
     for layer in range(network.depth, 0, -1):
         reading = network.architecture.readings[layer - 1]
         outputs, rows = reading.rows(activations[layer]), reading.rows(error)
         local_error = network.activation.times_derivative(rows, outputs)
+        if output_error is None:
+            output_error = reading.units(local_error)
         view = LayerView(
             network.weights[layer - 1],
             outputs,

@@ -11,7 +11,7 @@ from gaitprop.rules.layer import LayerView
 
 
 def passes(layer: LayerView, error: Tensor, scale: float) -> Tensor:
-    """e_{l-1} = B_lᵀ e_L, whatever the layers between; ``scale`` plays no part."""
+    """e_{l-1} = B_lᵀ (D_L∘e_L), whatever the layers between; ``scale`` plays no part."""
     assert layer.output_error is not None
     return matmul(layer.output_error, layer.feedback["direct"]).reshape(error.shape)
 
@@ -24,7 +24,10 @@ def draws(site: Site, source: torch.Generator) -> dict[str, Tensor]:
 direct_feedback_alignment = FeedbackRule(
     "direct_feedback_alignment", passes, draws, needs_output_error=True
 )
-"""e_{l-1} = B_lᵀ e_L, B_l fixed; every position of a convolution has columns of its own.
+"""e_{l-1} = B_lᵀ (D_L∘e_L), B_l fixed; every position of a convolution has columns of its own.
+
+The paper's e is the loss's derivative by what the output units bend, here D_L∘e_L. By e_L itself
+the digits are not learned at all: the output layer is leaky, too.
 
 Nøkland, NeurIPS 2016, arXiv 1609.01596.
 """

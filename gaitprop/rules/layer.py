@@ -30,7 +30,7 @@ class LayerView(NamedTuple):
             is asked: also when an interrupted training goes on.
         orthogonal: whether W_l is known to be orthogonal to rounding.
         feedback: what a ``FeedbackRule`` keeps for the layer, (S, …) by name; else nothing.
-        output_error: e_L, (S, batch, n_L), with a row for each sample; None in a torch model.
+        output_error: D_L∘e_L, (S, batch, n_L), with a row for each sample; None in a torch model.
     """
 
     weight: Tensor

@@ -7,6 +7,8 @@ error e' and backpropagation's e obey, from e'_L = e_L on (proof: docs/theory.md
 
 The bound takes norms in this, and holds for any ‖E_l‖₂ < 1; the forecast keeps the terms of first
 order. Both need backpropagation alone: no layer is inverted.
+
+A learned inverse V_l, with Δ_l = V_l W_l − I, takes the place of W_l⁻¹, and Δ_l − E_l that of −E_l.
 """
 
 from __future__ import annotations
@@ -67,7 +69,11 @@ class Departure:
 
 
 def degradation(
-    network: InvertibleNetwork, inputs: Tensor, labels: Tensor, n_classes: int
+    network: InvertibleNetwork,
+    inputs: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    inverses: Sequence[Tensor] | None = None,
 ) -> Degradation:
     """How far GAIT-prop's weight gradients (γ → 0) are from BP's, by theory.
 
@@ -76,6 +82,7 @@ def degradation(
         inputs: (batch, n_0) or (S, batch, n_0).
         labels: (batch,) or (S, batch), integers in 0…n_classes−1.
         n_classes: how many outputs carry a target.
+        inverses: what is applied for W_l⁻¹, (S, n_l, n_l), layer 2 first; None: W_l⁻¹ itself.
     """
     activations = network.forward(inputs)
     labels = labels.expand(activations[-1].shape[:-1])
@@ -96,18 +103,30 @@ def degradation(
             break
         defect = defect_matrix(weight)
         largest = torch.linalg.matrix_norm(defect, 2)
+        missed = torch.zeros_like(defect)
+        if inverses is not None:
+            missed = inverse_defect(inverses[view.number - 2], weight)
+        delta = torch.linalg.matrix_norm(missed, 2)
         below = matmul(local_error, weight)
         # ‖R‖₂² is the largest number of rows that hold a unit.
         spread = reading.counts(units).max().sqrt()
-        limit = limit / (1 - largest).sqrt() + largest / (1 - largest) * _frobenius(below)
+        carried, added = (1 + delta) / (1 - largest).sqrt(), (largest + delta) / (1 - largest)
+        limit = carried * limit + added * _frobenius(below)
         limit = (spread * limit).where(largest < 1, torch.inf)
-        change = reading.fold(matmul(local_change, weight) - matmul(below, defect))
+        change = reading.fold(matmul(local_change, weight) + matmul(below, (missed - defect).mT))
     return Degradation(torch.stack(bounds[::-1], -1), torch.stack(forecasts[::-1], -1))
 
 
 def defect_matrix(weight: Tensor) -> Tensor:
     """E = WᵀW − I of each matrix: (…, n, n) to (…, n, n)."""
     product = matmul(weight.mT, weight)
+    product.diagonal(dim1=-2, dim2=-1).sub_(1.0)
+    return product
+
+
+def inverse_defect(inverse: Tensor, weight: Tensor) -> Tensor:
+    """Δ = VW − I of each pair: (…, n, n) and (…, n, n) to (…, n, n); 0 for the inverse itself."""
+    product = matmul(inverse, weight)
     product.diagonal(dim1=-2, dim2=-1).sub_(1.0)
     return product
 

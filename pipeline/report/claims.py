@@ -10,19 +10,24 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import EntryPoint
 from typing import Any
 
+from gaitprop.rules import other_rules
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import VERIFY, Evidence
-from pipeline.report.findings import Finding, equivalent, identical, inferior
+from pipeline.report.findings import Finding, equivalent, identical, inferior, without_entry
 from pipeline.results.equivalence import ALPHA, MARGIN, POWER
 from pipeline.results.summary_tables import CONFIDENCE
 
-IDENTICAL, EQUIVALENT, INFERIOR = (
+IDENTICAL, EQUIVALENT, INFERIOR, OTHERS = (
     "updates_are_identical",
     "training_is_near_identical",
     "target_propagation_is_not",
+    "other_rules_train_as_well",
 )
+# What the paper itself speaks of.
+_PAPER = ("bp", "gait", "itp", "tp")
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,13 @@ def judge(evidence: Evidence) -> list[Claim]:
     narrow, wide = (
         f"{100 * share:g} % confidence interval" for share in (1 - 2 * ALPHA, CONFIDENCE)
     )
-    return [
+    near = (
+        f"Near-identically: mean test accuracies less than {points} apart. Supported if two"
+        f" one-sided t tests, paired over the seeds, both reject a difference of {points} or"
+        f" more at the level {ALPHA:g}: the {narrow} is then within ±{points}. Not supported if"
+        " that interval is wholly outside. Inconclusive otherwise."
+    )
+    found = [
         Claim(
             IDENTICAL,
             "Where the weight matrices are orthogonal, GAIT-prop's updates are backpropagation's.",
@@ -65,10 +76,7 @@ def judge(evidence: Evidence) -> list[Claim]:
             EQUIVALENT,
             "With the soft orthogonality regularizer, GAIT-prop trains near-identically to"
             " backpropagation.",
-            f"Near-identically: mean test accuracies less than {points} apart. Supported if two"
-            f" one-sided t tests, paired over the seeds, both reject a difference of {points} or"
-            f" more at the level {ALPHA:g}: the {narrow} is then within ±{points}. Not supported if"
-            " that interval is wholly outside. Inconclusive otherwise.",
+            near,
             "gait repro",
             [equivalent(evidence, case) for case in _cases(evidence, ("gait",), (REFERENCE, "bp"))],
         ),
@@ -83,6 +91,14 @@ def judge(evidence: Evidence) -> list[Claim]:
             [inferior(evidence, case) for case in _cases(evidence, ("tp", "itp"), (REFERENCE,))],
         ),
     ]
+    others = tuple(rule for rule in evidence.params.run.rules if rule not in _PAPER)
+    findings = [equivalent(evidence, case) for case in _cases(evidence, others, (REFERENCE,))]
+    findings += [without_entry(rule, entry) for rule, entry in _without_entry(evidence.params)]
+    if findings:
+        statement = "Other rules train near-identically to backpropagation, too. (No claim of the"
+        statement += " paper's: each rule that this profile trains is tested, whoever offers it.)"
+        found.append(Claim(OTHERS, statement, near, "gait repro", findings))
+    return found
 
 
 def as_document(params: Params, claims: list[Claim]) -> dict[str, Any]:
@@ -97,6 +113,11 @@ def as_document(params: Params, claims: list[Claim]) -> dict[str, Any]:
             "power": POWER,
         },
     }
+
+
+def _without_entry(params: Params) -> list[tuple[str, EntryPoint]]:
+    """Rules that packages offer here, and that params.yaml says nothing of."""
+    return [(rule, entry) for rule, entry in other_rules().items() if rule not in params.rules]
 
 
 def _cases(

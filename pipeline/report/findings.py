@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pandas
 
+from gaitprop import plugins
 from pipeline.data.image_sets import image_set
-from pipeline.params.labels import model_name, regularizer_of
+from pipeline.params.labels import model_name, regularizer_of, rule_name
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import Evidence
 from pipeline.results.equivalence import MARGIN, paired_test, power, seeds_needed, untestable
@@ -95,6 +97,12 @@ def inferior(evidence: Evidence, case: dict[str, str]) -> Finding:
     below, above = numbers["difference_high"] < -MARGIN, numbers["difference_low"] > -MARGIN
     verdict = SUPPORTED if below else NOT_SUPPORTED if above else INCONCLUSIVE
     return replace(finding, verdict=verdict)
+
+
+def without_entry(rule: str, entry: EntryPoint) -> Finding:
+    """A rule that a package offers, and that this profile cannot train."""
+    reason = f"{plugins.told(entry)} is installed, but params.yaml has no entry for it under rules"
+    return Finding(f"{rule_name(rule)} against BP", {}, NOT_TESTED, reason)
 
 
 def _compared(evidence: Evidence, case: dict[str, str]) -> tuple[Finding, list[float]]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from pipeline.data.image_sets import image_set
 from pipeline.report import charts
 from pipeline.report.charts import Chart
-from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, Claim
+from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, OTHERS, Claim
 from pipeline.report.content import case_content, depth_rows, lost, model_look, sweep_content
 from pipeline.report.evidence import Evidence
 from pipeline.results.equivalence import MARGIN, MOST_SEEDS, POWER
@@ -28,6 +28,7 @@ SHORT = {
     IDENTICAL: "Are the updates BP’s, for orthogonal weights?",
     EQUIVALENT: "Does GAIT-prop train as BP does?",
     INFERIOR: "And does plain target propagation not?",
+    OTHERS: "Do other rules train as BP does?",
 }
 
 

@@ -101,6 +101,7 @@ def test_the_outputs_error_is_there_for_every_layer() -> None:
     target = torch.nn.functional.one_hot(batch.labels, batch.n_classes)
     expected = torch.zeros_like(outputs)
     expected[..., : batch.n_classes] = outputs[..., : batch.n_classes] - target
+    expected = network.activation.times_derivative(expected, outputs)
     assert [number for number, _ in seen] == [3, 2]
     assert all(error is not None and torch.equal(error, expected) for _, error in seen)
 

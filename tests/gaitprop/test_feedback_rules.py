@@ -105,6 +105,7 @@ def test_direct_feedback_alignment(name: str) -> None:
     error = torch.nn.functional.pad(
         units[-1][:, : batch.n_classes] - target, (0, units[-1].shape[1] - batch.n_classes)
     )
+    slope = torch.ones_like(error).where(units[-1] > 0, 0.1)
     total = torch.zeros((), dtype=torch.float64)
     for layer in range(network.depth):
         # Each layer by itself: what it has read is given, and so is its outputs' error.
@@ -116,7 +117,7 @@ def test_direct_feedback_alignment(name: str) -> None:
             above = network.architecture.readings[layer + 1]
             assert above.n_positions == 1
             arriving = torch.zeros_like(outputs)
-            arriving[:, : above.features] = error @ matrices[layer + 1]
+            arriving[:, : above.features] = (slope * error) @ matrices[layer + 1]
         total = total + (outputs * arriving).sum() / len(outputs)
     total.backward()
     received = layer_gradients(network, *batch, rule="direct_feedback_alignment")
@@ -135,6 +136,7 @@ def test_every_position_has_direct_feedback_of_its_own() -> None:
     error = units[-1].clone()
     error[:, batch.n_classes :] = 0
     error[:, : batch.n_classes] -= target
+    error *= torch.ones_like(error).where(units[-1] > 0, 0.1)
     # Patches fold into the pixels that they were read of: what unfold's own derivative does.
     pixels = units[2].clone().requires_grad_()
     (reading.read(pixels).reshape(len(error), -1) * (error @ matrix)).sum().backward()

@@ -9,12 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from gaitprop import layer_gradients
-from gaitprop.theorem.degradation import degradation, depart
+from gaitprop import InvertibleNetwork, layer_gradients
+from gaitprop.theorem.degradation import degradation, depart, inverse_defect
+from gaitprop.training import TrainingSettings, make_optimizer
 from tests.gaitprop import plain
 from tests.gaitprop.oracles import Array, Case, random_case
-from tests.gaitprop.plain import ARCHITECTURES
+from tests.gaitprop.plain import ARCHITECTURES, Batch
 
 SHAPES = [(8, 8, 8, 8), (9, 9, 7, 5), (24,) * 10]
 
@@ -110,6 +112,61 @@ def test_convolutions_leave_as_the_theory_says(name: str) -> None:
         remainders.append(float((measured - found.first_order[0]).abs().max()))
     for larger, smaller in pairwise(remainders):
         assert smaller < larger / 50
+
+
+def learned(name: str, bend: float, miss: float) -> tuple[InvertibleNetwork, list[Tensor]]:
+    """``bend`` away from orthogonal, with inverses V = (I + Δ) W⁻¹, ‖Δ‖₂ = ``miss``, kept."""
+    network = plain.a_network(ARCHITECTURES[name], bend=bend)
+    make_optimizer(network, TrainingSettings("gait_learned_inverse"))
+    assert network.feedback is not None
+    inverses, source = [], torch.Generator().manual_seed(1)
+    for layer, weight in zip(network.feedback.layers[1:], network.weights[1:], strict=True):
+        noise = torch.randn(weight.shape, dtype=weight.dtype, generator=source)
+        missed = miss * noise / torch.linalg.matrix_norm(noise, 2)
+        layer["inverse"].copy_((torch.eye(weight.shape[-1]) + missed) @ torch.linalg.inv(weight))
+        inverses.append(layer["inverse"])
+        defect = torch.linalg.matrix_norm(inverse_defect(layer["inverse"], weight), 2)
+        assert abs(float(defect) - miss) < 1e-12
+    return network, inverses
+
+
+def away(network: InvertibleNetwork, batch: Batch) -> Tensor:
+    """How far learned inverses' gradients are from BP's, layer by layer."""
+    pairs = zip(
+        layer_gradients(network, *batch, rule="gait_learned_inverse", gamma=0.0),
+        layer_gradients(network, *batch, rule="bp"),
+        strict=True,
+    )
+    return torch.stack([(g.weight - b.weight).norm() / b.weight.norm() for g, b in pairs])
+
+
+@pytest.mark.parametrize("bend", [0.0, 1e-2])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_learned_inverses_leave_as_the_theory_says(name: str, bend: float) -> None:
+    """ε + δ in the place of ε: a bound for any δ, and a forecast to second order."""
+    batch = plain.a_batch(ARCHITECTURES[name])
+    remainders = []
+    for size in (1e-1, 1e-2, 1e-3):
+        network, inverses = learned(name, size * bend, 3e-2 * size)
+        found = degradation(network, *batch, inverses=inverses)
+        measured = away(network, batch)
+        assert (measured <= found.bound[0] + 1e-13).all()
+        assert (measured[:-1] > 3e-2 * size / 30).all()
+        remainders.append(float((measured - found.first_order[0]).abs().max()))
+    for larger, smaller in pairwise(remainders):
+        assert smaller < larger / 50 + 1e-13
+    # Beyond what any forecast is good for.
+    network, inverses = learned(name, 0.0, 2.0)
+    bound = degradation(network, *batch, inverses=inverses).bound[0]
+    assert (away(network, batch) <= bound + 1e-13).all()
+
+
+def test_exact_inverses_add_nothing() -> None:
+    network, inverses = learned("narrow", 1e-2, 0.0)
+    batch = plain.a_batch(ARCHITECTURES["narrow"])
+    ours, exact = degradation(network, *batch, inverses=inverses), degradation(network, *batch)
+    for received, expected in zip(ours, exact, strict=True):
+        assert torch.allclose(received, expected, rtol=1e-10, atol=1e-14)
 
 
 def test_no_bound_where_a_defect_reaches_one() -> None:

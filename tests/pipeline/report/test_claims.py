@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.params.schema import Params
 from pipeline.report import claims, evidence
-from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR
+from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, OTHERS
 from pipeline.report.evidence import Evidence
 from pipeline.report.findings import (
     INCONCLUSIVE,
@@ -20,6 +21,8 @@ from pipeline.report.findings import (
     SUPPORTED,
     Finding,
 )
+from pipeline.report.page import render
+from tests.own_packages import packages
 from tests.pipeline.figures.test_figures import make_histories, make_params, make_seeds
 from tests.pipeline.project_copy import REPOSITORY
 
@@ -185,3 +188,35 @@ def test_for_programs() -> None:
     for claim in read["claims"]:
         assert claim["criterion"] and claim["command"]
         assert {finding["verdict"] for finding in claim["findings"]} == {NOT_TESTED}
+
+
+def test_every_other_rule_is_tested(tmp_path: Path) -> None:
+    params = make_params(rules=("bp", "gait", "kolen_pollack", "sign_symmetry"))
+    accuracies = {
+        "reference": BP,
+        "kolen_pollack": shifted(0.0, 0.001),
+        "sign_symmetry": shifted(-0.05, 0.001),
+    }
+    judged = make_evidence(params, accuracies)
+    found = findings(judged, OTHERS)
+    assert [(each.case["model"], each.verdict) for each in found] == [
+        ("kolen_pollack", SUPPORTED),
+        ("sign_symmetry", NOT_SUPPORTED),
+    ]
+    # A rule that is installed and in no profile is told of, and is not tested.
+    with packages(tmp_path, "gaitprop.rules") as install:
+        install("mine", "def f(layer, error, scale): return error\n", mine="f")
+        *_, last = findings(judged, OTHERS)
+        page = render(judged, claims.judge(judged))
+    assert (last.about, last.verdict) == ("mine against BP", NOT_TESTED)
+    assert last.reason == (
+        "'mine' (gaitprop.rules) of the package mine 1.0 is installed, but params.yaml has no"
+        " entry for it under rules"
+    )
+    shown = page[page.index('<h2 id="other_rules_train_as_well">') :]
+    assert "Kolen–Pollack against BP" in shown and last.reason[7:] in shown
+
+
+def test_a_profile_of_the_papers_rules_has_the_papers_claims_alone() -> None:
+    judged = claims.judge(make_evidence(make_params(), {"reference": BP}))
+    assert OTHERS not in [claim.name for claim in judged]
