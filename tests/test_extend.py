@@ -104,7 +104,7 @@ def test_an_experiment_in_a_copy_of_the_project(followed: tuple[Path, dict[str, 
     (command,) = (each for each in said if each.startswith("dvc exp run --temp"))
     assert "Ran experiment" in said[command]
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    run_ = client.get_run(of_model(folder, "feedback_alignment", epochs=3))
+    run_ = client.get_run(of_model(folder, "weight_mirror", epochs=3))
     assert run_.info.status == "FINISHED"
     assert run_.info.artifact_uri.startswith(f"file://{folder}/mlartifacts/")
     relative = command.replace("=3", "=4")
@@ -112,7 +112,7 @@ def test_an_experiment_in_a_copy_of_the_project(followed: tuple[Path, dict[str, 
     shell(folder, f"source .venv/bin/activate; {relative}")
     assert (folder / "relative.db").is_file()
     store = f"sqlite:///{folder / 'relative.db'}"
-    run_ = MlflowClient(store).get_run(of_model(folder, "feedback_alignment", 4, store))
+    run_ = MlflowClient(store).get_run(of_model(folder, "weight_mirror", 4, store))
     assert run_.info.artifact_uri.startswith(f"file://{folder}/mlartifacts/")
 
 
