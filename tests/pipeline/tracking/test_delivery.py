@@ -14,7 +14,7 @@ from pipeline.params import params_file
 from pipeline.project.paths import ModelKey
 from pipeline.tracking import delivery
 from pipeline.training.epochs import KILLED, Epoch
-from pipeline.training.experiment import described, flat
+from pipeline.training.experiment import described, parameters
 from pipeline.training.training_record import Training
 from tests.pipeline.trained import runs
 
@@ -23,7 +23,7 @@ from tests.pipeline.trained import runs
 def settings(ready: Path) -> dict[str, Any]:
     params = params_file.load(ready / "params.yaml")
     images = image_tensors.load(ready / "data" / "digits" / "digits.safetensors")
-    return flat(described(params, ModelKey("digits", "digits", "square", "gait"), images))
+    return parameters(described(params, ModelKey("digits", "digits", "square", "gait"), images))
 
 
 def record(name: str, settings: dict[str, Any]) -> Training:
