@@ -70,7 +70,7 @@ def test_programs_run(program: str, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_there_are_programs() -> None:
-    assert len(PROGRAMS) == 4
+    assert len(PROGRAMS) == 5
 
 
 def test_links_lead_somewhere() -> None:

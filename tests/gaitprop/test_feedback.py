@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gaitprop import ArgumentError, DivergenceError, InvertibleNetwork, layer_gradients
 from gaitprop.diagnostics import alignment_with_bp
-from gaitprop.feedback import feedback_of
+from gaitprop.feedback import feedback_of, normal_numbers
 from gaitprop.rules.feedback import Lesson
 from gaitprop.rules.layer import LayerView
 from gaitprop.training import TrainingSettings, make_optimizer, train
@@ -173,3 +173,18 @@ def test_the_best_epochs_feedback_is_kept_with_its_weights() -> None:
     for place, tensor in enumerate(network.tensors()):
         for seed, epoch in enumerate(best.tolist()):
             assert torch.equal(tensor[seed], seen[epoch][place][seed])
+
+
+def test_noise_is_the_seeds_the_layers_and_the_steps_own() -> None:
+    both, one = (InvertibleNetwork(WIDTHS, seeds=seeds) for seeds in ((4, 2), (2,)))
+    like = torch.zeros(2, 50, 16)
+    first, again = (normal_numbers(both, 7)(3, like) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(first[1:], normal_numbers(one, 7)(3, like[1:]))
+    assert abs(float(first.mean())) < 0.1 and abs(float(first.std()) - 1) < 0.1
+    for other in (
+        normal_numbers(both, 8)(3, like),
+        normal_numbers(both, 7)(2, like),
+        first.flip(0),
+    ):
+        assert abs(float((first * other).mean())) < 0.1

@@ -30,25 +30,41 @@ from tests.pipeline.trained import (
 )
 
 EPOCHS = 40
-TRAININGS, KILLS = 6, 9
+TRAININGS, KILLS = 3, 9
 REPROS = 3
 LONGEST_S = 10.0
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
-TRAIN = ("train", "digits", "square", "gait")
+TRAIN = ("train", "digits", "square")
+# The second keeps a decoder that learns, from noise of its own.
+MODELS = ("gait", "difference_target_propagation")
 SEED = int(os.environ.get("GAIT_KILLS_SEED", "6"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=MODELS)
 def whole(
-    tmp_path_factory: pytest.TempPathFactory, new_project: Callable[..., Path], helper: Preloaded
-) -> tuple[dict[str, bytes], float]:
-    """The files of a training that nobody disturbs, and how long it takes."""
+    tmp_path_factory: pytest.TempPathFactory,
+    new_project: Callable[..., Path],
+    helper: Preloaded,
+    request: pytest.FixtureRequest,
+) -> tuple[str, dict[str, bytes], float]:
+    """A model, its files after a training that nobody disturbs, and how long that takes."""
+    model = str(request.param)
     folder = new_project(tmp_path_factory.mktemp("whole") / "project", EPOCHS)
+    train_too(folder)
     started = time.monotonic()
-    helper.run(folder, *TRAIN)
+    helper.run(folder, *TRAIN, model)
     # On a machine that is busy for a moment, moments are still drawn from a training's time.
-    return files(folder), min(time.monotonic() - started, LONGEST_S)
+    seconds = min(time.monotonic() - started, LONGEST_S)
+    return model, files(folder, MODEL.with_name(model)), seconds
+
+
+def train_too(folder: Path) -> None:
+    """Lets params.yaml have the second model."""
+    params, name = folder / "params.yaml", MODELS[1]
+    text = params.read_text().replace("rules: [bp, gait]  # keys", f"rules: [bp, gait, {name}]  #")
+    entry = f"  {name}: {{learning_rate: 0.001, orthogonality: 0.0}}\n"
+    params.write_text(text.replace("\n  tp:\n", f"\n{entry}  tp:\n"))
 
 
 @pytest.mark.parametrize("training", range(TRAININGS))
@@ -56,45 +72,47 @@ def test_killed_at_random_moments(
     tmp_path: Path,
     new_project: Callable[..., Path],
     helper: Preloaded,
-    whole: tuple[dict[str, bytes], float],
+    whole: tuple[str, dict[str, bytes], float],
     training: int,
 ) -> None:
-    reference, whole_s = whole
-    chance = random.Random(f"{SEED} {training}")
+    name, reference, whole_s = whole
+    model, state = MODEL.with_name(name), STATE.with_name(name)
+    chance = random.Random(f"{SEED} {name} {training}")
     # Every other training has no MLflow store yet: it may be killed while that is being made.
     folder = new_project(tmp_path / "project", EPOCHS, store=training % 2 == 0)
+    train_too(folder)
     kills, in_training = 0, 0
     while kills < KILLS:
-        process = helper.start(folder, *TRAIN, GAIT_STATE_INTERVAL_S="0.05")
+        process = helper.start(folder, *TRAIN, name, GAIT_STATE_INTERVAL_S="0.05")
         time.sleep(chance.uniform(0, whole_s if (folder / DATABASE).exists() else 2 * whole_s))
         number = chance.choice(SIGNALS)
-        in_training += (folder / STATE / "training.json").exists()
+        in_training += (folder / state / "training.json").exists()
         process.send(number)
         code = process.wait()
         if code == 0:
             # It had ended by itself: the next one is another training.
-            assert files(folder) == reference
+            assert files(folder, model) == reference
             check_one_history(folder, EPOCHS)
-            forget(folder)
+            forget(folder, model)
             continue
         assert code in CODES[number], (number, code, process.output)
         assert "Traceback" not in process.output
         kills += 1
         # Done with everything, and killed on the way out.
-        if (folder / MODEL).exists() and not (folder / STATE / "training.json").exists():
-            forget(folder)
+        if (folder / model).exists() and not (folder / state / "training.json").exists():
+            forget(folder, model)
     print(f"\n{kills} kills, {in_training} while a training was under way")
-    helper.run(folder, *TRAIN)
-    assert files(folder) == reference
+    helper.run(folder, *TRAIN, name)
+    assert files(folder, model) == reference
     check_one_history(folder, EPOCHS)
     check_nothing_left(folder)
     assert in_training > 0
 
 
-def forget(folder: Path) -> None:
+def forget(folder: Path, model: Path) -> None:
     """What a training left that has ended: the next one is another."""
     (folder / DATABASE).unlink(missing_ok=True)
-    shutil.rmtree(folder / MODEL)
+    shutil.rmtree(folder / model)
 
 
 def test_dvc_repro_is_killed_with_all_its_processes(tmp_path: Path) -> None:
