@@ -333,7 +333,7 @@ def test_nothing_is_cut_where_there_is_no_terminal_or_a_narrow_one(
     for words in (
         "orthogonality interval",
         "98.00 ± 0.20",
-        "22fa70d602c9",
+        "22fa70d602c9",  # pragma: allowlist secret
         "1.25e-5",
     ):  # pragma: allowlist secret
         assert words in said
