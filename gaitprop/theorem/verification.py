@@ -219,7 +219,7 @@ def tolerance(network: InvertibleNetwork, rule: str) -> float:
     errors that know nothing of each other add as √L. Elimination is off by ε times the growth of
     the entries that it works on, which for a random orthogonal matrix of n rows goes as n: the
     inverted layers' errors, ε n_l, add in squares too. 12 and 1.5 leave room above what was
-    measured: in networks of 1 to 64 hidden layers and of convolutions, 8 to 784 wide, a dozen seeds
+    measured: in networks of 1 to 64 hidden layers and of convolutions, 8 to 784 wide, 4 to 12 seeds
     each, 1/2.7 of it at most (one seed at 64 layers), and mostly from 1/5 to 1/25. Of what
     ``verify`` measures, no error could be thirty times as large and pass.
     """

@@ -335,7 +335,7 @@ def test_nothing_is_cut_where_there_is_no_terminal_or_a_narrow_one(
         "98.00 ± 0.20",
         "22fa70d602c9",  # pragma: allowlist secret
         "1.25e-5",
-    ):  # pragma: allowlist secret
+    ):
         assert words in said
     with (console := Console(width=70)).capture() as captured:
         console.print(best.table(winners.read(folder)))
