@@ -34,6 +34,9 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     folder = copy_project(tmp_path_factory.mktemp("extend") / "project")
     for name in ("README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, folder)
+    # DVC's experiments are commits, and want an author.
+    for name in ("name", "email"):
+        run(folder, "git", "config", f"user.{name}", "tester@localhost")
     # An environment of its own, which sees what is installed here, and the copy in place of it.
     run(folder, sys.executable, "-m", "venv", "--without-pip", ".venv")
     site = next((folder / ".venv/lib").iterdir()) / "site-packages"

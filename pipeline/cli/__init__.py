@@ -99,6 +99,7 @@ def main() -> None:
     except OSError as error:
         # A disk that is full, a folder that cannot be read: never a matter of this program.
         print(f"gait: {without_password(os_sentence(error))}", file=sys.stderr)
+        _drop_unwritten_output()
         sys.exit(2)
     except Interrupted as signal:
         print(f"gait: {signal}", file=sys.stderr)
@@ -106,3 +107,11 @@ def main() -> None:
     except KeyboardInterrupt:
         print("gait: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _drop_unwritten_output() -> None:
+    """Output that nobody takes: Python would try once more, and end with a code of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

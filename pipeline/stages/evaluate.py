@@ -86,7 +86,7 @@ def complete_runs(params: Params) -> None:
         GaitError: the tracking store cannot be used.
     """
     delivery.deliver_kept(STATES / params.profile)
-    delivery.end_forsaken(params.profile)
+    delivery.end_abandoned(params.profile)
     path = seeds_table.path_of(params)
     if path.is_file():
         _track(params, seeds_table.read(path))

@@ -92,7 +92,7 @@ def deliver_kept(states: Path) -> None:
                 )
 
 
-def end_forsaken(profile: str) -> None:
+def end_abandoned(profile: str) -> None:
     """Ends the runs of trainings that were killed and that no process goes on with; says which.
 
     DVC may have their models from its cache, so that nothing ever trains them to their end.

@@ -145,7 +145,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
         model_files.save_network(key.folder / "network.safetensors", network)
     results = Path("results", "test")
     results.mkdir(parents=True)
-    make_seeds(params).to_csv(results / "seeds.csv", index=False)
+    of_models = {key.model: model_files.result_checksum(key.folder) for key in model_keys(params)}
+    seeds = make_seeds(params)
+    seeds.assign(result=seeds.model.map(of_models)).to_csv(results / "seeds.csv", index=False)
     return params
 
 
@@ -337,7 +339,7 @@ def test_run_writes_every_figure(project: Params) -> None:
         "results/test/plots/learning_curves.svg",
         "results/test/plots/alignment-digits-square.svg",
         "results/test/plots/orthogonality-digits-square.svg",
-        "results/test/plots/provenance.json",
+        "results/test/plots.provenance.json",
     ]
     contents = [path.read_bytes() for path in written]
     assert all(b"<svg" in content and b"<dc:date>" not in content for content in contents[:-1])

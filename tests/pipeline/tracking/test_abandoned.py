@@ -39,16 +39,16 @@ def test_its_runs_are_ended_and_it_can_go_on(
 
     # As long as a process has it, it is that one's.
     with FileLock(folder / STATE / ".lock"):
-        delivery.end_forsaken("digits")
+        delivery.end_abandoned("digits")
     assert {each.info.status for each in runs(folder)} == {"RUNNING"}
     assert capsys.readouterr().err == ""
 
-    delivery.end_forsaken("digits")
+    delivery.end_abandoned("digits")
     assert {each.info.status for each in runs(folder)} == {"KILLED"}
     said = capsys.readouterr().err
     assert said.startswith("digits/square/gait: a training was broken off, and nothing goes on")
     assert "`gait train digits square gait` would go on" in said
-    delivery.end_forsaken("digits")
+    delivery.end_abandoned("digits")
     assert capsys.readouterr().err == ""
 
     assert "goes on after epoch" in helper.run(folder, *TRAIN)
