@@ -118,7 +118,8 @@ def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, lis
         rows = history.rows(record, network.seeds)
         whole = [*training.epochs, Epoch(epoch, int(time.time() * 1000), rows)]
         training = replace(training, epochs=whole)
-        states.save_if_due(Point(training, training_state.snapshot(network, optimizer, epoch)))
+        state = training_state.snapshot(network, optimizer, epoch)
+        states.save_if_due(Point(training, state, record.last))
         parts["records"].append(time.perf_counter() - trained)
         # The first step is as long as the others: what comes before it is the shuffling.
         stepping = (ends[-1] - ends[0]) * steps / (steps - 1)

@@ -76,7 +76,8 @@ def _shape(text: str) -> str:
 
 def _merge(into: Any, fragment: Any) -> None:
     for key, value in fragment.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
+        # A space is what the page shows, and nothing of the one that was there.
+        if key != "space" and isinstance(value, dict) and isinstance(into.get(key), dict):
             _merge(into[key], value)
         else:
             into[key] = value
