@@ -48,10 +48,11 @@ def final_accuracy(params: Params, seeds: pandas.DataFrame) -> Figure:
             near.set_title("enlarged: models near BP", loc="left")
         epoch = "the last epoch" if params.training.patience is None else "each seed's best epoch"
         for panel in panels[-1]:
-            panel.set_xlabel(f"test accuracy after {epoch} (%)")
+            panel.set_xlabel("test accuracy (%)")
         count = seeds.seed.nunique()
         note = f"Dots: seeds, n = {count}; diamond, bar and numbers: mean ± 1 standard deviation."
-        figure.supxlabel(note if count > 1 else "One seed.", color="0.3")
+        note = note if count > 1 else "One seed."
+        figure.supxlabel(f"After {epoch}. {note}", color="0.3")
         return figure
 
 

@@ -63,19 +63,28 @@ class Look:
     marker: str
 
 
-# Okabe and Ito's colours, which do not depend on the reader's kind of colour vision.
+# The paper's in Okabe and Ito's colours, which do not depend on the reader's kind of colour vision;
+# for as many as all rules there are no such colours: dashes and markers tell these apart, too.
 LOOKS = {
     REFERENCE: Look("#000000", "solid", "s"),
     "bp": Look("#0072B2", (0, (5, 1.5)), "^"),
     "gait": Look("#D55E00", "solid", "o"),
     "itp": Look("#009E73", (0, (5, 1.5, 1, 1.5)), "v"),
     "tp": Look("#CC79A7", (0, (1, 1.2)), "D"),
+    "damped": Look("#A0522D", (0, (6, 2)), "p"),
+    "gait_learned_inverse": Look("#7766DD", (0, (2, 1)), "h"),
+    "gait_learned_from_transpose": Look("#AA4466", (0, (4, 1, 1, 1)), "<"),
+    "difference_target_propagation": Look("#999933", (0, (3, 1, 1, 1, 1, 1)), ">"),
+    "feedback_alignment": Look("#44AA99", (0, (7, 1)), "d"),
+    "direct_feedback_alignment": Look("#117733", (0, (1, 2)), "8"),
+    "sign_symmetry": Look("#BB9900", (0, (2, 2)), "H"),
+    "kolen_pollack": Look("#6699CC", (0, (9, 1, 1, 1)), "X"),
 }
 
 
 _OTHER_LOOKS = (
     Look("#E69F00", (0, (3, 1)), "P"),
-    Look("#56B4E9", (0, (8, 2)), "X"),
+    Look("#56B4E9", (0, (8, 2)), "."),
     Look("#7F7F7F", (0, (5, 1, 1, 1, 1, 1)), "*"),
 )
 

@@ -13,8 +13,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gaitprop import InvertibleNetwork
+from gaitprop import RULES, InvertibleNetwork
 from pipeline import figures
+from pipeline.figures.style import LOOKS
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
@@ -394,3 +395,10 @@ def test_run_keeps_the_old_figures_if_one_fails(
         plot.run(project)
     assert first.read_bytes() == before
     assert [path.name for path in Path("results/test").iterdir() if path.is_dir()] == ["plots"]
+
+
+def test_every_built_in_rule_has_a_look_of_its_own() -> None:
+    assert set(LOOKS) == {"reference", *RULES}
+    for part in ("colour", "dashes", "marker"):
+        several = [getattr(look, part) for look in LOOKS.values()]
+        assert len(set(several)) >= len(several) - (part == "dashes")
