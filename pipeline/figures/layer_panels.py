@@ -20,13 +20,16 @@ from pipeline.figures.curves import (
     layer_vertices,
 )
 from pipeline.figures.panels import (
+    MOST_COLUMNS,
     add_guide,
     add_layer_bar,
     add_note,
     cosine_axis,
     draw_layers,
     epoch_axes,
+    label_rows,
     log_axis,
+    make_pairs,
     make_panels,
     norm_axis,
 )
@@ -52,16 +55,16 @@ def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: 
             figure, panels = make_panels(1, 2, 2.0)
             pairs = panels
         else:
-            figure, panels = make_panels(2, len(shown), 1.75, sharex=True, sharey="row")
-            pairs = panels.T
+            figure, panels, pairs = make_pairs(len(shown))
         limit = epoch_limit(2 * len(shown) * layers * layer_vertices(layers))
         for (cosine, norm), (model, history) in zip(pairs, shown.items(), strict=True):
-            cosine.set_title(model_label(params, model))
+            cosine.set_title(model_label(params, model, break_line=len(shown) > MOST_COLUMNS))
             draw_layers(cosine, layer_curves(history, "bp_cosine", arithmetic_mean, limit))
             norm.set_yscale("log")
             draw_layers(norm, layer_curves(history, "bp_relative_norm", geometric_mean, limit))
         cosine_axis(pairs[0, 0])
         norm_axis(pairs[0, 1])
+        label_rows(panels)
         for cosine, norm in pairs:
             add_guide(cosine, 0.0)
             add_guide(norm, 1.0)
@@ -88,10 +91,10 @@ def orthogonality(
     """
     with style():
         layers = count_layers(next(iter(histories.values())))
-        figure, panels = make_panels(2, len(histories), 1.75, sharex=True, sharey="row")
+        figure, panels, pairs = make_pairs(len(histories))
         limit = epoch_limit(2 * len(histories) * layers * layer_vertices(layers))
         drawn: list[Curve] = []
-        for (defect, condition), (model, history) in zip(panels.T, histories.items(), strict=True):
+        for (defect, condition), (model, history) in zip(pairs, histories.items(), strict=True):
             curves = layer_curves(history, "orthogonality_defect", geometric_mean, limit)
             defect.set_yscale("log")
             draw_layers(defect, curves)
@@ -102,6 +105,7 @@ def orthogonality(
         _defect_axis(panels[0, 0], drawn)
         panels[1, 0].set_ylabel("condition number")
         log_axis(panels[1, 0], 0.9, max(2.0, panels[1, 0].get_ylim()[1]))
+        label_rows(panels)
         epoch_axes(panels)
         add_layer_bar(figure, figure.axes, layers)
         figure.suptitle(title)

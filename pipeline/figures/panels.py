@@ -19,6 +19,8 @@ from pipeline.figures.style import WIDTH, Look, StyledFigure, layer_shades
 
 MOST_MARKED = 15
 """With more points than this, the markers of layers' lines would touch."""
+MOST_COLUMNS = 5
+"""More panels beside each other would leave no room for their titles."""
 
 
 def make_panels(
@@ -36,6 +38,31 @@ def make_panels(
         rows, columns, squeeze=False, sharex=sharex, sharey=sharey, width_ratios=ratios
     )
     return figure, panels
+
+
+def make_pairs(count: int) -> tuple[Figure, Any, Any]:
+    """An empty figure with an upper and a lower panel for each of so many models.
+
+    Returns:
+        The figure; its panels, (rows, columns), two rows for each block of columns; the models'
+        pairs of panels, (count, 2). Upper panels have one axis, and so have lower ones.
+    """
+    # In several blocks there are other rules than the paper's, whose names are longer.
+    blocks = 1 if count <= MOST_COLUMNS else -(-count // (MOST_COLUMNS - 1))
+    columns = -(-count // blocks)
+    figure, panels = make_panels(2 * blocks, columns, 1.75, sharex=True, sharey="row")
+    for row in range(2, 2 * blocks):
+        panels[row, 0].sharey(panels[row % 2, 0])
+    pairs = panels.reshape(blocks, 2, columns).swapaxes(1, 2).reshape(-1, 2)
+    for panel in pairs[count:].flat:
+        panel.set_visible(False)
+    return figure, panels, pairs[:count]
+
+
+def label_rows(panels: Any) -> None:
+    """Gives each block of ``make_pairs`` the labels of the first one's vertical axes."""
+    for row in range(2, len(panels)):
+        panels[row, 0].set_ylabel(panels[row % 2, 0].get_ylabel())
 
 
 def case_title(dataset: str, architecture: str) -> str:
@@ -116,7 +143,7 @@ def add_layer_bar(figure: Figure, panels: Sequence[Axes], layers: int) -> None:
         ax=panels,
         ticks=MaxNLocator(8, integer=True),
         label="layer (1: input side)",
-        aspect=30,
+        aspect=max(30, 8 * figure.get_figheight()),
         pad=0.01,
     )
     bar.ax.minorticks_off()
@@ -160,9 +187,10 @@ def epoch_axes(panels: Any) -> None:
             MaxNLocator(4, integer=True, steps=[1, 2, 2.5, 5, 10], min_n_ticks=1)
         )
         panel.tick_params(labelbottom=False)
-    for panel in panels[-1]:
-        panel.tick_params(labelbottom=True)
-        panel.set_xlabel("epoch")
+    for column in panels.T:
+        lowest = [panel for panel in column if panel.get_visible()][-1]
+        lowest.tick_params(labelbottom=True)
+        lowest.set_xlabel("epoch")
 
 
 def add_note(
