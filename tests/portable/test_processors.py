@@ -1,7 +1,8 @@
 """The same bits on every processor: this one, and others that qemu plays.
 
 bits.json holds what every machine must give; ``python tests/portable/bits.py`` writes it. A part of
-this is in `make test`; `make test-portable` runs all of it, which takes two hours of one core.
+this is in `make test`; `make test-portable` runs all of it, which takes an hour of two cores, and hours
+more for the digits profile.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def test_another_processor(processor: str, part: str) -> None:
 
 
 @pytest.mark.usefixtures("qemu")
-@pytest.mark.skipif(not ALL, reason="takes an hour; `make test-portable` runs it")
+@pytest.mark.skipif(not ALL, reason="takes hours; `make test-portable` runs it")
 @pytest.mark.parametrize("processor", [INTEL[0], AMD[1]])
 def test_the_whole_digits_profile(processor: str, tmp_path: Path) -> None:
     project = copy_project(tmp_path / "project")
