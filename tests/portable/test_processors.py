@@ -1,8 +1,8 @@
 """The same bits on every processor: this one, and others that qemu plays.
 
 bits.json holds what every machine must give; ``python tests/portable/bits.py`` writes it. A part of
-this is in `make test`; `make test-portable` runs all of it, which takes an hour of two cores, and hours
-more for the digits profile.
+this is in `make test`; `make test-portable` runs all of it, which takes an hour of
+two cores, and hours more for the digits profile.
 """
 
 from __future__ import annotations
