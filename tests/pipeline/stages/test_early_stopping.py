@@ -68,4 +68,4 @@ def test_weights_and_tables_are_those_of_each_seeds_best_epoch(project: Path) ->
     assert "each seed's best epoch on the validation set" in summary
     mean, spread = seeds.kept_epoch.mean(), seeds.kept_epoch.std()
     assert f"| {mean:.1f} ± {spread:.1f} |" in summary
-    assert "after each seed" in (project / "results/digits/plots/final_accuracy.svg").read_text()
+    assert "After each seed" in (project / "results/digits/plots/final_accuracy.svg").read_text()
