@@ -29,9 +29,16 @@ _SETTINGS = {
 
 
 def model_name(params: Params, model: str) -> str:
-    """The name of the model's rule; the reference says that it is one."""
-    name = rule_name(params.rule_of(model))
-    return f"{name} reference" if model == REFERENCE else name
+    """The name of the model's rule, and what an entry's own name adds to it.
+
+    ``gait_full`` of the rule ``gait`` is "GAIT-prop, full"; the reference says that it is one.
+    """
+    rule = params.rule_of(model)
+    if model == REFERENCE:
+        return f"{rule_name(rule)} reference"
+    if model == rule:
+        return rule_name(rule)
+    return f"{rule_name(rule)}, {model.removeprefix(f'{rule}_').replace('_', ' ')}"
 
 
 def rule_name(rule: str) -> str:

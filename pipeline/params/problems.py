@@ -53,20 +53,28 @@ def reason(problem: Any) -> str:
 
 def explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
     """All problems of a file, in the order of its lines; ``errors`` as pydantic gives them."""
-    problems = [
-        (
-            line_of(document, problem["loc"]),
-            ".".join(map(str, problem["loc"])),
-            problem,
-        )
-        for problem in errors
-    ]
-    lines = [
-        f"  line {line}, {place or 'the file as a whole'}: {reason(problem)}"
-        for line, place, problem in sorted(problems, key=lambda found: found[0])
-    ]
+    problems = []
+    for problem in errors:
+        place, why = _placed(document, problem)
+        named = ".".join(map(str, place)) or "the file as a whole"
+        problems.append((line_of(document, place), f"{named}: {why}"))
+    lines = [f"  line {line}, {told}" for line, told in sorted(problems, key=lambda each: each[0])]
     count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
     return f"{path} has {count}:\n" + "\n".join(lines)
+
+
+def _placed(document: CommentedMap, problem: Any) -> tuple[tuple[int | str, ...], str]:
+    """Where a problem is, and its reason; one of the whole file may begin with its place."""
+    place, why = problem["loc"], reason(problem)
+    head, _, rest = why.partition(": ")
+    if place or not rest:
+        return place, why
+    node: Any = document
+    for key in head.split("."):
+        if not isinstance(node, CommentedMap) or key not in node:
+            return place, why
+        node = node[key]
+    return tuple(head.split(".")), rest
 
 
 def _elsewhere(key: str) -> str:

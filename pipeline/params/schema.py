@@ -45,7 +45,6 @@ class Run(Section):
     @model_validator(mode="after")
     def _known(self) -> Run:
         _refuse_unknown("datasets", self.datasets, set_names())
-        _refuse_unknown("rules", self.rules, rule_names())
         for key in ("datasets", "architectures", "rules"):
             names = getattr(self, key)
             if len(set(names)) != len(names):
@@ -191,6 +190,11 @@ class Architecture(Section):
 class RuleSettings(Section):
     """How one rule's models are trained."""
 
+    rule: str | None = Field(
+        default=None,
+        description="the learning rule of an entry under a name of one's own, so that one rule can"
+        " be trained with several settings; null: the entry's name is the rule's",
+    )
     learning_rate: float = Field(gt=0, le=10, description="the optimizer's step size")
     orthogonality: float = Field(
         ge=0,
@@ -356,7 +360,9 @@ class Params(Section):
         min_length=1, description="networks, by names of your own"
     )
     reference: RuleSettings = Field(description="BP that the others are compared to")
-    rules: dict[str, RuleSettings] = Field(min_length=1, description="settings of each rule")
+    rules: dict[Name, RuleSettings] = Field(
+        min_length=1, description="settings of each rule, by its name or by one of your own"
+    )
     training: Training = Field(description="what all models share")
     sweep: Sweep = Field(description="what `gait sweep` tries; changes nothing of `gait repro`")
 
@@ -377,14 +383,16 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
-        _refuse_unknown("rules", self.rules, rule_names())
+        self._known_rules()
         _refuse_unknown("run.architectures", self.run.architectures, self.architectures)
+        known = [*self.rules, *(name for name in rule_names() if name not in self.rules)]
+        _refuse_unknown("run.rules", self.run.rules, known)
         _refuse_unknown("run.rules", self.run.rules, self.rules)
         _refuse_unknown("sweep.dataset", [self.sweep.dataset], set_names())
         _refuse_unknown("sweep.architecture", [self.sweep.architecture], self.architectures)
         _refuse_unknown("sweep.rules", self.sweep.rules, self.rules)
-        for rule in {*self.run.rules, *self.sweep.rules}:
-            find_rule(rule)
+        for name in {*self.run.rules, *self.sweep.rules}:
+            find_rule(self.rule_of(name))
         pairs = set(itertools.product(self.run.datasets, self.run.architectures))
         for dataset, name in sorted(pairs | {(self.sweep.dataset, self.sweep.architecture)}):
             try:
@@ -402,14 +410,36 @@ class Params(Section):
                 )
         return self
 
+    def _known_rules(self) -> None:
+        _refuse_unknown(
+            "rules",
+            [name for name, settings in self.rules.items() if settings.rule is None],
+            rule_names(),
+        )
+        if self.reference.rule not in (None, "bp"):
+            raise ValueError(
+                f"reference.rule: is {self.reference.rule}; allowed: bp, or none given"
+            )
+        for name, settings in self.rules.items():
+            if settings.rule is None or settings.rule == name:
+                continue
+            _refuse_unknown(f"rules.{name}.rule", [settings.rule], rule_names())
+            if name in (REFERENCE, *rule_names()):
+                raise ValueError(
+                    f"rules.{name}.rule: is {settings.rule}; allowed: an entry under another name,"
+                    f" since {name} is a model itself"
+                )
+
     @model_validator(mode="after")
     def _settings_of_rules_that_have_them(self) -> Params:
-        for name, settings in [(REFERENCE, self.reference), *self.rules.items()]:
-            if settings.damping is not None and name != "damped":
+        for name in (REFERENCE, *self.rules):
+            settings, rule_name = self.settings_of(name), self.rule_of(name)
+            if settings.damping is not None and rule_name != "damped":
                 raise ValueError(
                     f"damping of {name} is {settings.damping}; allowed: null, or the rule damped"
                 )
-            rule = find_rule(name) if name in {*RULES, *self.run.rules, *self.sweep.rules} else None
+            used = rule_name in RULES or name in {*self.run.rules, *self.sweep.rules}
+            rule = find_rule(rule_name) if used else None
             learns = isinstance(rule, FeedbackRule) and rule.learns is not None
             if settings.feedback_learning_rate is not None and rule is not None and not learns:
                 raise ValueError(
@@ -438,7 +468,9 @@ class Params(Section):
 
     def rule_of(self, model: str) -> str:
         """The learning rule that trains a model."""
-        return "bp" if model == REFERENCE else model
+        entry = self.rules.get(model)
+        own = model if entry is None or entry.rule is None else entry.rule
+        return "bp" if model == REFERENCE else own
 
     def gamma_of(self, model: str) -> float | None:
         """A model's γ; None where its rule has none, or is a package's and none is given for it."""
@@ -447,7 +479,7 @@ class Params(Section):
         return settings.gamma if given and rule not in WITHOUT_GAMMA else None
 
     def settings_of(self, model: str) -> RuleSettings:
-        """Learning rate, λ and γ of a model."""
+        """How a model is trained."""
         return self.reference if model == REFERENCE else self.rules[model]
 
 

@@ -64,7 +64,7 @@ def problems(params: Params) -> list[dict[str, Any]]:
     if all(blamed is None for blamed, _, _ in refused):
         for why, case in {why: case for _, why, case in reversed(refused)}.items():
             add(f"{case}: {why}")
-    without = [rule for rule in sweep.rules if rule in WITHOUT_GAMMA]
+    without = [name for name in sweep.rules if params.rule_of(name) in WITHOUT_GAMMA]
     if "rule.gamma" in sweep.space and without:
         others = [rule for rule in rule_names() if rule not in WITHOUT_GAMMA]
         allowed = f"allowed: sweep.rules of {', '.join(others)}"

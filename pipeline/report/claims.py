@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from gaitprop.rules import other_rules
+from pipeline.params.labels import regularizer_of
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import VERIFY, Evidence
 from pipeline.report.findings import Finding, equivalent, identical, inferior, without_entry
@@ -51,6 +52,7 @@ class Claim:
 
 def judge(evidence: Evidence) -> list[Claim]:
     """Every claim, judged from the evidence alone."""
+    params = evidence.params
     points = f"{100 * MARGIN:g} percentage point"
     narrow, wide = (
         f"{100 * share:g} % confidence interval" for share in (1 - 2 * ALPHA, CONFIDENCE)
@@ -78,7 +80,7 @@ def judge(evidence: Evidence) -> list[Claim]:
             " backpropagation.",
             near,
             "gait repro",
-            [equivalent(evidence, case) for case in _cases(evidence, ("gait",), (REFERENCE, "bp"))],
+            [equivalent(evidence, case) for case in _near_bp(evidence)],
         ),
         Claim(
             INFERIOR,
@@ -88,12 +90,15 @@ def judge(evidence: Evidence) -> list[Claim]:
             f" test accuracy lies wholly below −{points}. Not supported if it lies wholly above."
             " Inconclusive otherwise.",
             "gait repro",
-            [inferior(evidence, case) for case in _cases(evidence, ("tp", "itp"), (REFERENCE,))],
+            [
+                inferior(evidence, case)
+                for case in _cases(evidence, _of_rules(params, "tp", "itp"), (REFERENCE,))
+            ],
         ),
     ]
-    others = tuple(rule for rule in evidence.params.run.rules if rule not in _PAPER)
+    others = tuple(each for each in params.run.rules if params.rule_of(each) not in _PAPER)
     findings = [equivalent(evidence, case) for case in _cases(evidence, others, (REFERENCE,))]
-    findings += [without_entry(rule, entry) for rule, entry in _without_entry(evidence.params)]
+    findings += [without_entry(rule, entry) for rule, entry in _without_entry(params)]
     if findings:
         statement = "Other rules train near-identically to backpropagation, too. (No claim of the"
         statement += " paper's: each rule that this profile trains is tested, whoever offers it.)"
@@ -118,6 +123,29 @@ def as_document(params: Params, claims: list[Claim]) -> dict[str, Any]:
 def _without_entry(params: Params) -> list[tuple[str, EntryPoint]]:
     """Rules that packages offer here, and that params.yaml says nothing of."""
     return [(rule, entry) for rule, entry in other_rules().items() if rule not in params.rules]
+
+
+def _of_rules(params: Params, *rules: str) -> tuple[str, ...]:
+    """The models of each rule, or its name where the profile has none: it is said to lack it."""
+    found = [
+        [each for each in params.run.rules if params.rule_of(each) == rule] or [rule]
+        for rule in rules
+    ]
+    return tuple(itertools.chain.from_iterable(found))
+
+
+def _near_bp(evidence: Evidence) -> list[dict[str, str]]:
+    """GAIT-prop against BP without a regularizer, and against BP with its own."""
+    params = evidence.params
+    found = []
+    for model in _of_rules(params, "gait"):
+        twins = ["bp"]
+        if model != "gait":
+            own = regularizer_of(params, model)
+            near = [each for each in params.run.rules if regularizer_of(params, each) == own]
+            twins = [each for each in near if params.rule_of(each) == "bp"]
+        found += _cases(evidence, (model,), (REFERENCE, *twins))
+    return found
 
 
 def _cases(

@@ -216,7 +216,8 @@ class _Sweep:
     def _task(self, states: Path | None, collector: Collector) -> Task:
         replayed = dict(collector.ended) if _learns(self._params) else {}
         early = self._params.sweep.early_stopping != "none"
-        found = {rule: plugin_of(rule) for rule in self._params.sweep.rules}
+        rules = map(self._params.rule_of, self._params.sweep.rules)
+        found = {rule: plugin_of(rule) for rule in rules}
         plugins = {rule: plugin for rule, plugin in found.items() if plugin is not None}
         report_s = 0 if early else 1
         return Task(self._params, self._images, plugins, replayed, states, report_s=report_s)
@@ -275,7 +276,7 @@ def _learns(params: Params) -> bool:
 
 def _facts_now(params: Params, rule: str, options: Options) -> dict[str, str]:
     """What a trial that ran now would say computes it; on a cluster, machines left aside."""
-    code = training_code_checksum(rule)
+    code = training_code_checksum(params.rule_of(rule))
     if options.address is not None:
         libraries = {name: version(name) for name in ("torch", "numpy")}
         return as_facts({"code": code, **libraries})

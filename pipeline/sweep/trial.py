@@ -89,7 +89,8 @@ def attempt(
         facts: where this is; the device is added.
         send: takes a report.
     """
-    check(configuration.rule, task.plugins.get(configuration.rule))
+    rule = task.params.rule_of(configuration.rule)
+    check(rule, task.plugins.get(rule))
     trial = trial_id(task.params, configuration, task.images)
     reports = _Reports(task.report_s, dict(facts), send)
     if trial in task.ended:
@@ -103,7 +104,7 @@ def attempt(
         params = search_space.experiment(task.params, configuration)
         choose_numerics(params)
         made = prepare(params, search_space.key(params, configuration.rule), task.images)
-        by = computing(_code(configuration.rule), made.network.device)
+        by = computing(_code(rule), made.network.device)
         reports.facts |= {**machine(), **as_facts(by)}
         _train(made, state, by, task.state_s, reports)
     except (DivergenceError, SingularLayerError, GaitError) as error:

@@ -149,7 +149,7 @@ def described(params: Params, key: ModelKey, images: Checksummed) -> dict[str, A
         "dataset": key.dataset,
         "model": key.model,
         "rule": params.rule_of(key.model),
-        "settings": params.settings_of(key.model).model_dump(exclude_none=True),
+        "settings": params.settings_of(key.model).model_dump(exclude={"rule"}, exclude_none=True),
         "architecture": params.architectures[key.architecture].model_dump(),
         "architecture_name": key.architecture,
         "training": _training(params),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TypedDict
 
@@ -74,25 +72,31 @@ def check(rule: str, recorded: Plugin | None, version: str | None = None) -> Non
 
 
 def link(params: Params) -> None:
-    """Lets DVC see the source of what the params ask other packages for.
+    """Lets DVC see the source of what the params ask other packages for, and of named variants.
 
     Raises:
         ArgumentError: a package cannot be used.
     """
     rules, datasets = other_rules(), other_sets()
-    _link("rules", [rules[name] for name in params.run.rules if name in rules])
-    _link("datasets", [datasets[name] for name in params.run.datasets if name in datasets])
+    for model in params.run.rules:
+        rule = params.rule_of(model)
+        if rule in rules:
+            _link("rules", model, plugins.source(rules[rule]))
+        elif model != rule:
+            _link("rules", model, Path(rule))
+    for name in params.run.datasets:
+        if name in datasets:
+            _link("datasets", name, plugins.source(datasets[name]))
 
 
-def _link(kind: str, entries: Iterable[EntryPoint]) -> None:
-    for entry in entries:
-        place, source = WATCHED / kind / entry.name, plugins.source(entry)
-        if place.is_symlink() and place.readlink() == source:
-            continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-        partial.symlink_to(source)
-        partial.replace(place)
+def _link(kind: str, name: str, source: Path) -> None:
+    place = WATCHED / kind / name
+    if place.is_symlink() and place.readlink() == source:
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    partial.symlink_to(source)
+    partial.replace(place)
 
 
 def _checksum(source: Path) -> str:

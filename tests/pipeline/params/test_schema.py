@@ -65,8 +65,38 @@ def test_committed_params_are_the_digits_profile() -> None:
         (
             "architectures: [square]",
             "architectures: [tower]",
-            "the file",
+            "run.architectures",
             "unknown 'tower'; allowed: square",
+        ),
+        (
+            "  itp:\n",
+            "  itps:\n",
+            "rules",
+            "unknown 'itps' (did you mean 'itp'?); allowed: bp",
+        ),
+        (
+            "  itp:\n",
+            "  slow:\n    rule: itpp\n",
+            "rules.slow.rule",
+            "unknown 'itpp' (did you mean 'itp'?); allowed: bp",
+        ),
+        (
+            "  itp:\n",
+            "  itp:\n    rule: gait\n",
+            "rules.itp.rule",
+            "is gait; allowed: an entry under another name, since itp is a model itself",
+        ),
+        (
+            "reference:",
+            "reference:\n  rule: gait",
+            "reference.rule",
+            "is gait; allowed: bp, or none given",
+        ),
+        (
+            "  itp:\n",
+            "  ../itp:\n    rule: itp\n",
+            "rules.../itp",
+            "should match pattern",
         ),
         (
             "batch_size: 30",
