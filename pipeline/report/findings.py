@@ -15,7 +15,14 @@ from pipeline.data.image_sets import image_set
 from pipeline.params.labels import model_name, regularizer_of, rule_name
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import Evidence
-from pipeline.results.equivalence import MARGIN, paired_test, power, seeds_needed, untestable
+from pipeline.results.equivalence import (
+    MARGIN,
+    deviation_interval,
+    paired_test,
+    power,
+    seeds_needed,
+    untestable,
+)
 from pipeline.results.summary_tables import confidence_interval
 
 SUPPORTED, NOT_SUPPORTED = "supported", "not supported"
@@ -79,11 +86,16 @@ def equivalent(evidence: Evidence, case: dict[str, str]) -> Finding:
         return finding
     found = paired_test(values)
     verdict = SUPPORTED if found.shown else NOT_SUPPORTED if found.refuted else INCONCLUSIVE
+    # A few seeds say little of the spread: what follows from it has an interval of its own.
+    small, large = deviation_interval(found.seeds, found.deviation)
     numbers = {
         **finding.numbers,
         **asdict(found),
-        "power": power(found.seeds, found.deviation),
-        "seeds_needed": seeds_needed(found.deviation),
+        "power": power(found.seeds, found.deviation, found.mean),
+        "power_low": power(found.seeds, large, found.mean),
+        "power_high": power(found.seeds, small, found.mean),
+        "seeds_needed": seeds_needed(found.deviation, found.mean),
+        "seeds_needed_high": seeds_needed(large, found.mean),
     }
     return replace(finding, verdict=verdict, numbers=numbers)
 

@@ -98,23 +98,34 @@ def untestable(differences: Sequence[float]) -> str | None:
     return None
 
 
-def power(seeds: int, deviation: float, margin: float = MARGIN) -> float:
-    """How likely the test is to show that equal models are equivalent.
+def power(seeds: int, deviation: float, difference: float = 0.0, margin: float = MARGIN) -> float:
+    """How likely the test is to show equivalence.
 
     Args:
         seeds: two at least.
-        deviation: true standard deviation of the paired differences, whose mean is 0.
+        deviation: true standard deviation of the paired differences, more than 0.
+        difference: their true mean.
         margin: as in ``paired_test``.
     """
     # The mean over the sample's own deviation, which chi² has the distribution of, by quantiles.
     quantiles = (numpy.arange(2000) + 0.5) / 2000
     sample = deviation * numpy.sqrt(stats.chi2.ppf(quantiles, seeds - 1) / (seeds - 1))
     error = deviation / math.sqrt(seeds)
-    room = margin - stats.t.ppf(1 - ALPHA, seeds - 1) * sample / math.sqrt(seeds)
-    return float(numpy.mean(2 * stats.norm.cdf(numpy.maximum(room, 0.0) / error) - 1))
+    # The test passes if the mean is no further from 0 than this.
+    room = numpy.maximum(margin - stats.t.ppf(1 - ALPHA, seeds - 1) * sample / math.sqrt(seeds), 0)
+    above, below = (stats.norm.cdf((each - difference) / error) for each in (room, -room))
+    return float(numpy.mean(above - below))
 
 
-def seeds_needed(deviation: float, margin: float = MARGIN) -> int | None:
+def seeds_needed(deviation: float, difference: float = 0.0, margin: float = MARGIN) -> int | None:
     """The fewest seeds of which the test has the power ``POWER``; None above ``MOST_SEEDS``."""
-    enough = (n for n in range(2, MOST_SEEDS + 1) if power(n, deviation, margin) >= POWER)
+    enough = (
+        n for n in range(2, MOST_SEEDS + 1) if power(n, deviation, difference, margin) >= POWER
+    )
     return next(enough, None)
+
+
+def deviation_interval(seeds: int, deviation: float) -> tuple[float, float]:
+    """What the true deviation may be, with a confidence of 1 − 2 ALPHA, by chi²."""
+    low, high = stats.chi2.ppf([1 - ALPHA, ALPHA], seeds - 1)
+    return deviation * math.sqrt((seeds - 1) / low), deviation * math.sqrt((seeds - 1) / high)

@@ -50,9 +50,13 @@ def expected(ours: dict[int, float], theirs: dict[int, float]) -> dict[str, floa
     }
 
 
-def passed(seeds: int, deviation: float) -> float:
-    """How often equal models are within ±0.01 by their 90 % interval, among 40,000."""
-    drawn = numpy.random.default_rng(3).normal(0, deviation, (40_000, seeds))
+# Of chi² with four degrees of freedom, as printed tables have them: its 5th and 95th percentile.
+CHI5, CHI95 = 0.710723, 9.487729
+
+
+def passed(seeds: int, deviation: float, mean: float) -> float:
+    """How often models so far apart are within ±0.01 by their 90 % interval, among 40,000."""
+    drawn = numpy.random.default_rng(3).normal(mean, deviation, (40_000, seeds))
     centre = drawn.sum(1) / seeds
     spread = (((drawn - centre[:, None]) ** 2).sum(1) / (seeds - 1)) ** 0.5
     return float((abs(centre) + T95[seeds - 1] * spread / seeds**0.5 < 0.01).mean())
@@ -69,7 +73,8 @@ def check(document: dict[str, Any], table: list[dict[str, str]]) -> list[str]:
         model, against = (finding["case"][name] for name in ("model", "against"))
         numbers = expected(accuracies[model], accuracies[against])
         found = finding["numbers"]
-        for name in set(found) - {"power", "seeds_needed"}:
+        others = {"power", "power_low", "power_high", "seeds_needed", "seeds_needed_high"}
+        for name in set(found) - others:
             assert found[name] == pytest.approx(numbers[name], rel=2e-5, abs=1e-12), name
         for seed, difference in finding["differences"].items():
             own = accuracies[model][int(seed)] - accuracies[against][int(seed)]
@@ -79,11 +84,15 @@ def check(document: dict[str, Any], table: list[dict[str, str]]) -> list[str]:
         else:
             below = found["low"] > -0.01 and found["high"] < 0.01
             above = found["low"] > 0.01 or found["high"] < -0.01
-            assert found["power"] == pytest.approx(passed(5, numbers["deviation"]), abs=0.01)
-            needed = found["seeds_needed"] or math.inf
-            for seeds in (3, 4, 5, 6):
-                share = passed(seeds, numbers["deviation"])
-                assert share > 0.79 if seeds >= needed else share < 0.81
+            mean, spread = numbers["mean"], numbers["deviation"]
+            large, small = (spread * math.sqrt(4 / each) for each in (CHI5, CHI95))
+            for name, each in (("power", spread), ("power_low", large), ("power_high", small)):
+                assert found[name] == pytest.approx(passed(5, each, mean), abs=0.01), name
+            for name, each in (("seeds_needed", spread), ("seeds_needed_high", large)):
+                needed = found[name] or math.inf
+                for seeds in (3, 4, 5, 6):
+                    share = passed(seeds, each, mean)
+                    assert share > 0.79 if seeds >= needed else share < 0.81
         assert finding["verdict"] == (
             "supported" if below else "not supported" if above else "inconclusive"
         )

@@ -8,7 +8,15 @@ import numpy
 import pytest
 from scipy import stats
 
-from pipeline.results.equivalence import ALPHA, MARGIN, paired_test, power, seeds_needed, untestable
+from pipeline.results.equivalence import (
+    ALPHA,
+    MARGIN,
+    deviation_interval,
+    paired_test,
+    power,
+    seeds_needed,
+    untestable,
+)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 30])
@@ -60,12 +68,23 @@ def test_unequal_models_are_seldom_called_equivalent(edge: float) -> None:
     assert errors / len(trials) == pytest.approx(ALPHA, abs=3 * math.sqrt(0.05 * 0.95 / 2000))
 
 
+@pytest.mark.parametrize("difference", [0.0, 0.004, -0.008, 0.015])
 @pytest.mark.parametrize(("seeds", "deviation"), [(3, 0.003), (5, 0.0066), (5, 0.02), (12, 0.012)])
-def test_power_is_how_often_equal_models_pass(seeds: int, deviation: float) -> None:
+def test_power_is_how_often_such_models_pass(
+    seeds: int, deviation: float, difference: float
+) -> None:
     draw = numpy.random.default_rng(11)
-    trials = draw.normal(0.0, deviation, (2000, seeds))
+    trials = draw.normal(difference, deviation, (2000, seeds))
     passed = sum(paired_test(differences.tolist()).shown for differences in trials)
-    assert power(seeds, deviation) == pytest.approx(passed / len(trials), abs=0.03)
+    found = power(seeds, deviation, difference)
+    assert found == pytest.approx(passed / len(trials), abs=0.03)
+
+
+def test_the_deviations_interval_holds_the_true_one_as_often_as_it_says() -> None:
+    samples = numpy.random.default_rng(5).normal(0, 0.007, (4000, 5)).std(axis=1, ddof=1)
+    bounds = [deviation_interval(5, each) for each in samples]
+    assert numpy.mean([low > 0.007 for low, _ in bounds]) == pytest.approx(0.05, abs=0.012)
+    assert numpy.mean([high < 0.007 for _, high in bounds]) == pytest.approx(0.05, abs=0.012)
 
 
 def test_seeds_needed_are_the_fewest() -> None:
@@ -73,6 +92,8 @@ def test_seeds_needed_are_the_fewest() -> None:
     assert needed is not None
     assert power(needed, 0.0066) >= 0.8 > power(needed - 1, 0.0066)
     assert seeds_needed(1.0) is None
+    assert seeds_needed(0.0066, 0.0099) is None
+    assert (seeds_needed(0.0066, 0.005) or 0) > needed
 
 
 @pytest.mark.parametrize(

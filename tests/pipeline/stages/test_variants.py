@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.params import params_file
 from pipeline.project.paths import ModelKey
 from pipeline.training import model_files, plugin_source
-from pipeline.params import params_file
 from tests.pipeline.preloaded import Preloaded
 
 VARIANTS = """\
