@@ -13,12 +13,15 @@ from pipeline.figures.layer_panels import alignment, orthogonality
 from pipeline.figures.learning import learning_curves
 from pipeline.figures.overview import model_curves
 from pipeline.figures.style import WIDTH, StyledFigure, model_label, style
+from pipeline.figures.trade_off import can_draw as can_draw_trade_off
+from pipeline.figures.trade_off import trade_off
 
 __all__ = [
     "WIDTH",
     "StyledFigure",
     "alignment",
     "best_accuracies",
+    "can_draw_trade_off",
     "final_accuracy",
     "heat_map",
     "learning_curves",
@@ -26,4 +29,5 @@ __all__ = [
     "model_label",
     "orthogonality",
     "style",
+    "trade_off",
 ]

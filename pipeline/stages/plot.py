@@ -69,6 +69,9 @@ def draw(
             if any(params.rule_of(model) != "bp" for model in models):
                 drawn[f"alignment-{case}"] = figures.alignment(params, models, title)
             drawn[f"orthogonality-{case}"] = figures.orthogonality(params, models, title)
+            if figures.can_draw_trade_off(params):
+                of_case = seeds[(seeds.dataset == dataset) & (seeds.architecture == architecture)]
+                drawn[f"trade_off-{case}"] = figures.trade_off(params, models, of_case, title)
     return drawn
 
 

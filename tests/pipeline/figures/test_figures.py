@@ -27,6 +27,7 @@ from pipeline.training import model_files
 RULE = {"learning_rate": 1e-3, "orthogonality": 0.1}
 ACCURACY = {"reference": 0.98, "bp": 0.98, "gait": 0.97, "itp": 0.6, "tp": 0.4}
 ACCURACY |= {"kolen_pollack": 0.98, "sign_symmetry": 0.93}
+ACCURACY |= {"gait_high": 0.96, "gait_full": 0.97, "gait_fixed": 0.95}
 
 
 def make_params(

@@ -1,0 +1,144 @@
+"""What keeping weights orthogonal costs, and what it buys: accuracy and agreement with BP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy
+import pandas
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from pipeline.figures.curves import Array, count_layers
+from pipeline.figures.panels import make_panels
+from pipeline.figures.style import LOOKS, Look, style
+from pipeline.params.labels import rule_name, value_text
+from pipeline.params.schema import REFERENCE, Params
+
+# By rule, and what keeps the weights near orthogonal.
+_LOOKS = {
+    ("bp", "off_diagonal"): LOOKS["bp"],
+    ("bp", "full"): Look("#56B4E9", (0, (3, 1)), "<"),
+    ("bp", "constraint"): Look("#0072B2", "none", "s"),
+    ("gait", "off_diagonal"): LOOKS["gait"],
+    ("gait", "full"): Look("#009E73", (0, (5, 1.5)), "D"),
+    ("gait", "constraint"): Look("#CC79A7", "none", "P"),
+}
+_NAMES = {
+    "off_diagonal": "λ off the diagonal",
+    "full": "λ on all of WᵀW − I",
+    "constraint": "orthogonal W",
+}
+
+
+def can_draw(params: Params) -> bool:
+    """Whether GAIT-prop's models are kept orthogonal in two ways at least."""
+    return sum(params.rule_of(model) == "gait" for model in params.run.rules) > 1
+
+
+def trade_off(
+    params: Params,
+    histories: Mapping[str, pandas.DataFrame],
+    seeds: pandas.DataFrame,
+    title: str = "",
+) -> Figure:
+    """Test accuracy, and the first layer's cosine with BP's gradient, against orthogonality.
+
+    A point a model of BP or GAIT-prop, after training: mean ± standard deviation over the seeds on
+    both axes, with its λ beside it. On the horizontal axis, logarithmic, the mean over the layers
+    of ‖WᵀW − I‖_F / √n. Models that differ in λ alone are joined.
+
+    Args:
+        params: names the models.
+        histories: of one data set and architecture, by model.
+        seeds: columns model, seed, test_accuracy (a fraction), of the same.
+        title: above both panels.
+    """
+    with style():
+        figure, (panels,) = make_panels(1, 2, 2.9, sharex=True)
+        accuracy, cosine = panels
+        for (rule, kind), models in _series(params).items():
+            look = _LOOKS[rule, kind]
+            label = f"{rule_name(rule)}, {_NAMES[kind]}"
+            points = [_points(histories[model], seeds[seeds.model == model]) for model in models]
+            notes = [_note(params, model) for model in models]
+            _draw(accuracy, look, label, [(x, 100 * y) for x, y, _ in points], notes)
+            if rule != "bp":
+                _draw(cosine, look, label, [(x, z) for x, _, z in points], notes)
+        accuracy.set(ylabel="test accuracy (%)", xscale="log")
+        cosine.set(ylabel="cosine with BP, first layer")
+        cosine.axhline(1.0, color="0.5", linewidth=0.8, zorder=1)
+        for panel in panels:
+            panel.set_xlabel("‖WᵀW − I‖ / √n, mean over the layers")
+            panel.xaxis.set_major_locator(LogLocator(numticks=8))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.margins(0.12)
+        handles, labels = accuracy.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+        figure.suptitle(title)
+        count = seeds.seed.nunique()
+        text = f"Mean ± 1 standard deviation over {count} seeds." if count > 1 else "One seed."
+        figure.supxlabel(f"After training. {text} Beside the points: λ.", color="0.3")
+        return figure
+
+
+def _series(params: Params) -> dict[tuple[str, str], list[str]]:
+    """Models by rule and by what keeps them orthogonal, in the order of their λ."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for model in params.models():
+        settings, rule = params.settings_of(model), params.rule_of(model)
+        kind = "constraint" if settings.constraint != "none" else settings.penalty
+        if (rule, kind) in _LOOKS:
+            found.setdefault((rule, kind), []).append(model)
+    for series in found.values():
+        series.sort(key=lambda model: params.settings_of(model).orthogonality)
+    return found
+
+
+def _points(history: pandas.DataFrame, seeds: pandas.DataFrame) -> tuple[Array, Array, Array]:
+    """Of each seed, as it was kept: defect, test accuracy, the first layer's cosine."""
+    measured = history[history.bp_cosine_layer_1.notna()]
+    last = measured[measured.epoch == measured.epoch.max()].set_index("seed")
+    layers = range(1, count_layers(history) + 1)
+    defects = last[[f"orthogonality_defect_layer_{layer}" for layer in layers]].mean(axis=1)
+    accuracies = seeds.set_index("seed").test_accuracy
+    order = list(accuracies.index)
+    return (
+        numpy.asarray(defects[order], float),
+        numpy.asarray(accuracies, float),
+        numpy.asarray(last.bp_cosine_layer_1[order], float),
+    )
+
+
+def _note(params: Params, model: str) -> str:
+    settings = params.settings_of(model)
+    if settings.constraint != "none":
+        return ""
+    value = value_text(settings.orthogonality)
+    return f"{value} (reference)" if model == REFERENCE else value
+
+
+def _draw(
+    panel: Axes, look: Look, label: str, points: list[tuple[Array, Array]], notes: list[str]
+) -> None:
+    means = numpy.array([(x.mean(), y.mean()) for x, y in points])
+    spreads = [[each.std(ddof=1) if len(each) > 1 else 0.0 for each in point] for point in points]
+    across, up = means.T
+    panel.plot(across, up, color=look.colour, linestyle=look.dashes, linewidth=0.8, zorder=2)
+    panel.errorbar(
+        across,
+        up,
+        xerr=[numpy.minimum(s[0], 0.9 * m[0]) for s, m in zip(spreads, means, strict=True)],
+        yerr=[s[1] for s in spreads],
+        color=look.colour,
+        linestyle="none",
+        marker=look.marker,
+        markersize=5,
+        elinewidth=0.8,
+        capsize=2,
+        label=label,
+        zorder=3,
+    )
+    for place, note in zip(means, notes, strict=True):
+        panel.annotate(note, tuple(place), (4, 4), textcoords="offset points")

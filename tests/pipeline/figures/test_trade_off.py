@@ -1,0 +1,111 @@
+"""What keeping weights orthogonal costs and buys: points against plain means of the tables."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+
+import pandas
+import pytest
+from matplotlib.axes import Axes
+
+from pipeline import figures
+from pipeline.params.schema import Params
+from tests.pipeline.figures.test_figures import make_history, make_params
+
+SETTINGS = {
+    "gait_high": {"rule": "gait", "learning_rate": 1e-3, "orthogonality": 10.0},
+    "gait": {"learning_rate": 1e-3, "orthogonality": 0.1},
+    "gait_full": {"rule": "gait", "learning_rate": 1e-3, "orthogonality": 0.1, "penalty": "full"},
+    "gait_fixed": {
+        "rule": "gait",
+        "learning_rate": 1e-3,
+        "orthogonality": 0.0,
+        "constraint": "orthogonal",
+    },
+    "tp": {"learning_rate": 1e-3, "orthogonality": 0.1},
+}
+
+
+def params_of(*rules: str) -> Params:
+    document = make_params().model_dump(exclude={"sweep"})
+    document["run"]["rules"] = list(rules)
+    document["rules"] = {name: SETTINGS[name] for name in rules}
+    return Params.model_validate(document)
+
+
+@pytest.fixture(scope="module")
+def histories() -> dict[str, pandas.DataFrame]:
+    return {model: make_history(model) for model in ("reference", *SETTINGS)}
+
+
+@pytest.fixture(scope="module")
+def seeds(histories: dict[str, pandas.DataFrame]) -> pandas.DataFrame:
+    rows = [
+        {"model": model, "seed": seed, "test_accuracy": 0.9 + 0.01 * index + 0.002 * seed**2}
+        for index, model in enumerate(histories)
+        for seed in (2, 0, 1)
+    ]
+    return pandas.DataFrame(rows)
+
+
+def points(panel: Axes) -> dict[str, list[tuple[float, float]]]:
+    """By label."""
+    found = {}
+    for container in panel.containers:
+        line = container[0]
+        found[container.get_label()] = [
+            (float(x), float(y)) for x, y in zip(*line.get_data(), strict=True)
+        ]
+    return found
+
+
+def expected(history: pandas.DataFrame, seeds: pandas.DataFrame) -> tuple[float, float, float]:
+    last = [row for row in history.to_dict("records") if row["epoch"] == history.epoch.max()]
+    layers = [name for name in history.columns if name.startswith("orthogonality_defect_layer_")]
+    defects = [mean(row[name] for name in layers) for row in last]
+    cosines = [row["bp_cosine_layer_1"] for row in last]
+    return mean(defects), 100 * mean(seeds.test_accuracy), mean(cosines)
+
+
+def test_points_are_means_after_training(
+    histories: dict[str, pandas.DataFrame], seeds: pandas.DataFrame
+) -> None:
+    figure = figures.trade_off(params_of(*SETTINGS), histories, seeds, "Digits, square")
+    accuracy, cosine = figure.axes
+    of = {model: expected(histories[model], seeds[seeds.model == model]) for model in histories}
+    series = {
+        "BP, λ off the diagonal": ["reference"],
+        "GAIT-prop, λ off the diagonal": ["gait", "gait_high"],  # by λ, not as params name them
+        "GAIT-prop, λ on all of WᵀW − I": ["gait_full"],
+        "GAIT-prop, orthogonal W": ["gait_fixed"],
+    }
+    upper = points(accuracy)
+    assert set(upper) == set(series)
+    for label, models in series.items():
+        for found, model in zip(upper[label], models, strict=True):
+            assert found == pytest.approx(of[model][:2])
+    lower = points(cosine)
+    assert set(lower) == set(series) - {"BP, λ off the diagonal"}
+    for label, found_points in lower.items():
+        for found, model in zip(found_points, series[label], strict=True):
+            assert found == pytest.approx((of[model][0], of[model][2]))
+
+
+def test_bars_are_standard_deviations(
+    histories: dict[str, pandas.DataFrame], seeds: pandas.DataFrame
+) -> None:
+    figure = figures.trade_off(params_of("gait", "gait_high"), histories, seeds)
+    for container in figure.axes[0].containers:
+        if container.get_label() != "GAIT-prop, λ off the diagonal":
+            continue
+        _, upright = container[2]
+        low, high = upright.get_segments()[0][:, 1]
+        own = [100 * each for each in seeds[seeds.model == "gait"].test_accuracy]
+        assert (high - low) / 2 == pytest.approx(stdev(own))
+        return
+    raise AssertionError("no such series")
+
+
+def test_it_is_drawn_where_there_is_something_to_compare() -> None:
+    assert figures.can_draw_trade_off(params_of("gait", "gait_full"))
+    assert not figures.can_draw_trade_off(params_of("gait", "tp"))
