@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -48,7 +49,7 @@ class TrainingProgress:
         total = (epochs - behind) * steps_per_epoch
         self._task = self._bar.add_task(title, total=total, rate="", accuracy="")
         self._steps = 0
-        self._last_epoch, self._last_accuracy = behind, float("nan")
+        self._last_epoch, self._last_accuracy = behind, math.nan
         self._started = self._drawn = time.monotonic()
 
     def __enter__(self) -> TrainingProgress:
@@ -65,8 +66,8 @@ class TrainingProgress:
         if error is None:
             seconds = time.monotonic() - self._started
             print(
-                f"{self._title}: {self._last_epoch - self._behind} epochs in {seconds:.1f} s,"
-                f" validation accuracy {self._last_accuracy:.2%}",
+                f"{self._title}: {self._last_epoch - self._behind} epochs in {seconds:.1f} s"
+                f"{self._accuracy()}",
                 flush=True,
             )
 
@@ -95,7 +96,13 @@ class TrainingProgress:
         epoch, step = divmod(self._steps - 1, self._of_epoch)
         print(
             f"{self._title}: epoch {self._behind + epoch + 1} of {self._epochs}, step {step + 1} of"
-            f" {self._of_epoch} ({rate}), validation accuracy {self._last_accuracy:.2%}",
+            f" {self._of_epoch} ({rate}){self._accuracy()}",
             file=sys.stderr,
             flush=True,
         )
+
+    def _accuracy(self) -> str:
+        """Nothing before the first epoch of a training that goes on."""
+        if math.isnan(self._last_accuracy):
+            return ""
+        return f", validation accuracy {self._last_accuracy:.2%}"

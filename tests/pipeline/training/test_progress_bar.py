@@ -28,6 +28,8 @@ def test_lines_say_epoch_and_step(
         for epoch in (2, 3)
         for step in (1, 2, 3, 4)
     ]
+    # None is known before the first epoch of a training that goes on.
+    assert lines[0].endswith(" a second)")
     assert lines[-1].endswith("validation accuracy 50.00%")
     assert "2 epochs in" in said.out
 
