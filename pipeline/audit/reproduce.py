@@ -133,8 +133,9 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
     if not data_file(key.profile, key.dataset).exists():
         download_images(params, key.dataset, progress=False)
     images = image_tensors.load(data_file(key.profile, key.dataset))
+    config = described(params, key, images.checksum)
     tags = _tags_of(params.profile, result)
-    with remade(described(params, key, images), None, None) as project:
+    with remade(config, None, None) as project:
         if result_checksum(project / key.folder) == result:
             return Outcome(str(key), [])
         with contextlib.chdir(project):
@@ -143,7 +144,7 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
     if not found:
         # The table is the same; what it was made from is not.
         found = [Difference("the model's files", "", float("nan"), float("nan"))]
-    facts = differences.of_facts(_facts(tags), _here(described(params, key, images)))
+    facts = differences.of_facts(_facts(tags), _here(config))
     return Outcome(str(key), found, facts, recorded=bool(tags))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
@@ -16,10 +16,6 @@ from pipeline.training.experiment import described, flat
 _NAMED = 3
 
 
-class _Images(NamedTuple):
-    checksum: str
-
-
 def check(params: Params, key: ModelKey) -> None:
     """Looks whether a model's files are whole, and made with these settings.
 
@@ -28,7 +24,7 @@ def check(params: Params, key: ModelKey) -> None:
     """
     model_files.check(key.folder)
     recorded = json.loads((key.folder / model_files.CONFIG).read_text(encoding="utf-8"))
-    there, here = flat(recorded), flat(described(params, key, _Images(recorded["data"]["sha256"])))
+    there, here = flat(recorded), flat(described(params, key, recorded["data"]["sha256"]))
     # What one of them does not know, it says nothing of: a setting that came with a later version.
     names = [n for n in there if n in here and not n.startswith("plugin.") and there[n] != here[n]]
     if not names:

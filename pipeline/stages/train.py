@@ -56,7 +56,7 @@ def run(params: Params, key: ModelKey) -> Path:
     experiment = prepare(params, key, images)
     check_writable(key.folder.parent)
     with unfinished.held(key) as place, interruptible():
-        _train(key, described(params, key, images), experiment, place)
+        _train(key, described(params, key, images.checksum), experiment, place)
     return key.folder
 
 

@@ -133,7 +133,7 @@ def definition(params: Params, images: ImageData) -> dict[str, Any]:
         rule: described(
             search_space.experiment(params, Configuration(rule, anywhere)),
             search_space.key(params, rule),
-            images,
+            images.checksum,
         )
         for rule in sweep.rules
     }

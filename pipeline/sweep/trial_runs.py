@@ -110,7 +110,8 @@ class TrialRuns:
     def _describe(self, run: StoredRun, record: Record) -> None:
         params = search_space.experiment(self._params, record.configuration)
         key = search_space.key(params, record.rule)
-        stored_run.describe(self._client, run, parameters(described(params, key, self._images)))
+        config = described(params, key, self._images.checksum)
+        stored_run.describe(self._client, run, parameters(config))
 
     def _end(self, run: StoredRun, record: Record, status: str) -> None:
         tags = {**record.facts, "gait.outcome": record.status}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pipeline.params import params_file, profiles
 from pipeline.params.labels import regularizer_text, rule_name, setting_name, value_text
@@ -36,10 +36,6 @@ _SETTINGS = {
 _IN_NAME = ("rule.orthogonality", "rule.penalty", "rule.constraint")
 # So many settings that differ are in a run's name.
 _NAMED = 3
-
-
-class _Images(NamedTuple):
-    checksum: str
 
 
 def describe_experiment(client: MlflowClient, experiment_id: str, text: str) -> None:
@@ -123,7 +119,7 @@ def _differences(training: Training) -> list[str]:
     )
     try:
         profile = params_file.load(profiles.path_of(key.profile))
-        usual = parameters(described(profile, key, _Images(tags["data.sha256"])))
+        usual = parameters(described(profile, key, tags["data.sha256"]))
     except (GaitError, KeyError):
         # No such profile, or it has no such model: there is nothing to differ from.
         return []

@@ -7,7 +7,7 @@ figures, whichever of them trains.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,14 +20,6 @@ from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
 from pipeline.training.plugin_source import plugin_of
-
-
-class Checksummed(Protocol):
-    """Images, or what stands for them where they are not at hand."""
-
-    @property
-    def checksum(self) -> str:
-        """SHA-256 in hexadecimal."""
 
 
 class Experiment(NamedTuple):
@@ -136,11 +128,16 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def described(params: Params, key: ModelKey, images: Checksummed) -> dict[str, Any]:
+def described(params: Params, key: ModelKey, images: str) -> dict[str, Any]:
     """All that decides the model's figures, for its config.json: parameters, data, and more.
 
     ``plugin``, the rule's own package, is there only if the rule is not built in; the number of
     threads only if it may decide a bit.
+
+    Args:
+        params: the whole of params.yaml.
+        key: the model.
+        images: their file's checksum.
     """
     plugin = plugin_of(params.rule_of(key.model))
     return {
@@ -153,7 +150,7 @@ def described(params: Params, key: ModelKey, images: Checksummed) -> dict[str, A
         "architecture": params.architectures[key.architecture].model_dump(),
         "architecture_name": key.architecture,
         "training": _training(params),
-        "data": {**params.data.model_dump(), "sha256": images.checksum},
+        "data": {**params.data.model_dump(), "sha256": images},
     }
 
 

@@ -280,7 +280,7 @@ def test_a_trial_is_described_as_the_train_stage_describes_its_model(
 ) -> None:
     params = load(tmp_path, LEARNING_RATES)
     made = search_space.experiment(params, search_space.configurations(params)[0])
-    of_trial = described(made, search_space.key(made, "bp"), images)
+    of_trial = described(made, search_space.key(made, "bp"), images.checksum)
     assert of_trial["settings"]["learning_rate"] == 1e-4
     assert of_trial["model"] == of_trial["rule"] == "bp"
 

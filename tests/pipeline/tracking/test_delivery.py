@@ -23,7 +23,9 @@ from tests.pipeline.trained import runs
 def settings(ready: Path) -> dict[str, Any]:
     params = params_file.load(ready / "params.yaml")
     images = image_tensors.load(ready / "data" / "digits" / "digits.safetensors")
-    return parameters(described(params, ModelKey("digits", "digits", "square", "gait"), images))
+    return parameters(
+        described(params, ModelKey("digits", "digits", "square", "gait"), images.checksum)
+    )
 
 
 def record(name: str, settings: dict[str, Any]) -> Training:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,8 +61,8 @@ def test_a_rules_settings_reach_its_training(tmp_path: Path) -> None:
 
 
 def test_what_is_not_given_is_not_recorded(tmp_path: Path) -> None:
-    params, images = load(tmp_path, SWEEP), SimpleNamespace(checksum="0")
-    settings = {m: described(params, key(m), images)["settings"] for m in params.models()}
+    params = load(tmp_path, SWEEP)
+    settings = {m: described(params, key(m), "0")["settings"] for m in params.models()}
     known = {"learning_rate", "orthogonality", "penalty", "constraint", "gamma"}
     assert settings["gait"].keys() == known == settings["reference"].keys()
     assert settings["damped"].keys() == known | {"damping"}

@@ -96,7 +96,7 @@ def test_its_source_is_recorded(rule: Package, tmp_path: Path) -> None:
     params = load(tmp_path, *MINE)
     images = prepared(tmp_path, "digits")
     built_in, own = (
-        described(params, ModelKey("digits", "digits", "square", name), images)
+        described(params, ModelKey("digits", "digits", "square", name), images.checksum)
         for name in ("gait", "mine")
     )
     assert "plugin" not in built_in
@@ -113,7 +113,7 @@ def test_its_source_is_recorded(rule: Package, tmp_path: Path) -> None:
     assert training_code_checksum("mine") != codes[0]
     assert training_code_checksum("gait") == codes[1]
     after = identity(
-        described(params, ModelKey("digits", "digits", "square", "mine"), images),
+        described(params, ModelKey("digits", "digits", "square", "mine"), images.checksum),
         torch.device("cpu"),
     )
     assert [name for name in before if before[name] != after[name]] == ["code"]
