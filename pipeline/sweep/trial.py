@@ -11,10 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gaitprop import DivergenceError, SingularLayerError
-from gaitprop.training import make_best_epochs, make_optimizer, train
 from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
@@ -22,12 +19,12 @@ from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
-from pipeline.training import history, training_state
+from pipeline.training import training_state
 from pipeline.training.epochs import FAILED, FINISHED, Epoch, kept
 from pipeline.training.experiment import Experiment, choose_numerics, prepare
 from pipeline.training.identity import CODE_TAG, computing, machine, training_code_checksum
 from pipeline.training.plugin_source import Plugin, check
-from pipeline.training.training_state import DamagedStateError
+from pipeline.training.training_loop import trained
 
 METRIC = "validation_accuracy"
 # What search and early stopping are told of a trial that failed: no accuracy is below it.
@@ -177,48 +174,30 @@ def _code(rule: str) -> str:
 
 def _train(
     made: Experiment,
-    state: Path | None,
+    path: Path | None,
     by: Mapping[str, str],
     state_s: float,
     reports: _Reports,
 ) -> None:
-    network, settings = made.network, made.settings
-    optimizer, best = make_optimizer(network, settings), make_best_epochs(network, settings)
-    restored = _usable(state, network.device, by) if state is not None else None
-    epochs: list[Epoch] = []
-    if restored is not None:
-        training_state.restore(restored, network, optimizer, best)
-        epochs = [Epoch(**each) for each in restored["notes"]["epochs"]]
+    device = made.network.device
+    state = training_state.usable(path, device, by, "the trial", _epochs) if path else None
+    epochs: list[Epoch] = state["notes"] if state is not None else []
     for epoch in epochs:
         # All of it again: the driver may be another one by now.
         reports.add(epoch, last=True)
-    first_epoch = restored["epoch"] if restored is not None else 0
     saved = time.monotonic()
-    for record in train(network, optimizer, made.data, settings, first_epoch, best=best):
-        ended_ms = int(time.time() * 1000)
-        epochs.append(Epoch(record.epoch, ended_ms, history.rows(record, network.seeds)))
-        last = record.last
-        if state is not None and record.epoch and not last and time.monotonic() - saved >= state_s:
-            notes = {"computing": dict(by), "epochs": [asdict(each) for each in epochs]}
+    for record, epoch, snapshot in trained(made, state):
+        epochs.append(epoch)
+        due = record.epoch and not record.last and time.monotonic() - saved >= state_s
+        if path is not None and due:
+            notes = {"identity": dict(by), "epochs": [asdict(each) for each in epochs]}
             try:
-                training_state.save(state, network, optimizer, record.epoch, notes, best)
+                training_state.write(path, snapshot(), notes)
             except OSError as error:
                 print(f"no state can be kept ({os_sentence(error)}); the trial goes on", flush=True)
             saved = time.monotonic()
-        reports.add(epochs[-1], last)
+        reports.add(epoch, record.last)
 
 
-def _usable(path: Path, device: torch.device, by: Mapping[str, str]) -> dict[str, Any] | None:
-    """The trial's last state, if it is whole and of what computes now."""
-    try:
-        state = training_state.read(path, device)
-    except DamagedStateError as error:
-        print(f"{error}; the trial begins anew", flush=True)
-        return None
-    if state is None:
-        return None
-    notes = state["notes"]
-    if not isinstance(notes, dict) or notes.get("computing") != by:
-        print(f"{path} is of other code, libraries or machine; the trial begins anew", flush=True)
-        return None
-    return state
+def _epochs(notes: Mapping[str, Any]) -> list[Epoch]:
+    return [Epoch(**each) for each in notes["epochs"]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +43,41 @@ def epochs(
     Args:
         experiment: its network is untrained, and trained in place.
         training: as far as the state goes.
-        state: from ``pipeline.training.training_state``, to go on from; None: from the start.
+        state: see ``trained``.
 
     Raises:
         DivergenceError, SingularLayerError: see ``gaitprop.training.train``.
+    """
+    if state is not None:
+        # Also where nothing is left to train.
+        yield Point(training, state, last=False)
+    network, data, settings = experiment
+    first_epoch = 0 if state is None else state["epoch"]
+    steps = steps_per_epoch(len(data.images), settings.batch_size)
+    behind_s, started = training.seconds, time.monotonic()
+    with TrainingProgress(training.name, settings.epochs, steps, first_epoch) as progress:
+        for record, epoch, snapshot in trained(experiment, state, progress.step):
+            warning = training.warning or near_singular(record, network.seeds)
+            if warning is not None and training.warning is None:
+                print(f"{training.name}: {warning}", file=sys.stderr)
+            training = replace(
+                training,
+                epochs=[*training.epochs, epoch],
+                seconds=behind_s + time.monotonic() - started,
+                warning=warning,
+            )
+            progress.epoch(epoch.epoch, kept(training.epochs).mean("validation_accuracy"))
+            yield Point(training, snapshot(), record.last)
+
+
+def trained(
+    experiment: Experiment,
+    state: dict[str, Any] | None,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> Iterator[tuple[EpochRecord, Epoch, Callable[[], dict[str, Any]]]]:
+    """Trains the experiment's network in place; yields each epoch, and what takes a state of it.
+
+    A state, from ``pipeline.training.training_state``, is gone on from.
     """
     network, data, settings = experiment
     optimizer, best = make_optimizer(network, settings), make_best_epochs(network, settings)
@@ -53,26 +85,10 @@ def epochs(
     if state is not None:
         training_state.restore(state, network, optimizer, best)
         first_epoch = state["epoch"]
-        over = first_epoch == settings.epochs or (best is not None and best.over(first_epoch))
-        # Also where nothing is left to train.
-        yield Point(training, state, over)
-    steps = steps_per_epoch(len(data.images), settings.batch_size)
-    behind_s, started = training.seconds, time.monotonic()
-    with TrainingProgress(training.name, settings.epochs, steps, first_epoch) as progress:
-        for record in train(network, optimizer, data, settings, first_epoch, progress.step, best):
-            rows = history.rows(record, network.seeds)
-            warning = training.warning or near_singular(record, network.seeds)
-            if warning is not None and training.warning is None:
-                print(f"{training.name}: {warning}", file=sys.stderr)
-            training = replace(
-                training,
-                epochs=[*training.epochs, Epoch(record.epoch, int(time.time() * 1000), rows)],
-                seconds=behind_s + time.monotonic() - started,
-                warning=warning,
-            )
-            progress.epoch(record.epoch, kept(training.epochs).mean("validation_accuracy"))
-            now = training_state.snapshot(network, optimizer, record.epoch, best=best)
-            yield Point(training, now, record.last)
+    for record in train(network, optimizer, data, settings, first_epoch, on_step, best):
+        rows = history.rows(record, network.seeds)
+        snapshot = partial(training_state.snapshot, network, optimizer, record.epoch, best)
+        yield record, Epoch(record.epoch, int(time.time() * 1000), rows), snapshot
 
 
 def write_model(

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, Epoch
-
-__all__ = ["FAILED", "FINISHED", "KILLED", "RUNNING", "Epoch", "Training"]
+from pipeline.training.epochs import RUNNING, Epoch
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import copy
 import hashlib
 import io
 import pickle
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,6 @@ def snapshot(
     network: InvertibleNetwork,
     optimizer: torch.optim.Optimizer,
     epoch: int,
-    notes: Any = None,
     best: BestEpochs | None = None,
 ) -> dict[str, Any]:
     """The state after an epoch, in memory; further training does not change it.
@@ -40,22 +41,23 @@ def snapshot(
         network: as trained so far, with what its rule keeps.
         optimizer: over the network's parameters.
         epoch: how many epochs have been trained.
-        notes: numbers, texts, None, and lists and dicts of them; kept as they are, not copied.
         best: with early stopping, each seed's best weights so far.
     """
     return {
         "parameters": [each.detach().cpu().clone() for each in network.tensors()],
         "optimizer": copy.deepcopy(optimizer.state_dict()),
         "epoch": epoch,
-        "notes": notes,
         "best": best.state_dict() if best is not None else None,
     }
 
 
-def write(path: Path, state: dict[str, Any]) -> None:
-    """Writes what ``snapshot`` took; a kill leaves the file that was there before."""
+def write(path: Path, state: dict[str, Any], notes: dict[str, Any]) -> None:
+    """Writes what ``snapshot`` took, and notes: numbers, texts, None, lists and dicts of them.
+
+    A kill leaves the file that was there before.
+    """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save({**state, "notes": notes}, buffer)
     content = buffer.getvalue()
     write_whole(path, hashlib.sha256(content).digest() + content)
 
@@ -81,6 +83,37 @@ def read(path: Path, device: torch.device) -> dict[str, Any] | None:
     return state
 
 
+def usable(
+    path: Path,
+    device: torch.device,
+    identity: Mapping[str, str],
+    name: str,
+    read_notes: Callable[[dict[str, Any]], Any],
+) -> dict[str, Any] | None:
+    """A state to go on from, ``read_notes`` of its notes in their place; None if there is none.
+
+    One that is damaged, or whose notes have another identity, is none of ``name``: that is said.
+    """
+    try:
+        state = read(path, device)
+    except DamagedStateError as error:
+        print(f"{name}: {error}; training begins anew", file=sys.stderr)
+        return None
+    if state is None:
+        return None
+    try:
+        old = state["notes"]["identity"]
+        changed = [each for each in {**old, **identity} if old.get(each) != identity.get(each)]
+        if not changed:
+            return {**state, "notes": read_notes(state["notes"])}
+    except (KeyError, TypeError, AttributeError):
+        # Of a version of this project that noted other things.
+        changed = ["form"]
+    other = ", ".join(changed)
+    print(f"{name}: {path} is a state of other {other}; training begins anew", file=sys.stderr)
+    return None
+
+
 def restore(
     state: dict[str, Any],
     network: InvertibleNetwork,
@@ -93,15 +126,3 @@ def restore(
     optimizer.load_state_dict(state["optimizer"])
     if best is not None:
         best.load_state_dict(state["best"])
-
-
-def save(
-    path: Path,
-    network: InvertibleNetwork,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    notes: Any = None,
-    best: BestEpochs | None = None,
-) -> None:
-    """Writes the state after an epoch; see ``snapshot`` and ``write``."""
-    write(path, snapshot(network, optimizer, epoch, notes, best))

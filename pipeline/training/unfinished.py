@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -93,9 +92,11 @@ def begin(
         device: where the state's tensors are to be.
     """
     known = _read(folder / _BEGUN) or {}
-    state = _usable_state(folder / _STATE, key, identity, device)
+    state = training_state.usable(
+        folder / _STATE, device, identity, str(key), lambda notes: from_plain(notes["training"])
+    )
     if state is not None:
-        training = replace(state["notes"]["training"], status=RUNNING, ended_ms=None)
+        training = replace(state["notes"], status=RUNNING, ended_ms=None)
     elif known.get("identity") == identity and {"training", "started_ms"} <= known.keys():
         # It was killed before its first state: its MLflow runs are there already.
         training = replace(new, id=known["training"], started_ms=known["started_ms"])
@@ -122,7 +123,7 @@ def save(
     epochs = [each for each in training.epochs if each.epoch <= state["epoch"]]
     until = replace(training, epochs=epochs)
     notes = {"identity": identity, "training": as_plain(until)}
-    training_state.write(folder / _STATE, {**state, "notes": notes})
+    training_state.write(folder / _STATE, state, notes)
     return until
 
 
@@ -130,32 +131,6 @@ def clear(folder: Path) -> None:
     """Removes the state: the training has ended."""
     (folder / _STATE).unlink(missing_ok=True)
     (folder / _BEGUN).unlink(missing_ok=True)
-
-
-def _usable_state(
-    path: Path, key: ModelKey, identity: dict[str, str], device: torch.device
-) -> dict[str, Any] | None:
-    try:
-        state = training_state.read(path, device)
-    except training_state.DamagedStateError as error:
-        print(f"{key}: {error}; training begins anew", file=sys.stderr)
-        return None
-    if state is None:
-        return None
-    try:
-        old = state["notes"]["identity"]
-        changed = [name for name in {**old, **identity} if old.get(name) != identity.get(name)]
-        training = None if changed else from_plain(state["notes"]["training"])
-    except (KeyError, TypeError, AttributeError):
-        # Of a version of this project that noted other things.
-        changed, training = ["form"], None
-    if training is None:
-        print(
-            f"{key}: {path} is a state of other {', '.join(changed)}; training begins anew",
-            file=sys.stderr,
-        )
-        return None
-    return {**state, "notes": {**state["notes"], "training": training}}
 
 
 def _holder(lock: Path) -> str:

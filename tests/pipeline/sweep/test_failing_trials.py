@@ -47,5 +47,5 @@ def test_whatever_else_is_raised(task: Task, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: Any) -> None:
         raise MemoryError("no room for a tensor")
 
-    monkeypatch.setattr(trial, "make_optimizer", full)
+    monkeypatch.setattr(trial, "trained", full)
     assert outcome(task, 30) == ("FAILED", "MemoryError: no room for a tensor")

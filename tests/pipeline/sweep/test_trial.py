@@ -169,8 +169,8 @@ def test_a_damaged_state_is_not_used(
     (state,) = tmp_path.iterdir()
     state.write_bytes(state.read_bytes()[:-100])
     after = reports(task, GOOD)
-    assert "is damaged: it is not what was written there; the trial begins anew" in (
-        capsys.readouterr().out
+    assert "is damaged: it is not what was written there; training begins anew" in (
+        capsys.readouterr().err
     )
     assert rows(after) == rows(reports(replace(task, states=None), GOOD))
 
@@ -184,11 +184,11 @@ def test_another_versions_state_is_not_used(
     (path,) = tmp_path.iterdir()
     state = training_state.read(path, torch.device("cpu"))
     assert state is not None
-    assert state["notes"]["computing"][name]
-    state["notes"]["computing"][name] = "another"
-    training_state.write(path, state)
+    assert state["notes"]["identity"][name]
+    state["notes"]["identity"][name] = "another"
+    training_state.write(path, state, state["notes"])
     after = reports(task, GOOD)
-    assert "is of other code, libraries or machine; the trial begins" in capsys.readouterr().out
+    assert f"is a state of other {name}; training begins anew" in capsys.readouterr().err
     assert len(after) == EPOCHS + 1
 
 
@@ -231,7 +231,9 @@ def test_a_state_holds_no_code(tmp_path: Path) -> None:
     optimizer.step()
     path = tmp_path / "states" / "x.pt"
     assert training_state.read(path, torch.device("cpu")) is None
-    training_state.save(path, network, optimizer, 3, {"a": [1, None, "b"]})
+    training_state.write(
+        path, training_state.snapshot(network, optimizer, 3), {"a": [1, None, "b"]}
+    )
     other = InvertibleNetwork([8, 8, 8], seeds=(5, 6))
     fresh = torch.optim.Adam(other.parameters(), lr=0.1, fused=True)
     read = training_state.read(path, torch.device("cpu"))

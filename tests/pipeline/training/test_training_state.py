@@ -32,10 +32,10 @@ def steps(network: InvertibleNetwork, optimizer: torch.optim.Optimizer, numbers:
 def test_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     whole, optimizer = a_training()
     steps(whole, optimizer, range(3))
-    state = training_state.snapshot(whole, optimizer, 3, NOTES)
+    state = training_state.snapshot(whole, optimizer, 3)
     # What comes after does not change what was taken.
     steps(whole, optimizer, range(3, 6))
-    training_state.write(tmp_path / "state.pt", state)
+    training_state.write(tmp_path / "state.pt", state, NOTES)
     network, optimizer = a_training()
     saved = training_state.read(tmp_path / "state.pt", network.device)
     assert saved is not None
@@ -49,7 +49,8 @@ def test_goes_on_with_the_same_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [0, 40, -1])
 def test_one_bit_is_enough_to_be_damaged(tmp_path: Path, place: int) -> None:
     network, optimizer = a_training()
-    training_state.save(tmp_path / "state.pt", network, optimizer, 1)
+    state = training_state.snapshot(network, optimizer, 1)
+    training_state.write(tmp_path / "state.pt", state, NOTES)
     content = bytearray((tmp_path / "state.pt").read_bytes())
     content[place] ^= 1
     (tmp_path / "state.pt").write_bytes(content)
@@ -64,7 +65,8 @@ def test_a_training_goes_on_from_a_state(tmp_path: Path, optimizer: str) -> None
     made = make_optimizer(first, chosen)
     for record in train(first, made, data(), chosen):
         if record.epoch == 2:
-            training_state.save(tmp_path / "state.pt", first, made, 2)
+            taken = training_state.snapshot(first, made, 2)
+            training_state.write(tmp_path / "state.pt", taken, NOTES)
     made = make_optimizer(again, chosen)
     state = training_state.read(tmp_path / "state.pt", again.device)
     assert state is not None

@@ -26,7 +26,7 @@ def kept(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     notes = {"identity": IDENTITY, "training": as_plain(replace(NEW, id="old", started_ms=1))}
     change(notes)
-    training_state.save(folder / "state.pt", network, optimizer, 3, notes)
+    training_state.write(folder / "state.pt", training_state.snapshot(network, optimizer, 3), notes)
 
 
 def begun(folder: Path) -> unfinished.Begun:
@@ -57,6 +57,14 @@ def test_another_versions_record_is_not_gone_on_with(
     kept(tmp_path, change)
     assert begun(tmp_path) == unfinished.Begun(NEW, None, None)
     assert "is a state of other form; training begins anew" in capsys.readouterr().err
+
+
+def test_a_state_of_another_training_is_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(tmp_path, lambda notes: notes.update(identity={**IDENTITY, "params": "q"}))
+    assert begun(tmp_path) == unfinished.Begun(NEW, None, None)
+    assert "is a state of other params; training begins anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"identity": {"params": "p", "code": "c"}}'])
