@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,14 +26,14 @@ class Difference(NamedTuple):
     Attributes:
         what: a column of the history, or a tensor of the network.
         where: the first place at which it differs.
-        absolute: the largest difference.
+        absolute: the largest difference, NaN where there are no two numbers.
         relative: the largest difference relative to the recorded value.
     """
 
     what: str
     where: str
-    absolute: float
-    relative: float
+    absolute: float = math.nan
+    relative: float = math.nan
 
 
 def of_models(recorded: Path, again: Path) -> list[Difference]:
@@ -52,7 +53,7 @@ def of_models(recorded: Path, again: Path) -> list[Difference]:
     old, new = (load_file(each / model_files.NETWORK) for each in (recorded, again))
     for name in sorted({*old, *new}):
         if name not in old or name not in new or old[name].shape != new[name].shape:
-            found.append(Difference(name, "its shape", float("nan"), float("nan")))
+            found.append(Difference(name, "its shape"))
             continue
         before, now = (each[name].double().numpy() for each in (old, new))
         # Equal bits, not equal numbers: 0.0 and -0.0 differ.
@@ -64,13 +65,13 @@ def of_models(recorded: Path, again: Path) -> list[Difference]:
         for each in (recorded, again)
     ]
     found += [
-        Difference(name, model_files.CONFIG, float("nan"), float("nan"))
+        Difference(name, model_files.CONFIG)
         for name in sorted({*configs[0], *configs[1]})
         if configs[0].get(name, _NOTHING) != configs[1].get(name, _NOTHING)
     ]
     if not found and result_checksum(recorded) != result_checksum(again):
         # Their text alone: as nothing that is read from them says so.
-        found.append(Difference("the model's files", "their bytes", float("nan"), float("nan")))
+        found.append(Difference("the model's files", "their bytes"))
     return found
 
 
@@ -78,10 +79,10 @@ def of_tables(old: pandas.DataFrame, new: pandas.DataFrame, keys: list[str]) -> 
     """Every column of numbers that differs between two tables of the same rows."""
     found = []
     if old[keys].to_numpy().tolist() != new[keys].to_numpy().tolist():
-        return [Difference("rows", ", ".join(keys), float("nan"), float("nan"))]
+        return [Difference("rows", ", ".join(keys))]
     for name in old.columns.union(new.columns, sort=False):
         if name not in old or name not in new:
-            found.append(Difference(name, "the whole column", float("nan"), float("nan")))
+            found.append(Difference(name, "the whole column"))
             continue
         if name in keys or not pandas.api.types.is_numeric_dtype(old[name]):
             continue

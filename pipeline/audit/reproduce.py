@@ -6,10 +6,10 @@ import contextlib
 import json
 import random
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas
 
@@ -17,8 +17,7 @@ from pipeline.audit import differences
 from pipeline.audit.differences import Difference
 from pipeline.audit.retraining import key_of, remade
 from pipeline.data import image_tensors
-from pipeline.params import params_file
-from pipeline.params.profiles import PROFILES
+from pipeline.params import params_file, profiles
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
@@ -32,6 +31,9 @@ from pipeline.training.experiment import choose_device, described, device_name
 from pipeline.training.identity import CODE_TAG, machine, training_code_checksum
 from pipeline.training.image_download import download_images
 from pipeline.training.model_files import result_checksum
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 # What else may be said of a result; these tell where and with what it was made.
 _FACTS = ("platform", "device", "numerics", "threads", "cpu", "host", plugin_source.CHECKSUM_TAG)
@@ -61,19 +63,14 @@ def of_run(run_id: str) -> Outcome:
         GaitError: there is no such run, it is not of a trained model, or what it was made from is
             not at hand.
     """
-    run = _find(run_id)
-    tags = run.data.tags
-    with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
-        recorded = _artifacts(run.info.run_id, Path(name))
-        document = json.loads((recorded / model_files.CONFIG).read_text(encoding="utf-8"))
-        _check_rule(document, tags)
-        with remade(document, _commit(document["rule"], tags), tags.get("threads")) as project:
+    with _recorded(run_id) as (recorded, document, tags):
+        commit = _commit(document["rule"], tags)
+        with remade(document, commit, tags.get("threads")) as project:
             again = project / key_of(document).folder
             same = result_checksum(again) == result_checksum(recorded)
             found = [] if same else differences.of_models(recorded, again)
-    return Outcome(
-        str(key_of(document)), found, differences.of_facts(_facts(tags), _here(document))
-    )
+    facts = differences.of_facts(_facts(tags), _here(document))
+    return Outcome(str(key_of(document)), found, facts)
 
 
 def of_table(folder: Path, seed: int | None) -> list[Outcome]:
@@ -92,12 +89,8 @@ def of_table(folder: Path, seed: int | None) -> list[Outcome]:
 
 def plan_of_run(run_id: str) -> str:
     """What ``of_run`` would train, and with whose code; raises as it does."""
-    run = _find(run_id)
-    with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
-        recorded = _artifacts(run.info.run_id, Path(name))
-        document = json.loads((recorded / model_files.CONFIG).read_text(encoding="utf-8"))
-    _check_rule(document, run.data.tags)
-    commit = _commit(document["rule"], run.data.tags)
+    with _recorded(run_id) as (_, document, tags):
+        commit = _commit(document["rule"], tags)
     code = "this tree's code" if commit is None else f"the code of commit {commit}"
     return f"{key_of(document)}: would be trained with {code}"
 
@@ -115,7 +108,7 @@ def _chosen(folder: Path, seed: int | None) -> tuple[Params, list[tuple[str, pan
             f"{folder / seeds_table.FILE} is missing: name a folder such as results/digits"
         )
     table = seeds_table.read(folder / seeds_table.FILE)
-    params = _params(folder.name)
+    params = params_file.load(profiles.file_of(folder.name))
     models = [
         (str(result), rows.reset_index(drop=True))
         for result, rows in table.groupby("result", sort=False)
@@ -143,13 +136,31 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
     found = differences.of_tables(rows, again, ["seed"])
     if not found:
         # The table is the same; what it was made from is not.
-        found = [Difference("the model's files", "", float("nan"), float("nan"))]
+        found = [Difference("the model's files", "")]
     facts = differences.of_facts(_facts(tags), _here(config))
     return Outcome(str(key), found, facts, recorded=bool(tags))
 
 
-def _find(run_id: str) -> Any:
-    _, run = store.existing_run(run_id)
+@contextlib.contextmanager
+def _recorded(run_id: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, str]]]:
+    """The artifacts of a run's model, what its config.json says, and its tags."""
+    client, run = _find(run_id)
+    with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
+        folder = Path(name)
+        for file in (model_files.CONFIG, model_files.HISTORY, model_files.NETWORK):
+            with store.explained():
+                client.download_artifacts(run.info.run_id, file, name)
+            if not (folder / file).is_file():
+                raise GaitError(
+                    f"the run {run.info.run_id} has no {file}: nothing can be compared with it"
+                )
+        document = json.loads((folder / model_files.CONFIG).read_text(encoding="utf-8"))
+        _check_rule(document, run.data.tags)
+        yield folder, document, run.data.tags
+
+
+def _find(run_id: str) -> tuple[MlflowClient, Any]:
+    client, run = store.existing_run(run_id)
     level = run.data.tags.get(LEVEL_TAG)
     if level == "seed":
         return _find(run.data.tags["mlflow.parentRunId"])
@@ -160,18 +171,7 @@ def _find(run_id: str) -> Any:
         )
     if run.info.status != "FINISHED":
         raise GaitError(f"the run {run_id} is {run.info.status}; allowed: runs that are FINISHED")
-    return run
-
-
-def _artifacts(run_id: str, folder: Path) -> Path:
-    client = store.existing_store()
-    assert client is not None
-    for name in (model_files.CONFIG, model_files.HISTORY, model_files.NETWORK):
-        with store.explained():
-            client.download_artifacts(run_id, name, str(folder))
-        if not (folder / name).is_file():
-            raise GaitError(f"the run {run_id} has no {name}: nothing can be compared with it")
-    return folder
+    return client, run
 
 
 def _check_rule(document: Mapping[str, Any], tags: Mapping[str, str]) -> None:
@@ -196,15 +196,6 @@ def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
             f" (commit {commit}, {'clean' if clean else 'with changes'}): it cannot be remade"
         )
     return commit
-
-
-def _params(profile: str) -> Params:
-    """params.yaml if it is of that profile, else the profile's own file."""
-    if params_file.PARAMS_FILE.is_file():
-        params = params_file.load()
-        if params.profile == profile:
-            return params
-    return params_file.load(PROFILES / f"{profile}.yaml")
 
 
 def _tags_of(profile: str, result: str) -> dict[str, str]:

@@ -44,6 +44,19 @@ def use(name: str, force: bool = False) -> None:
     write_whole(params_file.PARAMS_FILE, path_of(name).read_bytes())
 
 
+def file_of(profile: str) -> Path:
+    """The file with a profile's settings: params.yaml if it is of that profile, else its own.
+
+    Raises:
+        GaitError: params.yaml is not valid, or of another profile, which has no file of its own.
+    """
+    if params_file.PARAMS_FILE.is_file() and params_file.load().profile == profile:
+        return params_file.PARAMS_FILE
+    if (path := path_of(profile)).is_file():
+        return path
+    raise GaitError(f"params.yaml is of another profile than {profile}, and profiles/ has none")
+
+
 def path_of(name: str) -> Path:
     """Where the profile is, if it is."""
     return PROFILES / f"{name}.yaml"
