@@ -13,7 +13,8 @@ from pipeline.figures.accuracy_scale import error_percent, error_range, label_ac
 from pipeline.figures.panels import make_panels
 from pipeline.figures.style import look_among, style
 from pipeline.params.labels import rule_name, spread_text
-from pipeline.results.trial_ranking import FINISHED, METRIC, best_trial
+from pipeline.results.trial_ranking import METRIC, best_trial
+from pipeline.training.epochs import FINISHED
 
 
 def best_accuracies(

@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 
 from pipeline.figures.accuracy_scale import error_percent
 from pipeline.figures.swept_axes import SweptAxis
-from pipeline.results.trial_ranking import FAILED, METRIC, STOPPED, best_trial, ranked
+from pipeline.results.trial_ranking import METRIC, best_trial, ranked
+from pipeline.training.epochs import FAILED, STOPPED
 
 _SMALL = 6.5
 """Points: type of what stands beneath a number."""

@@ -19,7 +19,8 @@ from pipeline.figures.panels import make_panels
 from pipeline.figures.style import style
 from pipeline.figures.swept_axes import choose_axes
 from pipeline.params.labels import rule_name, setting_name, spread_text
-from pipeline.results.trial_ranking import FAILED, METRIC, STOPPED, best_trial
+from pipeline.results.trial_ranking import METRIC, best_trial
+from pipeline.training.epochs import FAILED, STOPPED
 
 CELL_HEIGHT, DOTS_HEIGHT = 0.36, 1.9
 """Inches: a number with its spread beneath it; a panel of dots."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas
 
-FINISHED, STOPPED, FAILED = "FINISHED", "STOPPED", "FAILED"
+from pipeline.training.epochs import FAILED, FINISHED, STOPPED
+
 METRIC = "validation_accuracy_mean"
 FIGURES = (
     "status",

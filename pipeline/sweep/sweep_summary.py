@@ -13,16 +13,9 @@ from pipeline.params.labels import rule_name, setting_name, spread_text, value_t
 from pipeline.params.schema import Params
 from pipeline.params.sweep_section import Distribution
 from pipeline.results.trial_edges import edges
-from pipeline.results.trial_ranking import (
-    FAILED,
-    FINISHED,
-    STOPPED,
-    best_trial,
-    plain,
-    ranked,
-    swept_settings,
-)
+from pipeline.results.trial_ranking import best_trial, plain, ranked, swept_settings
 from pipeline.sweep.winners import setting
+from pipeline.training.epochs import FAILED, FINISHED, STOPPED
 
 BEST = 5
 _SEARCHES = {

@@ -13,7 +13,8 @@ from pipeline.figures.swept_axes import SweptAxis, choose_axes
 from pipeline.params.labels import rule_name, setting_name, value_text
 from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
 from pipeline.report.evidence import Sweep
-from pipeline.results.trial_ranking import FAILED, METRIC, hashable, ranked, swept_settings
+from pipeline.results.trial_ranking import METRIC, hashable, ranked, swept_settings
+from pipeline.training.epochs import FAILED
 
 MOST_CATEGORIES = 18
 """With more values than this a setting was drawn, not listed: every trial is then a dot."""
