@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from gaitprop import numerics
 from gaitprop.theorem.comparison import SLOPE
 from gaitprop.theorem.verification import GAMMA, Comparison, Verification, verify
 from pipeline.project.errors import GaitError
+from pipeline.project.files import write_whole
 
 SEEDS = (0, 1, 2)
 FIGURE_FORMATS = (".svg", ".png")
@@ -30,8 +29,7 @@ DIGITS = 3
 def measure(device: str) -> dict[str, Any]:
     """Everything that ``gait verify`` shows, as one JSON document.
 
-    Numbers that are not finite, and the literal form where a rule has none, are None. On one
-    thread, so that the number of cores does not change the rounding.
+    Numbers that are not finite, and the literal form where a rule has none, are None.
 
     Raises:
         GaitError: there is no such device.
@@ -47,7 +45,7 @@ def measure(device: str) -> dict[str, Any]:
         transient=True,
         disable=not console.is_terminal,
     )
-    with _one_thread(), bar:
+    with bar:
         task = bar.add_task("", total=1.0)
         found = verify(device, SEEDS, lambda share: bar.update(task, completed=share))
     return as_document(found)
@@ -104,11 +102,9 @@ def write_figure(document: dict[str, Any], path: Path) -> None:
     """Draws relative error against depth; the file is there whole or not at all."""
     from pipeline.figures.error_by_depth import error_against_depth
 
-    figure = error_against_depth(document)
-    with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=path.parent) as folder:
-        drawn = Path(folder, f"figure{path.suffix.lower()}")
-        figure.savefig(drawn, dpi=200)
-        drawn.replace(path)
+    picture = io.BytesIO()
+    error_against_depth(document).savefig(picture, format=path.suffix.lower()[1:], dpi=200)
+    write_whole(path, picture.getvalue())
 
 
 def _comparison(row: Comparison) -> dict[str, Any]:
@@ -133,13 +129,3 @@ def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
 
 def _significant(value: float) -> float | None:
     return float(f"{value:.{DIGITS - 1}e}") if math.isfinite(value) else None
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
