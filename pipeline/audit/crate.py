@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.audit import provenance_chain
-from pipeline.params import params_file, profiles
+from pipeline.params import profiles
 from pipeline.project.errors import GaitError
-from pipeline.project.files import whole_folder, write_json
-from pipeline.project.source import source
+from pipeline.project.files import as_json, whole_folder
+from pipeline.project.source import git, source
 
 METADATA = "ro-crate-metadata.json"
 WORKFLOW, LOCK, PARAMS = "dvc.yaml", "dvc.lock", "params.yaml"
@@ -68,14 +67,15 @@ def write(results: Path, destination: Path) -> int:
     with whole_folder(destination) as folder:
         for name in (WORKFLOW, LOCK):
             shutil.copyfile(name, folder / name)
-        shutil.copyfile(_params(profile), folder / PARAMS)
+        shutil.copyfile(profiles.file_of(profile), folder / PARAMS)
         shutil.copytree(results, folder / "results" / profile)
         if (models := Path("models", profile)).is_dir():
             shutil.copytree(models, folder / models)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in files]
         described = [_file(name, path) for name, path in zip(names, files, strict=True)]
-        write_json(folder / METADATA, _document(profile, stages, chain, described))
+        document = _document(profile, stages, chain, described)
+        (folder / METADATA).write_bytes(as_json(document))
     return len(names)
 
 
@@ -283,25 +283,11 @@ def _stages(profile: str) -> dict[str, Any]:
     return dict(sorted(of_profile.items(), key=lambda each: order[each[0].partition("@")[0]]))
 
 
-def _params(profile: str) -> Path:
-    """The file with the profile's settings: params.yaml, if it is of that profile."""
-    here = params_file.PARAMS_FILE
-    if here.is_file() and params_file.load(here).profile == profile:
-        return here
-    if (path := profiles.path_of(profile)).is_file():
-        return path
-    raise GaitError(f"params.yaml is of another profile than {profile}, and profiles/ has none")
-
-
 def _date(commit: str | None) -> str:
     """When the results were committed; the day of the crate is in no record of ours."""
-    command = ["git", "log", "-1", "--format=%cI", commit or "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        raise GaitError(
-            "git knows no commit here, and a crate says when it was published"
-        ) from None
+    done = git("log", "-1", "--format=%cI", commit or "HEAD")
+    if done.returncode:
+        raise GaitError("git knows no commit here, and a crate says when it was published")
     return done.stdout.strip()
 
 

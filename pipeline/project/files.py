@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from pipeline.project.errors import GaitError
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces the file by one of this content; a kill at any moment leaves the one or the other.
+
+    Who may read and write it stays as it is.
 
     Raises:
         OSError: the disk does not take it; the file is then as it was.
@@ -28,6 +31,8 @@ def write_whole(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            partial.chmod(path.stat().st_mode)
         os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):  # else it would hide what went wrong
@@ -35,10 +40,19 @@ def write_whole(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
-def write_json(path: Path, content: Any) -> None:
+def as_json(content: Any) -> bytes:
     """Sorted keys, no times, no machine: equal content gives equal bytes."""
-    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    write_whole(path, text.encode())
+    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+
+
+def checksum(files: Iterable[tuple[str, Path]]) -> str:
+    """SHA-256 of names and contents, in this order; folders and compiled code are left out."""
+    digest = hashlib.sha256()
+    for name, path in files:
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{name}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.params.schema import Params
+from pipeline.project.files import as_json, write_whole
 from pipeline.project.paths import ModelKey
-from pipeline.training.identity import code_checksum, pipeline_code
+from pipeline.training.identity import code_checksum
 from pipeline.training.model_files import CONFIG, result_checksum
 
 FILE = "provenance.json"
@@ -40,7 +42,7 @@ def describe(
     # Where archives are fetched from changes no result.
     apart = {"archives"} if sweep else {"archives", "sweep"}
     return {
-        "code": code_checksum(pipeline_code(code)),
+        "code": code_checksum(code),
         "command": command,
         "files": {name: sha256(content) for name, content in files.items()},
         "models": {str(key): of_model(key) for key in keys},
@@ -56,9 +58,15 @@ def of_model(key: ModelKey) -> dict[str, Any]:
     return {"data": config["data"]["sha256"], "result": result_checksum(key.folder), **plugin}
 
 
-def as_bytes(content: Mapping[str, Any]) -> bytes:
-    """As it is written; the same for the same content."""
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+def write(
+    folder: Path, contents: Mapping[str, bytes], made: Mapping[str, Any], name: str = FILE
+) -> list[Path]:
+    """Writes files, and what they were made from beside them; returns their places."""
+    whole = {folder / file: content for file, content in contents.items()}
+    whole[folder / name] = as_json(made)
+    for path, content in whole.items():
+        write_whole(path, content)
+    return list(whole)
 
 
 def sha256(content: bytes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import pandas
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
-from pipeline.project.files import whole_folder, write_json, write_whole
+from pipeline.project.files import as_json, whole_folder
 from pipeline.project.paths import results_folder
 from pipeline.results import provenance, seeds_table, summary_tables, trained
 from pipeline.results.evaluation import evaluate_model, mean_curve
@@ -49,29 +48,25 @@ def run(params: Params) -> list[Path]:
     seeds = pandas.concat([evaluate_model(params, key) for key in keys], ignore_index=True)
     models = summary_tables.summarize(params, seeds)
     folder = results_folder(params.profile)
-    folder.mkdir(parents=True, exist_ok=True)
     curves = pandas.concat([mean_curve(key) for key in keys], ignore_index=True)
-    tables = {
-        "summary.json": json.dumps(summary_tables.as_tree(models), indent=2, sort_keys=True) + "\n",
+    contents = {
+        "summary.json": as_json(summary_tables.as_tree(models)),
         "summary.csv": _csv(models),
-        "summary.md": summary_tables.as_markdown(params, models),
+        "summary.md": summary_tables.as_markdown(params, models).encode(),
         seeds_table.FILE: _csv(seeds),
         "curves.csv": _csv(curves),
     }
-    contents = {name: text.encode() for name, text in tables.items()}
     made = provenance.describe("gait evaluate", params, keys, CODE, contents)
-    contents[provenance.FILE] = provenance.as_bytes(made)
-    for name, content in contents.items():
-        write_whole(folder / name, content)
+    paths = provenance.write(folder, contents, made)
     with whole_folder(folder / METRICS) as metrics:
         for name, figures in summary_tables.as_metrics(models).items():
-            write_json(metrics / f"{name}.json", figures)
+            (metrics / f"{name}.json").write_bytes(as_json(figures))
     try:
         _track(params, seeds)
     except GaitError as error:
         # The tables are complete; to lose them for a server that is away would help nobody.
         print(f"{error}; `gait repro` adds the test figures later", file=sys.stderr)
-    return [folder / name for name in contents]
+    return paths
 
 
 def complete_runs(params: Params) -> None:
@@ -98,8 +93,8 @@ def deliver_what_can_be(params: Params) -> None:
         delivery.deliver_kept(STATES / params.profile)
 
 
-def _csv(table: pandas.DataFrame) -> str:
-    return str(table.to_csv(index=False, lineterminator="\n"))
+def _csv(table: pandas.DataFrame) -> bytes:
+    return str(table.to_csv(index=False, lineterminator="\n")).encode()
 
 
 def _track(params: Params, seeds: pandas.DataFrame) -> None:

@@ -13,7 +13,7 @@ from pipeline.data.image_sets import image_set
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
-from pipeline.project.files import whole_folder, write_whole
+from pipeline.project.files import as_json, whole_folder, write_whole
 from pipeline.project.paths import ModelKey, results_folder
 from pipeline.results import provenance, seeds_table, trained
 from pipeline.training import history, model_files
@@ -45,7 +45,7 @@ def run(params: Params) -> list[Path]:
     made = provenance.describe("gait plot", params, keys, CODE, contents)
     # Not among them: `dvc plots` takes whatever lies there for a plot.
     beside = folder.with_name(f"{PLOTS}.{provenance.FILE}")
-    write_whole(beside, provenance.as_bytes(made))
+    write_whole(beside, as_json(made))
     return [*(folder / name for name in drawn), beside]
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
-from pipeline.project.files import write_whole
 from pipeline.project.paths import results_folder
 from pipeline.results import provenance
 
@@ -33,8 +32,5 @@ def run(params: Params) -> list[Path]:
         CLAIMS: (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(),
     }
     made = provenance.describe("gait report", params, model_keys(params), CODE, contents)
-    contents[PROVENANCE] = provenance.as_bytes({**made, "inputs": found.inputs})
-    folder = results_folder(params.profile)
-    for name, content in contents.items():
-        write_whole(folder / name, content)
-    return [folder / name for name in contents]
+    made["inputs"] = found.inputs
+    return provenance.write(results_folder(params.profile), contents, made, PROVENANCE)

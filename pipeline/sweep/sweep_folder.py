@@ -21,7 +21,7 @@ from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
-from pipeline.project.files import write_whole
+from pipeline.project.files import as_json, write_whole
 from pipeline.training.experiment import described, flat
 
 NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
@@ -118,8 +118,7 @@ class Folder:
         return known
 
     def _write(self, content: Mapping[str, Any]) -> None:
-        text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-        write_whole(self.path / "sweep.json", text.encode())
+        write_whole(self.path / "sweep.json", as_json(content))
 
 
 def definition(params: Params, images: ImageData) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pandas
 from pipeline import figures
 from pipeline.data.image_sets import image_set
 from pipeline.params.schema import Params
-from pipeline.project.files import whole_folder
+from pipeline.project.files import as_json, whole_folder
 from pipeline.results import provenance
 from pipeline.results.trial_ranking import in_file_order
 from pipeline.sweep import sweep_summary, winners
@@ -72,5 +72,5 @@ def write(
             figure.savefig(temporary / name)
         contents = {name: (temporary / name).read_bytes() for name in (*texts, *drawn)}
         made = provenance.describe("gait sweep", params, [], CODE, contents, sweep=True)
-        (temporary / provenance.FILE).write_bytes(provenance.as_bytes(made))
+        (temporary / provenance.FILE).write_bytes(as_json(made))
     return [folder / name for name in (*texts, *drawn, provenance.FILE)]

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from pipeline.project import variables
 from pipeline.project.errors import GaitError
-from pipeline.project.files import write_json
+from pipeline.project.files import as_json, write_whole
 from pipeline.tracking.model_runs import ModelRuns, abandon
 from pipeline.tracking.sending import Sender
 from pipeline.tracking.store import existing_experiment, explained, open_experiment
@@ -66,7 +66,7 @@ def _tell(sentence: str) -> None:
 def keep(folder: Path, training: Training) -> Path:
     """Keeps a record that MLflow did not take, for ``deliver_kept``."""
     path = folder / UNDELIVERED / f"{training.id}.json"
-    write_json(path, as_plain(training))
+    write_whole(path, as_json(as_plain(training)))
     return path
 
 

@@ -13,6 +13,7 @@ import torch
 import gaitprop
 from gaitprop import numerics
 from pipeline.params.schema import Params
+from pipeline.project.files import checksum
 from pipeline.training.experiment import choose_device, choose_numerics, device_name, flat
 from pipeline.training.plugin_source import plugin_of
 
@@ -86,27 +87,23 @@ def training_code_checksum(rule: str) -> str:
         rule: only one that is not built in makes a difference.
     """
     library = [path for path in _LIBRARY.iterdir() if path.name not in _ELSEWHERE]
-    own = code_checksum([*library, *pipeline_code(CODE)])
+    own = code_checksum(CODE, library)
     plugin = plugin_of(rule)
     if plugin is None:
         return own
     return hashlib.sha256(f"{own}\0{plugin['sha256']}".encode()).hexdigest()
 
 
-def pipeline_code(names: Iterable[str]) -> list[Path]:
-    """Files and folders of the pipeline, by their names in it."""
-    return [_PIPELINE / name for name in names]
+def code_checksum(names: Iterable[str], library: Iterable[Path] = ()) -> str:
+    """Of files, and all that folders hold, wherever the project is.
 
-
-def code_checksum(code: Iterable[Path]) -> str:
-    """Of the names and contents of files, and of all that folders hold, wherever the project is."""
-    digest = hashlib.sha256()
+    Args:
+        names: of files and folders in the pipeline.
+        library: the same in the library.
+    """
+    code = [*library, *(_PIPELINE / name for name in names)]
     files = [file for path in code for file in ([path] if path.is_file() else path.rglob("*"))]
-    for name, path in sorted((_name(path), path) for path in files):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(f"{name}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return checksum(sorted((_name(path), path) for path in files))
 
 
 def _name(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from gaitprop.rules import other_rules
 from pipeline.data.image_sets import other_sets
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
+from pipeline.project.files import checksum
 
 # A link for each rule and each image set, to its source; dvc.yaml names them.
 WATCHED = Path("watched")
@@ -102,9 +102,4 @@ def _link(kind: str, name: str, source: Path) -> None:
 def _checksum(source: Path) -> str:
     """Of a file, or of all that a package's folder holds, wherever it lies."""
     files = [source] if source.is_file() else sorted(source.rglob("*"))
-    digest = hashlib.sha256()
-    for path in files:
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(f"{path.relative_to(source.parent).as_posix()}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return checksum((path.relative_to(source.parent).as_posix(), path) for path in files)

@@ -19,7 +19,7 @@ from gaitprop.training import (
     steps_per_epoch,
     train,
 )
-from pipeline.project.files import write_json
+from pipeline.project.files import as_json
 from pipeline.training import history, model_files, training_state
 from pipeline.training.epochs import Epoch, kept
 from pipeline.training.experiment import Experiment
@@ -98,7 +98,7 @@ def write_model(
     rows = [row for epoch in training.epochs for row in epoch.rows]
     history.write(folder / model_files.HISTORY, rows)
     model_files.save_network(folder / model_files.NETWORK, network)
-    write_json(folder / model_files.CONFIG, config)
+    (folder / model_files.CONFIG).write_bytes(as_json(config))
 
 
 def near_singular(record: EpochRecord, seeds: Sequence[int]) -> str | None:

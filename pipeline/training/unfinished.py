@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.project import variables
 from pipeline.project.errors import GaitError
-from pipeline.project.files import check_writable, write_json
+from pipeline.project.files import as_json, check_writable, write_whole
 from pipeline.project.paths import ModelKey
 from pipeline.training import training_state
 from pipeline.training.epochs import RUNNING
@@ -108,7 +108,7 @@ def begin(
         "started_ms": training.started_ms,
         "training": training.id,
     }
-    write_json(folder / _BEGUN, content)
+    write_whole(folder / _BEGUN, as_json(content))
     return Begun(training, state, before if before != training.id else None)
 
 

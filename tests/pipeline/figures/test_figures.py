@@ -19,7 +19,7 @@ from pipeline.figures.style import LOOKS
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
-from pipeline.project.files import write_json
+from pipeline.project.files import as_json, write_whole
 from pipeline.project.paths import ModelKey
 from pipeline.stages import plot
 from pipeline.training import model_files
@@ -142,7 +142,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
         table.to_csv(key.folder / "history.csv", index=False)
         training = {"epochs": params.training.epochs, "seeds": params.training.seeds}
         config = {"training": training, "data": {"sha256": "0"}}
-        write_json(key.folder / "config.json", config)
+        write_whole(key.folder / "config.json", as_json(config))
         network = InvertibleNetwork([2, 2, 2], seeds=params.training.seeds)
         model_files.save_network(key.folder / "network.safetensors", network)
     results = Path("results", "test")
