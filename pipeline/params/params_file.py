@@ -32,6 +32,11 @@ def load(path: Path = PARAMS_FILE) -> Params:
             f"{path} cannot be read ({reason}); run gait in the project's folder, and"
             " `gait profile digits` to have a new one"
         ) from None
+    return read(text, str(path))
+
+
+def read(text: str, path: str) -> Params:
+    """The checked content of a text; raises as ``load``, and calls it ``path``."""
     try:
         document = YAML(typ="rt").load(text)
     except YAMLError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
@@ -51,7 +50,7 @@ def reason(problem: Any) -> str:
     return f"received {problem['input']!r}; {message[0].lower()}{message[1:]}"
 
 
-def explain(path: Path, document: CommentedMap, errors: Sequence[Any]) -> str:
+def explain(path: str, document: CommentedMap, errors: Sequence[Any]) -> str:
     """All problems of a file, in the order of its lines; ``errors`` as pydantic gives them."""
     problems = []
     for problem in errors:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from pipeline.params import params_file
 from pipeline.params.labels import rule_name, setting_name, value_text
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
+from pipeline.project.files import write_whole
 from pipeline.project.nearest_name import did_you_mean
 from pipeline.project.paths import results_folder
 from pipeline.sweep import winners, yaml_text
@@ -222,27 +221,16 @@ def _yaml_value(value: Any, old: Any) -> Any:
 
 def _replace(path: Path, text: str, expected: Mapping[str, Any]) -> None:
     """Puts the text in the file's place, once it is known to say what is expected."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            written = params_file.load(temporary)
-        except GaitError as error:
-            reason = str(error).replace(str(temporary), f"{path} with the winners")
-            raise GaitError(f"nothing was applied: {reason}") from None
-        if written.model_dump() != expected:
-            raise GaitError(
-                f"nothing was applied: {path} uses one value in several places (a YAML alias), so"
-                " that more would change than the winners; write these values out"
-            )
-        temporary.chmod(path.stat().st_mode)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        written = params_file.read(text, f"{path} with the winners")
+    except GaitError as error:
+        raise GaitError(f"nothing was applied: {error}") from None
+    if written.model_dump() != expected:
+        raise GaitError(
+            f"nothing was applied: {path} uses one value in several places (a YAML alias), so"
+            " that more would change than the winners; write these values out"
+        )
+    write_whole(path, text.encode())
 
 
 def _present(found: Winners) -> list[tuple[str, Winner]]:
