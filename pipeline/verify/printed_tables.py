@@ -87,11 +87,10 @@ def failures(document: dict[str, Any]) -> list[str]:
 
 
 def _comparisons(title: str, rows: list[Row], rule_column: bool) -> Table:
-    table = _table(title, "hidden × width", *(["rule"] if rule_column else []))
     forms = [f"{form}\n{precision}" for form in ("stable", "literal") for precision in PRECISIONS]
     left_out = [] if rule_column else ["left out"]
-    for name in (*forms, "across\nkink", *left_out, "theorem"):
-        table.add_column(name, justify="right", no_wrap=True)
+    numbers = (*forms, "across\nkink", *left_out, "theorem")
+    table = _table(title, ["hidden × width", *(["rule"] if rule_column else [])], numbers)
     for pair in _pairs(rows):
         wide = pair["float64"]
         table.add_row(
@@ -107,9 +106,9 @@ def _comparisons(title: str, rows: list[Row], rule_column: bool) -> Table:
 
 
 def _kink(rows: list[Row]) -> Table:
-    table = _table("GAIT-prop, 4 hidden layers, float64: units pushed across the kink", "γ")
-    for name in ("across kink", "of", "left out", "kept samples", "all samples", "theorem"):
-        table.add_column(name, justify="right", no_wrap=True)
+    title = "GAIT-prop, 4 hidden layers, float64: units pushed across the kink"
+    numbers = ("across kink", "of", "left out", "kept samples", "all samples", "theorem")
+    table = _table(title, ["γ"], numbers)
     for row in rows:
         table.add_row(
             f"{row['gamma']:g}",
@@ -124,9 +123,8 @@ def _kink(rows: list[Row]) -> Table:
 
 
 def _convolutions(rows: list[Row]) -> Table:
-    table = _table("GAIT-prop in networks with convolutions", "network")
-    for name in (*PRECISIONS, "left out", "theorem"):
-        table.add_column(name, justify="right", no_wrap=True)
+    title, numbers = "GAIT-prop in networks with convolutions", (*PRECISIONS, "left out", "theorem")
+    table = _table(title, ["network"], numbers)
     for pair in _pairs(rows):
         wide = pair["float64"]
         table.add_row(
@@ -139,9 +137,8 @@ def _convolutions(rows: list[Row]) -> Table:
 
 
 def _rescalings(rows: list[Row]) -> Table:
-    table = _table("GAIT-prop as the follow-up evaluates it", "hidden × width")
-    for name in ("precision", "length", "stable", "rescaled", "literal", "theorem"):
-        table.add_column(name, justify="right", no_wrap=True)
+    numbers = ("precision", "length", "stable", "rescaled", "literal", "theorem")
+    table = _table("GAIT-prop as the follow-up evaluates it", ["hidden × width"], numbers)
     for row in rows:
         table.add_row(
             _network({"network": f"{row['hidden_layers']} × {row['width']}"}),
@@ -154,25 +151,21 @@ def _rescalings(rows: list[Row]) -> Table:
 
 
 def _departures(rows: list[Row]) -> Table:
-    table = _table("Leaving orthogonality", "‖WᵀW − I‖₂")
-    for name in ("‖WᵀW − I‖_F/√n", "measured", "first order", "bound", "within"):
-        table.add_column(name, justify="right", no_wrap=True)
+    numbers = ("‖WᵀW − I‖_F/√n", "measured", "first order", "bound", "within")
+    table = _table("Leaving orthogonality", ["‖WᵀW − I‖₂"], numbers)
     for row in rows:
         names = ("norm", "defect", "measured", "first_order", "bound")
         table.add_row(*(_figure(row[name]) for name in names), _verdict([row["holds"]]))
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=f"\n{title}",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 1, 0, 0),
-    )
-    for column in columns:
-        table.add_column(column, no_wrap=True)
+def _table(title: str, texts: Iterable[str], numbers: Iterable[str]) -> Table:
+    look: Any = {"title_justify": "left", "title_style": "bold", "box": None}
+    table = Table(title=f"\n{title}", padding=(0, 1, 0, 0), **look)
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
