@@ -107,14 +107,12 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _curves(comparison: dict[str, Any]) -> str:
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    from pipeline.figures.style import WIDTH, style
+    from pipeline.figures.panels import epoch_axes, make_panels
+    from pipeline.figures.style import style
 
     with style():
-        figure = Figure(figsize=(WIDTH, 3), layout="constrained")
-        panel = figure.add_subplot()
+        figure, panels = make_panels(1, 1, 2.4)
+        panel = panels[0, 0]
         for index, row in enumerate(comparison["rows"]):
             # The untrained network would take most of the axis.
             epochs = [int(epoch) for epoch in row["curve"]][1:]
@@ -124,12 +122,11 @@ def _curves(comparison: dict[str, Any]) -> str:
             panel.plot(
                 epochs, accuracies, label=row["name"], color=f"C{index % 10}", linestyle=dashes
             )
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panel.set_xlabel("epoch")
+        epoch_axes(panels)
         panel.set_ylabel("validation accuracy (%)")
         panel.legend()
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg")
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 

@@ -54,7 +54,7 @@ def error_rates(history: pandas.DataFrame, quantity: str) -> pandas.DataFrame:
 
 def arithmetic_mean(values: pandas.DataFrame, limit: int) -> Curve:
     """Mean ± sample standard deviation over the seeds, at ``limit`` epochs at most."""
-    values = _thinned(values, limit)
+    values = thinned(values, limit)
     mean = numpy.asarray(values.mean(axis=1), float)
     spread = numpy.asarray(values.std(axis=1, ddof=1).fillna(0.0), float)
     return Curve(numpy.asarray(values.index, float), mean, mean - spread, mean + spread)
@@ -86,7 +86,7 @@ def count_layers(history: pandas.DataFrame) -> int:
     return sum(column.startswith("bp_cosine_layer_") for column in history.columns)
 
 
-def _thinned(values: pandas.DataFrame, limit: int) -> pandas.DataFrame:
+def thinned(values: pandas.DataFrame, limit: int) -> pandas.DataFrame:
     """``limit`` rows at most, evenly spaced, with the first and the last."""
     if len(values) <= limit:
         return values

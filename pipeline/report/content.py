@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas
 
-from pipeline.data.image_sets import image_set
 from pipeline.figures import model_label
 from pipeline.figures.curves import count_layers
+from pipeline.figures.panels import case_title
 from pipeline.figures.style import look_of
 from pipeline.params.labels import (
     model_name,
@@ -58,7 +58,7 @@ def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[st
             _row(params, row, seeds[seeds.model == row["model"]])
             for row in summary_tables.summarize(params, seeds).to_dict("records")
         ],
-        "title": f"{image_set(dataset).title}, {architecture}",
+        "title": case_title(dataset, architecture),
     }
 
 

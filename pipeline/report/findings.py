@@ -11,7 +11,7 @@ from typing import Any
 import pandas
 
 from gaitprop import plugins
-from pipeline.data.image_sets import image_set
+from pipeline.figures.panels import case_title
 from pipeline.params.labels import model_name, regularizer_of, rule_name
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import Evidence
@@ -154,7 +154,7 @@ def _incomparable(params: Params, model: str, other: str) -> str | None:
 
 def _about(params: Params, dataset: str, architecture: str, model: str, against: str) -> str:
     several = len(params.run.datasets) * len(params.run.architectures) > 1
-    case = f"{image_set(dataset).title}, {architecture}: " if several else ""
+    case = f"{case_title(dataset, architecture)}: " if several else ""
     regularizer = (
         regularizer_of(params, REFERENCE, "λ = ")
         if against == REFERENCE

@@ -9,7 +9,7 @@ import pandas
 from matplotlib.figure import Figure
 
 from pipeline import figures
-from pipeline.data.image_sets import image_set
+from pipeline.figures.panels import case_title
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
@@ -64,7 +64,7 @@ def draw(
                 for key, table in histories.items()
                 if (key.dataset, key.architecture) == (dataset, architecture)
             }
-            title = f"{image_set(dataset).title}, {architecture}"
+            title = case_title(dataset, architecture)
             case = f"{dataset}-{architecture}.svg"
             if any(params.rule_of(model) != "bp" for model in models):
                 drawn[f"alignment-{case}"] = figures.alignment(params, models, title)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas
 
 from pipeline import figures
-from pipeline.data.image_sets import image_set
+from pipeline.figures.panels import case_title
 from pipeline.params.schema import Params
 from pipeline.project.files import as_json, whole_folder
 from pipeline.results import provenance
@@ -47,7 +47,7 @@ def write(
     kinds = {name: float for name in trials.columns if name.endswith(("_mean", "_std"))}
     table = in_file_order(trials, sweep.rules).astype({**kinds, "epochs": "Int64"})
     ended = table.set_index("trial").loc[list(order)].reset_index()
-    title = f"{image_set(sweep.dataset).title}, {sweep.architecture}"
+    title = case_title(sweep.dataset, sweep.architecture)
     drawn = {
         HEAT_MAP: figures.heat_map(table, sweep.rules, sweep.space, title),
         BEST_SO_FAR: figures.best_accuracies(ended, sweep.rules, title, list(params.rules)),

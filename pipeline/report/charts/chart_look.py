@@ -90,13 +90,14 @@ def model_scales(params: Params) -> dict[str, Any]:
     colours = [f"var(--model-{model})" for model in params.models()]
     dashes = [dash_lengths(params, model) for model in params.models()]
     return {
-        "color": altair.Color(
-            "model:N", scale=altair.Scale(domain=labels, range=colours), legend=None
-        ),
-        "strokeDash": altair.StrokeDash(
-            "model:N", scale=altair.Scale(domain=labels, range=dashes), legend=None
-        ),
+        "color": named(altair.Color, "model", labels, colours),
+        "strokeDash": named(altair.StrokeDash, "model", labels, dashes),
     }
+
+
+def named(channel: Any, column: str, names: list[str], looks: Sequence[Any]) -> Any:
+    """Each name in a column has its own colour, or dashes; the page has the key to them."""
+    return channel(f"{column}:N", scale=altair.Scale(domain=names, range=looks), legend=None)
 
 
 def dash_lengths(params: Params, model: str) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair
 
-from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
+from pipeline.report.charts.chart_look import Chart, finished, named, table, tooltip
 from pipeline.report.findings import Finding
 from pipeline.results.equivalence import MARGIN
 
@@ -59,22 +59,14 @@ def error_against_depth(verification: Mapping[str, Any]) -> Chart:
                 labelExpr="datum.value == 1 ? '1' : '1e' + round(log(datum.value) / log(10))",
             ),
         ),
-        color=altair.Color(
-            "form:N",
-            scale=altair.Scale(domain=names, range=[colour for _, colour, _ in series]),
-            legend=None,
-        ),
+        color=named(altair.Color, "form", names, [colour for _, colour, _ in series]),
         tooltip=tooltip(
             form="evaluated", network="hidden layers × width", difference="relative difference"
         ),
     )
     narrow = base.transform_filter("datum.wide == 'narrow'")
     line = narrow.mark_line(strokeWidth=2, clip=True).encode(
-        strokeDash=altair.StrokeDash(
-            "form:N",
-            scale=altair.Scale(domain=names, range=[dashes for _, _, dashes in series]),
-            legend=None,
-        )
+        strokeDash=named(altair.StrokeDash, "form", names, [dashes for _, _, dashes in series])
     )
     dots = narrow.mark_point(filled=True, size=50, opacity=1)
     paper = base.transform_filter("datum.wide != 'narrow'").mark_point(

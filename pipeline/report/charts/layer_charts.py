@@ -18,6 +18,7 @@ from pipeline.report.charts.chart_look import (
     finished,
     layer_colours,
     log_ticks,
+    named,
     table,
     tooltip,
 )
@@ -87,11 +88,7 @@ def _layers(
     base = altair.Chart(table(rows)).encode(
         x=altair.X("epoch:Q", scale=altair.Scale(nice=False), axis=epoch_axis(rows[-1]["epoch"])),
         y=altair.Y("value:Q", title=None, scale=scale, axis=altair.Axis(format="~g", values=ticks)),
-        color=altair.Color(
-            "layer:N",
-            scale=altair.Scale(domain=names, range=layer_colours(len(names))),
-            legend=None,
-        ),
+        color=named(altair.Color, "layer", names, layer_colours(len(names))),
     )
     line = base.mark_line(strokeWidth=2, clip=True)
     targets = base.mark_point(filled=True, size=60, opacity=0, clip=True).encode(

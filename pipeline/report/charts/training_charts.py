@@ -10,11 +10,7 @@ import numpy
 import pandas
 
 from pipeline.figures import model_label
-from pipeline.figures.curves import (
-    LEAST_ERROR,
-    QUANTITIES,
-    error_rates,
-)
+from pipeline.figures.curves import LEAST_ERROR, QUANTITIES, error_rates, thinned
 from pipeline.params.schema import Params
 from pipeline.report.charts.chart_look import (
     MOST_EPOCHS,
@@ -49,7 +45,9 @@ def learning(
 def _learning(
     params: Params, name: str, quantity: str, histories: Histories, results: Mapping[str, str]
 ) -> Chart:
-    rates = {model: _thinned(error_rates(h, quantity)) for model, h in histories.items()}
+    rates = {
+        model: thinned(error_rates(h, quantity), MOST_EPOCHS) for model, h in histories.items()
+    }
     errors = numpy.concatenate([rate.to_numpy().ravel() for rate in rates.values()])
     low = max(0.7 * float(errors[errors > 0].min(initial=100.0)), LEAST_ERROR)
     rows: list[dict[str, Any]] = []
@@ -160,10 +158,3 @@ def final_errors(params: Params, case: str, seeds: pandas.DataFrame) -> Chart:
         46 * len(params.models()),
         dots,
     )
-
-
-def _thinned(values: pandas.DataFrame) -> pandas.DataFrame:
-    if len(values) <= MOST_EPOCHS:
-        return values
-    places = numpy.linspace(0, len(values) - 1, MOST_EPOCHS).round().astype(int)
-    return values.iloc[places]
