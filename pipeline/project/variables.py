@@ -1,4 +1,4 @@
-"""The environment variables that are settings: one place reads and checks them all."""
+"""The environment: variables that are settings, read and checked, and what programs are given."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline.project.errors import GaitError
 
@@ -80,3 +81,16 @@ def check() -> None:
     for name in _DEFAULT_S:
         seconds(name)
     folder(DATA_ROOT)
+
+
+def become(command: list[str]) -> NoReturn:
+    """Goes on as another program: signals and the exit code are its own."""
+    prepare_environment()
+    sys.stdout.flush()
+    os.execve(command[0], command, dict(os.environ))
+
+
+def prepare_environment() -> None:
+    """For what is started from here: this interpreter's folder comes first on PATH."""
+    path = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    os.environ |= {"PATH": os.pathsep.join(path), "DO_NOT_TRACK": "true"}

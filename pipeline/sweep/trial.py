@@ -25,6 +25,7 @@ from pipeline.training.experiment import Experiment, choose_numerics, prepare
 from pipeline.training.identity import CODE_TAG, computing, machine, training_code_checksum
 from pipeline.training.plugin_source import Plugin, check
 from pipeline.training.training_loop import trained
+from pipeline.training.unfinished import usable
 
 METRIC = "validation_accuracy"
 # What search and early stopping are told of a trial that failed: no accuracy is below it.
@@ -180,7 +181,7 @@ def _train(
     reports: _Reports,
 ) -> None:
     device = made.network.device
-    state = training_state.usable(path, device, by, "the trial", _epochs) if path else None
+    state = usable(path, device, by, "the trial", _epochs) if path else None
     epochs: list[Epoch] = state["notes"] if state is not None else []
     for epoch in epochs:
         # All of it again: the driver may be another one by now.

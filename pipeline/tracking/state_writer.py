@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from pipeline.project import variables
 from pipeline.project.errors import os_sentence
 from pipeline.tracking.delivery import Delivery
 from pipeline.training import unfinished
@@ -37,7 +38,7 @@ class StateWriter:
     ) -> None:
         self._saved, self._identity = training, identity
         self._place, self._sending = place, sending
-        self._due = time.monotonic() + unfinished.state_interval_s()
+        self._due = time.monotonic() + variables.seconds(variables.STATE_INTERVAL_S)
         self._complained = False
 
     def save_if_due(self, point: Point) -> None:
@@ -59,7 +60,9 @@ class StateWriter:
                     file=sys.stderr,
                 )
         now = time.monotonic()
-        self._due = now + max(unfinished.state_interval_s(), (now - began) / WRITING_SHARE)
+        self._due = now + max(
+            variables.seconds(variables.STATE_INTERVAL_S), (now - began) / WRITING_SHARE
+        )
 
     def save_last(self, point: Point | None, outcome: dict[str, str]) -> str:
         """Saves the last point before the process ends; says how to go on."""

@@ -10,8 +10,6 @@ import copy
 import hashlib
 import io
 import pickle
-import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,37 +79,6 @@ def read(path: Path, device: torch.device) -> dict[str, Any] | None:
         why = str(error).splitlines()[0]
         raise DamagedStateError(f"{path} holds what no state holds ({why})") from None
     return state
-
-
-def usable(
-    path: Path,
-    device: torch.device,
-    identity: Mapping[str, str],
-    name: str,
-    read_notes: Callable[[dict[str, Any]], Any],
-) -> dict[str, Any] | None:
-    """A state to go on from, ``read_notes`` of its notes in their place; None if there is none.
-
-    One that is damaged, or whose notes have another identity, is none of ``name``: that is said.
-    """
-    try:
-        state = read(path, device)
-    except DamagedStateError as error:
-        print(f"{name}: {error}; training begins anew", file=sys.stderr)
-        return None
-    if state is None:
-        return None
-    try:
-        old = state["notes"]["identity"]
-        changed = [each for each in {**old, **identity} if old.get(each) != identity.get(each)]
-        if not changed:
-            return {**state, "notes": read_notes(state["notes"])}
-    except (KeyError, TypeError, AttributeError):
-        # Of a version of this project that noted other things.
-        changed = ["form"]
-    other = ", ".join(changed)
-    print(f"{name}: {path} is a state of other {other}; training begins anew", file=sys.stderr)
-    return None
 
 
 def restore(

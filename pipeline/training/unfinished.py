@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,6 @@ import psutil
 import torch
 from filelock import FileLock, Timeout
 
-from pipeline.project import variables
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, check_writable, write_whole
 from pipeline.project.paths import ModelKey
@@ -38,11 +38,6 @@ class Begun(NamedTuple):
     replaced: str | None
 
 
-def state_interval_s() -> float:
-    """Seconds of training between two states: what a kill costs at most, beside one epoch."""
-    return variables.seconds(variables.STATE_INTERVAL_S)
-
-
 def begun(profile: str) -> list[tuple[ModelKey, Path]]:
     """The models of a profile whose training has begun and not ended, and their places."""
     files = sorted(STATES.glob(f"{profile}/*/*/*/{_BEGUN}"))
@@ -55,11 +50,6 @@ def training_id(folder: Path) -> str | None:
     return known if isinstance(known, str) else None
 
 
-def place(key: ModelKey) -> Path:
-    """The folder of a model's unfinished training."""
-    return STATES / key.profile / key.dataset / key.architecture / key.model
-
-
 @contextmanager
 def held(key: ModelKey) -> Iterator[Path]:
     """Holds the model against every other training of it in this folder; yields its place.
@@ -67,7 +57,7 @@ def held(key: ModelKey) -> Iterator[Path]:
     Raises:
         GaitError: another process trains it, or the place cannot be written.
     """
-    folder = place(key)
+    folder = STATES / key.profile / str(key)
     check_writable(folder)
     try:
         with FileLock(folder / _LOCK, timeout=0):
@@ -92,7 +82,7 @@ def begin(
         device: where the state's tensors are to be.
     """
     known = _read(folder / _BEGUN) or {}
-    state = training_state.usable(
+    state = usable(
         folder / _STATE, device, identity, str(key), lambda notes: from_plain(notes["training"])
     )
     if state is not None:
@@ -125,6 +115,37 @@ def save(
     notes = {"identity": identity, "training": as_plain(until)}
     training_state.write(folder / _STATE, state, notes)
     return until
+
+
+def usable(
+    path: Path,
+    device: torch.device,
+    identity: Mapping[str, str],
+    name: str,
+    read_notes: Callable[[dict[str, Any]], Any],
+) -> dict[str, Any] | None:
+    """A state to go on from, ``read_notes`` of its notes in their place; None if there is none.
+
+    One that is damaged, or whose notes have another identity, is none of ``name``: that is said.
+    """
+    try:
+        state = training_state.read(path, device)
+    except training_state.DamagedStateError as error:
+        print(f"{name}: {error}; training begins anew", file=sys.stderr)
+        return None
+    if state is None:
+        return None
+    try:
+        old = state["notes"]["identity"]
+        changed = [each for each in {**old, **identity} if old.get(each) != identity.get(each)]
+        if not changed:
+            return {**state, "notes": read_notes(state["notes"])}
+    except (KeyError, TypeError, AttributeError):
+        # Of a version of this project that noted other things.
+        changed = ["form"]
+    other = ", ".join(changed)
+    print(f"{name}: {path} is a state of other {other}; training begins anew", file=sys.stderr)
+    return None
 
 
 def clear(folder: Path) -> None:
