@@ -64,7 +64,7 @@ test: $(READY)
 # The validator's rich is not the pipeline's: it has an environment of its own.
 test-crate: $(READY)
 	uv tool install --quiet roc-validator==0.13.0
-	PATH="$(PATH):$$(uv tool dir --bin)" GAIT_TEST_CRATE=required python -m pytest tests/pipeline/audit/test_crate.py
+	PATH="$(PATH):$$(uv tool dir --bin)" GAIT_TEST_CRATE=required python -m pytest tests/pipeline/audit/test_export_crate.py
 
 # Ray nodes and an MLflow server on loopback; some of them get killed.
 test-cluster: $(READY)

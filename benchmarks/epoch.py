@@ -59,9 +59,9 @@ def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, lis
     """Seconds of each epoch, by part."""
     # Here, since only this part needs more than torch.
     from pipeline.tracking import delivery
-    from pipeline.tracking.state_writer import StateWriter
+    from pipeline.tracking.periodic_states import StateWriter
     from pipeline.tracking.store import open_experiment
-    from pipeline.training import history, training_state
+    from pipeline.training import history, state_file
     from pipeline.training.epochs import FINISHED, Epoch
     from pipeline.training.training_loop import Point
     from pipeline.training.training_record import Training, ended
@@ -118,7 +118,7 @@ def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, lis
         rows = history.rows(record, network.seeds)
         whole = [*training.epochs, Epoch(epoch, int(time.time() * 1000), rows)]
         training = replace(training, epochs=whole)
-        state = training_state.snapshot(network, optimizer, epoch)
+        state = state_file.snapshot(network, optimizer, epoch)
         states.save_if_due(Point(training, state, record.last))
         parts["records"].append(time.perf_counter() - trained)
         # The first step is as long as the others: what comes before it is the shuffling.

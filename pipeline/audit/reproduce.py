@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 
-from pipeline.audit import differences
-from pipeline.audit.differences import Difference
-from pipeline.audit.retraining import key_of, remade
+from pipeline.audit import reproduce_differences
+from pipeline.audit.reproduce_differences import Difference
+from pipeline.audit.reproduce_training import key_of, remade
 from pipeline.data import image_tensors
 from pipeline.params import params_file, profiles
 from pipeline.params.schema import Params
@@ -25,7 +25,7 @@ from pipeline.project.source import source
 from pipeline.results import seeds_table
 from pipeline.results.evaluation import evaluate_model
 from pipeline.tracking import store
-from pipeline.tracking.stored_run import LEVEL_TAG
+from pipeline.tracking.run_metrics import LEVEL_TAG
 from pipeline.training import model_files, plugin_source
 from pipeline.training.experiment import choose_device, described, device_name
 from pipeline.training.identity import CODE_TAG, machine, training_code_checksum
@@ -68,8 +68,8 @@ def of_run(run_id: str) -> Outcome:
         with remade(document, commit, tags.get("threads")) as project:
             again = project / key_of(document).folder
             same = result_checksum(again) == result_checksum(recorded)
-            found = [] if same else differences.of_models(recorded, again)
-    facts = differences.of_facts(_facts(tags), _here(document))
+            found = [] if same else reproduce_differences.of_models(recorded, again)
+    facts = reproduce_differences.of_facts(_facts(tags), _here(document))
     return Outcome(str(key_of(document)), found, facts)
 
 
@@ -133,11 +133,11 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
             return Outcome(str(key), [])
         with contextlib.chdir(project):
             again = evaluate_model(params, key)
-    found = differences.of_tables(rows, again, ["seed"])
+    found = reproduce_differences.of_tables(rows, again, ["seed"])
     if not found:
         # The table is the same; what it was made from is not.
         found = [Difference("the model's files", "")]
-    facts = differences.of_facts(_facts(tags), _here(config))
+    facts = reproduce_differences.of_facts(_facts(tags), _here(config))
     return Outcome(str(key), found, facts, recorded=bool(tags))
 
 

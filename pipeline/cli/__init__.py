@@ -11,7 +11,7 @@ import typer
 
 from pipeline.cli import project_commands, record_commands, stage_commands, sweep_commands
 from pipeline.cli.output import show_every_letter
-from pipeline.project import running_code, variables
+from pipeline.project import environment, running_code
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.interruption import Interrupted
 from pipeline.project.redaction import without_password
@@ -90,7 +90,7 @@ def main() -> None:
     os.environ["MPLBACKEND"] = "agg"
     show_every_letter()
     try:
-        variables.check()
+        environment.check()
         running_code.check()
         app(prog_name="gait")
     except GaitError as error:

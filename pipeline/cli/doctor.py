@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.project import variables
+from pipeline.project import environment
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown, without_password
 
@@ -208,7 +208,7 @@ def _data() -> Finding:
 
 def _variables() -> Finding:
     """The environment's settings; what they say was checked before any command."""
-    found = [f"{name}={shown(value)}" for name, value in variables.present().items()]
+    found = [f"{name}={shown(value)}" for name, value in environment.present().items()]
     return Finding("variables", ", ".join(found) or "none is set")
 
 

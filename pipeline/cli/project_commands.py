@@ -13,9 +13,9 @@ import typer
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON
+from pipeline.project.environment import become
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown
-from pipeline.project.variables import become
 
 # https://fetch.spec.whatwg.org/#port-blocking, from 1024 on.
 _REFUSED_BY_BROWSERS = {

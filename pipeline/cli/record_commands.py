@@ -169,13 +169,13 @@ def export(
 
         gait export crate --results results/mnist
     """
-    from pipeline.audit import crate
+    from pipeline.audit import export_crate
     from pipeline.params import params_file
     from pipeline.project.paths import results_folder
 
     chosen = results or results_folder(params_file.load().profile)
-    count = crate.write(chosen, destination)
-    print(f"{destination}: {count} files of {chosen}, described in {crate.METADATA}")
+    count = export_crate.write(chosen, destination)
+    print(f"{destination}: {count} files of {chosen}, described in {export_crate.METADATA}")
 
 
 def import_runs(as_json: Annotated[bool, JSON] = False) -> None:
@@ -190,13 +190,13 @@ def import_runs(as_json: Annotated[bool, JSON] = False) -> None:
 
         gait import-runs --json
     """
-    from pipeline.audit import imported_runs
+    from pipeline.audit import import_runs
     from pipeline.params import params_file
     from pipeline.stages import evaluate as stage
 
     params = params_file.load()
     with to_standard_error(as_json):
-        done = imported_runs.run(params)
+        done = import_runs.run(params)
         stage.complete_runs(params)
     if as_json:
         print(json.dumps(done, indent=2))
@@ -233,14 +233,14 @@ def compare(
 
         gait compare main weaker --json | jq '.[].settings'
     """
-    from pipeline.audit import comparison_text, model_comparison
-    from pipeline.audit.compared_models import find
+    from pipeline.audit import compare_models, compare_output
+    from pipeline.audit.compare_sources import find
 
     if len(what) < 2:
         raise GaitError(f"received {what[0]} alone; allowed: two things to compare, or more")
-    found = model_comparison.compare([find(word) for word in what])
+    found = compare_models.compare([find(word) for word in what])
     if page is not None:
-        comparison_text.write_page(found, page)
+        compare_output.write_page(found, page)
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -252,7 +252,7 @@ def _show_comparisons(comparisons: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline.audit import comparison_text as text
+    from pipeline.audit import compare_output as text
 
     console = Console(width=None if sys.stdout.isatty() else 1000)
     for each in comparisons:

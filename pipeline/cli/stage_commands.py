@@ -10,9 +10,9 @@ import typer
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
+from pipeline.project.environment import prepare_environment
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
-from pipeline.project.variables import prepare_environment
 
 if TYPE_CHECKING:
     from pipeline.cli.dvc_repro import Step

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.project import variables
+from pipeline.project import environment
 from pipeline.project.errors import os_sentence
 
 CODE = ("gaitprop", "pipeline")
@@ -39,7 +39,7 @@ def source() -> Source:
     The container image sets GAIT_COMMIT; whether its files are still that commit's is not known.
     A history that git does not tell of is no history, and is said.
     """
-    otherwise = Source(variables.given(variables.COMMIT) or "none", clean=False)
+    otherwise = Source(environment.given(environment.COMMIT) or "none", clean=False)
     # A source archive inside somebody else's repository must not borrow that one's commit.
     if not Path(".git").exists():
         return otherwise

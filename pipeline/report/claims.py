@@ -17,7 +17,7 @@ from gaitprop.rules import other_rules
 from pipeline.params.labels import regularizer_of
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import VERIFY, Evidence
-from pipeline.report.findings import Finding, equivalent, identical, inferior, without_entry
+from pipeline.report.verdicts import Finding, equivalent, identical, inferior, without_entry
 from pipeline.results.equivalence import ALPHA, MARGIN, POWER
 from pipeline.results.summary_tables import CONFIDENCE
 

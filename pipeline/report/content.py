@@ -24,7 +24,7 @@ from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey
 from pipeline.report import charts
 from pipeline.report.evidence import Evidence, Sweep
-from pipeline.report.findings import size, theorem_verdict
+from pipeline.report.verdicts import size, theorem_verdict
 from pipeline.results import summary_tables
 from pipeline.results.trial_edges import edges
 from pipeline.results.trial_ranking import best_trial, swept_settings

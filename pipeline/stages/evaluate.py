@@ -18,7 +18,7 @@ from pipeline.results import provenance, seeds_table, summary_tables, trained
 from pipeline.results.evaluation import evaluate_model, mean_curve
 from pipeline.tracking import delivery, store
 from pipeline.training import model_files
-from pipeline.training.unfinished import STATES
+from pipeline.training.resuming import STATES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

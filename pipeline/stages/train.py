@@ -24,9 +24,9 @@ from pipeline.project.source import source
 from pipeline.tracking import delivery
 from pipeline.tracking.delivery import Delivery
 from pipeline.tracking.model_runs import abandon
-from pipeline.tracking.state_writer import StateWriter
+from pipeline.tracking.periodic_states import StateWriter
 from pipeline.tracking.store import KEY_TAG, open_experiment, provenance_tags
-from pipeline.training import plugin_source, unfinished
+from pipeline.training import plugin_source, resuming
 from pipeline.training.epochs import FAILED, FINISHED
 from pipeline.training.experiment import (
     Experiment,
@@ -55,7 +55,7 @@ def run(params: Params, key: ModelKey) -> Path:
     choose_numerics(params)
     experiment = prepare(params, key, images)
     check_writable(key.folder.parent)
-    with unfinished.held(key) as place, interruptible():
+    with resuming.held(key) as place, interruptible():
         _train(key, described(params, key, images.checksum), experiment, place)
     return key.folder
 
@@ -64,8 +64,8 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
     device = experiment.network.device
     own = identity(config, device)
     client, store = open_experiment(key.profile)
-    delivery.deliver_kept(unfinished.STATES / key.profile)
-    begun = unfinished.begin(place, key, own, _new(key, config, experiment), device)
+    delivery.deliver_kept(resuming.STATES / key.profile)
+    begun = resuming.begin(place, key, own, _new(key, config, experiment), device)
     if begun.replaced is not None:
         with contextlib.suppress(Exception):
             abandon(client, store, begun.replaced)
@@ -82,12 +82,12 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
             write_model(folder, config, point.training, experiment.network)
         outcome = {KEY_TAG: result_checksum(key.folder)}
         _deliver(key, place, sending, ended(point.training, FINISHED, outcome))
-        unfinished.clear(place)
+        resuming.clear(place)
     except (DivergenceError, SingularLayerError) as error:
         training = point.training if point is not None else begun.training
         failed = ended(training, FAILED, {"gait.failure": str(error)})
         _deliver(key, place, sending, failed)
-        unfinished.clear(place)
+        resuming.clear(place)
         raise GaitError(f"{key}: {error}") from error
     except Interrupted as signal:
         how = states.save_last(point, {})

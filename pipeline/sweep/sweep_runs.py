@@ -17,9 +17,9 @@ from pipeline.sweep.collect import Running
 from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_runs import SWEEP_TAG, TrialRuns
 from pipeline.tracking.run_descriptions import NOTE_TAG, describe_experiment, of_sweep, of_sweeps
+from pipeline.tracking.run_metrics import LEVEL_TAG
 from pipeline.tracking.sending import Sender
 from pipeline.tracking.store import end_run, explained, log_metrics, open_experiment, sentence
-from pipeline.tracking.stored_run import LEVEL_TAG
 from pipeline.training.epochs import FAILED, KILLED, RUNNING
 from pipeline.training.experiment import flat
 

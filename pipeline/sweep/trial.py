@@ -19,13 +19,13 @@ from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
-from pipeline.training import training_state
+from pipeline.training import state_file
 from pipeline.training.epochs import FAILED, FINISHED, Epoch, kept
 from pipeline.training.experiment import Experiment, choose_numerics, prepare
 from pipeline.training.identity import CODE_TAG, computing, machine, training_code_checksum
 from pipeline.training.plugin_source import Plugin, check
+from pipeline.training.resuming import usable
 from pipeline.training.training_loop import trained
-from pipeline.training.unfinished import usable
 
 METRIC = "validation_accuracy"
 # What search and early stopping are told of a trial that failed: no accuracy is below it.
@@ -193,7 +193,7 @@ def _train(
         if path is not None and due:
             notes = {"identity": dict(by), "epochs": [asdict(each) for each in epochs]}
             try:
-                training_state.write(path, snapshot(), notes)
+                state_file.write(path, snapshot(), notes)
             except OSError as error:
                 print(f"no state can be kept ({os_sentence(error)}); the trial goes on", flush=True)
             saved = time.monotonic()

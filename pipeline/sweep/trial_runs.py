@@ -13,9 +13,9 @@ from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.sweep.trial_records import Record
-from pipeline.tracking import stored_run
+from pipeline.tracking import run_metrics
 from pipeline.tracking.run_descriptions import COLOUR_TAG, colour_of
-from pipeline.tracking.stored_run import LAST_METRIC, LEVEL_TAG, StoredRun
+from pipeline.tracking.run_metrics import LAST_METRIC, LEVEL_TAG, StoredRun
 from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, kept
 from pipeline.training.experiment import described, parameters
 
@@ -90,14 +90,14 @@ class TrialRuns:
             return
         if not run.described:
             self._describe(run, record)
-        stored_run.reopen(self._client, run)
-        stored_run.send_epochs(self._client, run, record.epochs)
+        run_metrics.reopen(self._client, run)
+        run_metrics.send_epochs(self._client, run, record.epochs)
         if status != RUNNING:
             self._end(run, record, status)
 
     def _in_store(self) -> dict[str, StoredRun]:
         wanted = f"tags.`{SWEEP_TAG}` = '{self._tags[SWEEP_TAG]}' and tags.`{LEVEL_TAG}` = 'trial'"
-        return stored_run.search(
+        return run_metrics.search(
             self._client, self._experiment_id, wanted, lambda run: str(run.data.tags[TRIAL_TAG])
         )
 
@@ -105,13 +105,13 @@ class TrialRuns:
         tags = {**self._tags, **record.facts, TRIAL_TAG: record.trial}
         tags[COLOUR_TAG] = colour_of(record.rule)
         name = str(record.configuration)
-        return stored_run.create(self._client, self._experiment_id, name, record.started_ms, tags)
+        return run_metrics.create(self._client, self._experiment_id, name, record.started_ms, tags)
 
     def _describe(self, run: StoredRun, record: Record) -> None:
         params = search_space.experiment(self._params, record.configuration)
         key = search_space.key(params, record.rule)
         config = described(params, key, self._images.checksum)
-        stored_run.describe(self._client, run, parameters(config))
+        run_metrics.describe(self._client, run, parameters(config))
 
     def _end(self, run: StoredRun, record: Record, status: str) -> None:
         tags = {**record.facts, "gait.outcome": record.status}
@@ -122,5 +122,7 @@ class TrialRuns:
             last = kept(record.epochs)
             for row in last.rows:
                 name = f"{LAST_METRIC}_seed_{row['seed']:.0f}"
-                metrics.append(stored_run.metric(name, row[LAST_METRIC], last.ended_ms, last.epoch))
-        stored_run.end(self._client, run, status, record.ended_ms, tags, metrics)
+                metrics.append(
+                    run_metrics.metric(name, row[LAST_METRIC], last.ended_ms, last.epoch)
+                )
+        run_metrics.end(self._client, run, status, record.ended_ms, tags, metrics)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from pipeline.project import variables
+from pipeline.project import environment
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, write_whole
 from pipeline.tracking.model_runs import ModelRuns, abandon
 from pipeline.tracking.sending import Sender
 from pipeline.tracking.store import existing_experiment, explained, open_experiment
-from pipeline.training import unfinished
+from pipeline.training import resuming
 from pipeline.training.training_record import Training, as_plain, from_plain
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SEND_S = 1.0
 
 def patience_s() -> float:
     """How long the end of a training waits for a store that is away."""
-    return variables.seconds(variables.PATIENCE_S)
+    return environment.seconds(environment.PATIENCE_S)
 
 
 class Delivery:
@@ -100,13 +100,13 @@ def end_abandoned(profile: str) -> None:
     Raises:
         GaitError: the store cannot be used.
     """
-    for key, folder in unfinished.begun(profile):
+    for key, folder in resuming.begun(profile):
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(unfinished.held(key))
+                stack.enter_context(resuming.held(key))
             except GaitError:
                 continue  # It is being trained.
-            training = unfinished.training_id(folder)
+            training = resuming.training_id(folder)
             opened = existing_experiment(profile)
             if training is None or opened is None:
                 continue

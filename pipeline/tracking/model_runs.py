@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tracking import mlflow_model, stored_run
+from pipeline.tracking import mlflow_model, run_metrics
 from pipeline.tracking.run_descriptions import (
     COLOUR_TAG,
     NOTE_TAG,
@@ -21,8 +21,8 @@ from pipeline.tracking.run_descriptions import (
     of_training,
     run_name,
 )
+from pipeline.tracking.run_metrics import LEVEL_TAG, StoredRun
 from pipeline.tracking.store import KEY_TAG
-from pipeline.tracking.stored_run import LEVEL_TAG, StoredRun
 from pipeline.training import history, model_files
 from pipeline.training.epochs import FINISHED, KILLED, RUNNING
 from pipeline.training.model_files import result_checksum
@@ -71,9 +71,9 @@ class ModelRuns:
             )
             for seed in training.seeds
         ]
-        stored_run.send_epochs(self._client, parent, training.epochs)
+        run_metrics.send_epochs(self._client, parent, training.epochs)
         for row, child in enumerate(children):
-            stored_run.send_epochs(self._client, child, training.epochs, row)
+            run_metrics.send_epochs(self._client, child, training.epochs, row)
         if training.warning is not None:
             self._client.set_tag(parent.run_id, "gait.warning", training.warning)
         if training.status != RUNNING:
@@ -81,7 +81,7 @@ class ModelRuns:
 
     def _in_store(self, training_id: str) -> dict[str, StoredRun]:
         wanted = f"tags.`{TRAINING_TAG}` = '{training_id}'"
-        return stored_run.search(self._client, self._experiment_id, wanted, _level)
+        return run_metrics.search(self._client, self._experiment_id, wanted, _level)
 
     def _begun(
         self, training: Training, level: str, parameters: Mapping[str, Any], tags: dict[str, str]
@@ -95,7 +95,7 @@ class ModelRuns:
             else:
                 name = f"{name}, seed {level}"
                 own = {LEVEL_TAG: "seed", SEED_TAG: level}
-            run = self._runs[level] = stored_run.create(
+            run = self._runs[level] = run_metrics.create(
                 self._client,
                 self._experiment_id,
                 name,
@@ -110,9 +110,9 @@ class ModelRuns:
             )
         if not run.described:
             self._client.log_inputs(run.run_id, [data_of(training)])
-            stored_run.describe(self._client, run, parameters)
+            run_metrics.describe(self._client, run, parameters)
         if run.status != training.status:
-            stored_run.reopen(self._client, run)
+            run_metrics.reopen(self._client, run)
         return run
 
     def _end(self, parent: StoredRun, children: list[StoredRun], training: Training) -> None:
@@ -122,11 +122,11 @@ class ModelRuns:
             assert training.ended_ms is not None
             # Of what was trained elsewhere it is not known.
             if training.seconds:
-                duration = [stored_run.metric(DURATION, training.seconds, training.ended_ms, 0)]
+                duration = [run_metrics.metric(DURATION, training.seconds, training.ended_ms, 0)]
         if parent.status != training.status:
             self._client.set_tag(parent.run_id, NOTE_TAG, of_training(training))
         for run in [*children, parent]:
-            stored_run.end(
+            run_metrics.end(
                 self._client,
                 run,
                 training.status,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline.project import variables
+from pipeline.project import environment
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import store_folder
 from pipeline.project.redaction import shown, without_password
@@ -47,7 +47,7 @@ def tracking_uri() -> str:
 
     A relative path is one in the project's folder: `dvc exp run --temp` deletes its own.
     """
-    given = variables.given(variables.TRACKING_URI) or f"sqlite:///{DATABASE}"
+    given = environment.given(environment.TRACKING_URI) or f"sqlite:///{DATABASE}"
     relative = _RELATIVE.fullmatch(given)
     if relative is None:
         return given
@@ -65,14 +65,14 @@ def _sqlite(path: Path) -> str:
 @contextmanager
 def named() -> Iterator[None]:
     """Within the block the environment names the store: parts of MLflow look nowhere else."""
-    uri, before = tracking_uri(), os.environ.get(variables.TRACKING_URI)
-    os.environ[variables.TRACKING_URI] = uri
+    uri, before = tracking_uri(), os.environ.get(environment.TRACKING_URI)
+    os.environ[environment.TRACKING_URI] = uri
     try:
         yield
     finally:
-        os.environ.pop(variables.TRACKING_URI)
+        os.environ.pop(environment.TRACKING_URI)
         if before is not None:
-            os.environ[variables.TRACKING_URI] = before
+            os.environ[environment.TRACKING_URI] = before
 
 
 def database() -> Path | None:
@@ -244,7 +244,7 @@ def _living(experiment: Any, name: str) -> str:
     if experiment.name != name or not number:
         raise GaitError(_stranger(f"the experiment {name}"))
     if experiment.lifecycle_stage == "deleted":
-        given = variables.given(variables.TRACKING_URI) is not None
+        given = environment.given(environment.TRACKING_URI) is not None
         where = "" if given else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
         raise GaitError(
             f"the experiment {name} was deleted in MLflow, and its runs with it: bring them back"

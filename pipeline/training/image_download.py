@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.data import image_tensors
 from pipeline.params.schema import Params
-from pipeline.project import variables
+from pipeline.project import environment
 from pipeline.project.paths import data_file
 
 
@@ -29,9 +29,9 @@ def download_images(params: Params, dataset: str, progress: bool) -> Path:
 
 def archive_root(params: Params) -> Path:
     """The folder of the image archives: GAIT_DATA_ROOT, else params.yaml's."""
-    return variables.folder(variables.DATA_ROOT) or Path(params.archives.root).expanduser()
+    return environment.folder(environment.DATA_ROOT) or Path(params.archives.root).expanduser()
 
 
 def archive_mirror(params: Params) -> str | None:
     """The address to fetch archives from: GAIT_DATA_MIRROR, else params.yaml's."""
-    return variables.given(variables.DATA_MIRROR) or params.archives.mirror
+    return environment.given(environment.DATA_MIRROR) or params.archives.mirror

@@ -20,7 +20,7 @@ from gaitprop.training import (
     train,
 )
 from pipeline.project.files import as_json
-from pipeline.training import history, model_files, training_state
+from pipeline.training import history, model_files, state_file
 from pipeline.training.epochs import Epoch, kept
 from pipeline.training.experiment import Experiment
 from pipeline.training.progress_bar import TrainingProgress
@@ -77,17 +77,17 @@ def trained(
 ) -> Iterator[tuple[EpochRecord, Epoch, Callable[[], dict[str, Any]]]]:
     """Trains the experiment's network in place; yields each epoch, and what takes a state of it.
 
-    A state, from ``pipeline.training.training_state``, is gone on from.
+    A state, from ``pipeline.training.state_file``, is gone on from.
     """
     network, data, settings = experiment
     optimizer, best = make_optimizer(network, settings), make_best_epochs(network, settings)
     first_epoch = 0
     if state is not None:
-        training_state.restore(state, network, optimizer, best)
+        state_file.restore(state, network, optimizer, best)
         first_epoch = state["epoch"]
     for record in train(network, optimizer, data, settings, first_epoch, on_step, best):
         rows = history.rows(record, network.seeds)
-        snapshot = partial(training_state.snapshot, network, optimizer, record.epoch, best)
+        snapshot = partial(state_file.snapshot, network, optimizer, record.epoch, best)
         yield record, Epoch(record.epoch, int(time.time() * 1000), rows), snapshot
 
 

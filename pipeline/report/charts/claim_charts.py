@@ -9,7 +9,7 @@ from typing import Any
 import altair
 
 from pipeline.report.charts.chart_look import Chart, finished, named, table, tooltip
-from pipeline.report.findings import Finding
+from pipeline.report.verdicts import Finding
 from pipeline.results.equivalence import MARGIN
 
 FORMS = {"stable": ("stable form", "var(--stable)"), "literal": ("as published", "var(--literal)")}

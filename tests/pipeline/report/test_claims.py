@@ -14,14 +14,14 @@ from pipeline.params.schema import Params
 from pipeline.report import claims, evidence
 from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, OTHERS
 from pipeline.report.evidence import Evidence
-from pipeline.report.findings import (
+from pipeline.report.page import render
+from pipeline.report.verdicts import (
     INCONCLUSIVE,
     NOT_SUPPORTED,
     NOT_TESTED,
     SUPPORTED,
     Finding,
 )
-from pipeline.report.page import render
 from tests.own_packages import packages
 from tests.pipeline.figures.test_figures import make_histories, make_params, make_seeds
 from tests.pipeline.project_copy import REPOSITORY

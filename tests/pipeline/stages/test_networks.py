@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gaitprop.regularizer import orthogonality_defect
-from pipeline.audit.retraining import remade
+from pipeline.audit.reproduce_training import remade
 from pipeline.data import image_tensors
 from pipeline.tracking import mlflow_model
 from pipeline.training import model_files

@@ -19,7 +19,7 @@ from pipeline.sweep.collect import Collector, Running
 from pipeline.sweep.trial import Task, attempt
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
-from pipeline.training import training_state
+from pipeline.training import state_file
 from pipeline.training.identity import training_code_checksum
 from tests.pipeline.project_copy import small_params
 
@@ -182,11 +182,11 @@ def test_another_versions_state_is_not_used(
     task = replace(task, states=tmp_path)
     reports(task, GOOD, until=EPOCHS - 1)
     (path,) = tmp_path.iterdir()
-    state = training_state.read(path, torch.device("cpu"))
+    state = state_file.read(path, torch.device("cpu"))
     assert state is not None
     assert state["notes"]["identity"][name]
     state["notes"]["identity"][name] = "another"
-    training_state.write(path, state, state["notes"])
+    state_file.write(path, state, state["notes"])
     after = reports(task, GOOD)
     assert f"is a state of other {name}; training begins anew" in capsys.readouterr().err
     assert len(after) == EPOCHS + 1
@@ -230,16 +230,14 @@ def test_a_state_holds_no_code(tmp_path: Path) -> None:
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
     path = tmp_path / "states" / "x.pt"
-    assert training_state.read(path, torch.device("cpu")) is None
-    training_state.write(
-        path, training_state.snapshot(network, optimizer, 3), {"a": [1, None, "b"]}
-    )
+    assert state_file.read(path, torch.device("cpu")) is None
+    state_file.write(path, state_file.snapshot(network, optimizer, 3), {"a": [1, None, "b"]})
     other = InvertibleNetwork([8, 8, 8], seeds=(5, 6))
     fresh = torch.optim.Adam(other.parameters(), lr=0.1, fused=True)
-    read = training_state.read(path, torch.device("cpu"))
+    read = state_file.read(path, torch.device("cpu"))
     assert read is not None
     assert (read["epoch"], read["notes"]) == (3, {"a": [1, None, "b"]})
-    training_state.restore(read, other, fresh)
+    state_file.restore(read, other, fresh)
     for old, new in zip(network.parameters(), other.parameters(), strict=True):
         assert torch.equal(old, new)
         assert new.is_contiguous()

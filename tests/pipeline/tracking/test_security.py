@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline import cli
-from pipeline.training import training_state
+from pipeline.training import state_file
 from tests.pipeline.project_copy import small_params
 
 
@@ -31,8 +31,8 @@ def test_a_state_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     # The checksum is right: it is against damage, not against those who can write the file.
     path.write_bytes(hashlib.sha256(content).digest() + content)
-    with pytest.raises(training_state.DamagedStateError, match="holds what no state holds"):
-        training_state.read(path, torch.device("cpu"))
+    with pytest.raises(state_file.DamagedStateError, match="holds what no state holds"):
+        state_file.read(path, torch.device("cpu"))
     assert not (tmp_path / "made").exists()
 
 

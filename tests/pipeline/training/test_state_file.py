@@ -9,8 +9,8 @@ import torch
 
 from gaitprop import InvertibleNetwork, layer_gradients
 from gaitprop.training import make_optimizer, train
-from pipeline.training import model_files, training_state
-from pipeline.training.training_state import DamagedStateError
+from pipeline.training import model_files, state_file
+from pipeline.training.state_file import DamagedStateError
 from tests.gaitprop.learned import LEARNED, WIDTHS, data, same, settings, trained
 
 NOTES = {"epochs": [1, 2], "name": None}
@@ -32,15 +32,15 @@ def steps(network: InvertibleNetwork, optimizer: torch.optim.Optimizer, numbers:
 def test_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     whole, optimizer = a_training()
     steps(whole, optimizer, range(3))
-    state = training_state.snapshot(whole, optimizer, 3)
+    state = state_file.snapshot(whole, optimizer, 3)
     # What comes after does not change what was taken.
     steps(whole, optimizer, range(3, 6))
-    training_state.write(tmp_path / "state.pt", state, NOTES)
+    state_file.write(tmp_path / "state.pt", state, NOTES)
     network, optimizer = a_training()
-    saved = training_state.read(tmp_path / "state.pt", network.device)
+    saved = state_file.read(tmp_path / "state.pt", network.device)
     assert saved is not None
     assert (saved["epoch"], saved["notes"]) == (3, NOTES)
-    training_state.restore(saved, network, optimizer)
+    state_file.restore(saved, network, optimizer)
     steps(network, optimizer, range(3, 6))
     for ours, theirs in zip(network.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -49,13 +49,13 @@ def test_goes_on_with_the_same_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [0, 40, -1])
 def test_one_bit_is_enough_to_be_damaged(tmp_path: Path, place: int) -> None:
     network, optimizer = a_training()
-    state = training_state.snapshot(network, optimizer, 1)
-    training_state.write(tmp_path / "state.pt", state, NOTES)
+    state = state_file.snapshot(network, optimizer, 1)
+    state_file.write(tmp_path / "state.pt", state, NOTES)
     content = bytearray((tmp_path / "state.pt").read_bytes())
     content[place] ^= 1
     (tmp_path / "state.pt").write_bytes(content)
     with pytest.raises(DamagedStateError, match="it is not what was written there"):
-        training_state.read(tmp_path / "state.pt", network.device)
+        state_file.read(tmp_path / "state.pt", network.device)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -65,12 +65,12 @@ def test_a_training_goes_on_from_a_state(tmp_path: Path, optimizer: str) -> None
     made = make_optimizer(first, chosen)
     for record in train(first, made, data(), chosen):
         if record.epoch == 2:
-            taken = training_state.snapshot(first, made, 2)
-            training_state.write(tmp_path / "state.pt", taken, NOTES)
+            taken = state_file.snapshot(first, made, 2)
+            state_file.write(tmp_path / "state.pt", taken, NOTES)
     made = make_optimizer(again, chosen)
-    state = training_state.read(tmp_path / "state.pt", again.device)
+    state = state_file.read(tmp_path / "state.pt", again.device)
     assert state is not None
-    training_state.restore(state, again, made)
+    state_file.restore(state, again, made)
     list(train(again, made, data(), chosen, first_epoch=2))
     assert same(first, again)
     # And not because the state left alone what it should restore.

@@ -13,7 +13,7 @@ import pytest
 from pipeline.params.schema import Params
 from pipeline.report import claims
 from pipeline.report.evidence import Evidence
-from pipeline.report.findings import identical
+from pipeline.report.verdicts import identical
 from tests.pipeline.figures.test_figures import make_params
 from tests.pipeline.plain_figures import rows
 from tests.pipeline.project_copy import REPOSITORY

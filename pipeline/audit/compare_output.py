@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.audit.compared_models import METRICS
+from pipeline.audit.compare_sources import METRICS
 from pipeline.params.labels import value_text
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole

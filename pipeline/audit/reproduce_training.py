@@ -19,7 +19,7 @@ import gaitprop
 import pipeline
 from pipeline.data import image_tensors
 from pipeline.params import params_file
-from pipeline.project import variables
+from pipeline.project import environment
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.project.source import git
@@ -148,7 +148,7 @@ def _archives() -> Path:
     """Where this folder's archives are: of a params.yaml that is none any more, the usual place."""
     with contextlib.suppress(GaitError):
         return archive_root(params_file.load())
-    return variables.folder(variables.DATA_ROOT) or Path("data/archives")
+    return environment.folder(environment.DATA_ROOT) or Path("data/archives")
 
 
 def _plain(value: Any) -> Any:

@@ -6,10 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.project import variables
+from pipeline.project import environment
 from pipeline.project.errors import os_sentence
 from pipeline.tracking.delivery import Delivery
-from pipeline.training import unfinished
+from pipeline.training import resuming
 from pipeline.training.epochs import KILLED
 from pipeline.training.training_loop import Point
 from pipeline.training.training_record import Training, ended
@@ -38,7 +38,7 @@ class StateWriter:
     ) -> None:
         self._saved, self._identity = training, identity
         self._place, self._sending = place, sending
-        self._due = time.monotonic() + variables.seconds(variables.STATE_INTERVAL_S)
+        self._due = time.monotonic() + environment.seconds(environment.STATE_INTERVAL_S)
         self._complained = False
 
     def save_if_due(self, point: Point) -> None:
@@ -61,7 +61,7 @@ class StateWriter:
                 )
         now = time.monotonic()
         self._due = now + max(
-            variables.seconds(variables.STATE_INTERVAL_S), (now - began) / WRITING_SHARE
+            environment.seconds(environment.STATE_INTERVAL_S), (now - began) / WRITING_SHARE
         )
 
     def save_last(self, point: Point | None, outcome: dict[str, str]) -> str:
@@ -81,4 +81,4 @@ class StateWriter:
     def _save(self, point: Point) -> None:
         # Epoch 0 is where training starts anyway.
         if point.state["epoch"]:
-            self._saved = unfinished.save(self._place, self._identity, point.training, point.state)
+            self._saved = resuming.save(self._place, self._identity, point.training, point.state)

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import stats
 
-from pipeline.audit.compared_models import METRICS, Compared, ComparedModel
+from pipeline.audit.compare_sources import METRICS, Compared, ComparedModel
 from pipeline.project.errors import GaitError
 from pipeline.results.summary_tables import CONFIDENCE, confidence_interval
 

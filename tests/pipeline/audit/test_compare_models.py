@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.audit import comparison_text, model_comparison
-from pipeline.audit.compared_models import Compared, ComparedModel, find
+from pipeline.audit import compare_models, compare_output
+from pipeline.audit.compare_sources import Compared, ComparedModel, find
 from pipeline.project.errors import GaitError
 from tests.pipeline.project_copy import commit, gait, run
 
@@ -25,7 +25,7 @@ def model(accuracies: dict[int, float], **settings: object) -> ComparedModel:
 
 
 def test_differences_are_paired_over_shared_seeds_alone() -> None:
-    found = model_comparison.interval({0: 0.5, 1: 0.6, 2: 0.7, 9: 0.1}, {2: 0.8, 1: 0.65, 0: 0.5})
+    found = compare_models.interval({0: 0.5, 1: 0.6, 2: 0.7, 9: 0.1}, {2: 0.8, 1: 0.65, 0: 0.5})
     differences = [0.0, 0.05, 0.1]
     half = T_OF_THREE * 0.05 / math.sqrt(3)
     assert found is not None
@@ -35,26 +35,26 @@ def test_differences_are_paired_over_shared_seeds_alone() -> None:
 
 
 def test_without_shared_seeds_the_interval_is_welchs() -> None:
-    found = model_comparison.interval({0: 0.5, 1: 0.6, 2: 0.7}, {3: 0.8, 4: 0.9, 5: 1.0})
+    found = compare_models.interval({0: 0.5, 1: 0.6, 2: 0.7}, {3: 0.8, 4: 0.9, 5: 1.0})
     # Equal variances of 0.01 and equal counts: four degrees of freedom.
     half = 2.7764451051977987 * math.sqrt(2 * 0.01 / 3)
     assert found is not None
     assert not found["paired"]
     assert (found["mean"], found["low"]) == pytest.approx((0.3, 0.3 - half))
-    single = model_comparison.interval({0: 0.5}, {1: 0.7})
+    single = compare_models.interval({0: 0.5}, {1: 0.7})
     assert single is not None and single["low"] is None
 
 
 def test_only_settings_that_differ_are_named(tmp_path: Path) -> None:
     a = Compared("a", {"d/s/gait": model({0: 0.5, 1: 0.6}, dataset="d", epochs=3)})
     b = Compared("b <i>", {"d/s/bp": model({0: 0.7, 1: 0.7}, dataset="d", epochs=4, extra=1)})
-    (found,) = model_comparison.compare([a, b])
-    assert found["model"] == model_comparison.ONLY
+    (found,) = compare_models.compare([a, b])
+    assert found["model"] == compare_models.ONLY
     assert found["settings"] == [["epochs", 3, 4], ["extra", None, 1]]
-    table = comparison_text.figures_table(found)
+    table = compare_output.figures_table(found)
     assert table[1] == ["test accuracy", "55.00 ± 7.07", "70.00 ± 0.00", "+15.00 [-48.53, +78.53]"]
-    assert comparison_text.curves_table(found)[1] == ["a", "▁█", "2"]
-    comparison_text.write_page([found], tmp_path / "page.html")
+    assert compare_output.curves_table(found)[1] == ["a", "▁█", "2"]
+    compare_output.write_page([found], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "b &lt;i&gt;" in page and "<svg" in page
     assert not re.search(r'(src|href)="http', page)
@@ -63,10 +63,10 @@ def test_only_settings_that_differ_are_named(tmp_path: Path) -> None:
 def test_models_of_two_data_sets_meet_by_their_names() -> None:
     a = Compared("a", {f"d/s/{name}": model({0: 0.5}) for name in ("bp", "gait")})
     b = Compared("b", {f"e/s/{name}": model({0: 0.5}) for name in ("gait", "tp")})
-    assert [each["model"] for each in model_comparison.compare([a, b])] == ["s/gait"]
+    assert [each["model"] for each in compare_models.compare([a, b])] == ["s/gait"]
     c = Compared("c", {f"e/s/{name}": model({0: 0.5}) for name in ("itp", "tp")})
     with pytest.raises(GaitError, match="no model that two of them have"):
-        model_comparison.compare([a, c])
+        compare_models.compare([a, c])
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = client.search_runs([experiment.experiment_id], "tags.`gait.level` = 'model'")
     ids = {each.data.tags["gait.model"]: each.info.run_id for each in found}
     subjects = [find(ids["reference"]), find(ids["gait"])]
-    (compared,) = model_comparison.compare(subjects)
+    (compared,) = compare_models.compare(subjects)
     names = [row[0] for row in compared["settings"]]
     assert "rule.orthogonality" in names and "training.epochs" not in names
     for subject, each in zip(subjects, compared["rows"], strict=True):

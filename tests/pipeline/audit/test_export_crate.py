@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.audit import crate
+from pipeline.audit import export_crate
 from pipeline.project.errors import GaitError
 from tests.pipeline.project_copy import REPOSITORY
 
@@ -34,13 +34,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPOSITORY)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{destination.parent / 'mlflow.db'}")
-        crate.write(RESULTS, destination)
+        export_crate.write(RESULTS, destination)
     return destination
 
 
 @pytest.fixture(scope="module")
 def entities(made: Path) -> dict[str, Any]:
-    graph = json.loads((made / crate.METADATA).read_text())["@graph"]
+    graph = json.loads((made / export_crate.METADATA).read_text())["@graph"]
     found = {each["@id"]: each for each in graph}
     assert len(found) == len(graph), "an identity is given twice"
     return found
@@ -69,7 +69,7 @@ def test_every_reference_leads_to_an_entity(entities: dict[str, Any]) -> None:
 
 
 def test_every_file_is_described_with_its_checksum(made: Path, entities: dict[str, Any]) -> None:
-    files = {path for path in made.rglob("*") if path.is_file()} - {made / crate.METADATA}
+    files = {path for path in made.rglob("*") if path.is_file()} - {made / export_crate.METADATA}
     described = {name for name, each in entities.items() if "File" in each["@type"]}
     assert described == {path.relative_to(made).as_posix() for path in files}
     for path in files:
@@ -99,13 +99,13 @@ def test_what_cannot_be_exported(
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     with pytest.raises(GaitError, match="exists already"):
-        crate.write(RESULTS, made)
+        export_crate.write(RESULTS, made)
     with pytest.raises(GaitError, match=r"has no summary\.csv"):
-        crate.write(tmp_path, tmp_path / "crate")
+        export_crate.write(tmp_path, tmp_path / "crate")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(REPOSITORY / RESULTS, tmp_path / RESULTS)
     with pytest.raises(GaitError, match=r"no dvc\.lock"):
-        crate.write(RESULTS, tmp_path / "crate")
+        export_crate.write(RESULTS, tmp_path / "crate")
     assert not (tmp_path / "crate").exists()
 
 

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, check_writable, write_whole
 from pipeline.project.paths import ModelKey
-from pipeline.training import training_state
+from pipeline.training import state_file
 from pipeline.training.epochs import RUNNING
 from pipeline.training.training_record import Training, as_plain, from_plain
 
@@ -113,7 +113,7 @@ def save(
     epochs = [each for each in training.epochs if each.epoch <= state["epoch"]]
     until = replace(training, epochs=epochs)
     notes = {"identity": identity, "training": as_plain(until)}
-    training_state.write(folder / _STATE, state, notes)
+    state_file.write(folder / _STATE, state, notes)
     return until
 
 
@@ -129,8 +129,8 @@ def usable(
     One that is damaged, or whose notes have another identity, is none of ``name``: that is said.
     """
     try:
-        state = training_state.read(path, device)
-    except training_state.DamagedStateError as error:
+        state = state_file.read(path, device)
+    except state_file.DamagedStateError as error:
         print(f"{name}: {error}; training begins anew", file=sys.stderr)
         return None
     if state is None:

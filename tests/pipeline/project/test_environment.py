@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.project import variables
+from pipeline.project import environment
 from pipeline.project.errors import GaitError
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY, gait
 
-TIMES = (variables.STATE_INTERVAL_S, variables.PATIENCE_S)
+TIMES = (environment.STATE_INTERVAL_S, environment.PATIENCE_S)
 
 
 @pytest.mark.parametrize("name", TIMES)
@@ -33,18 +33,18 @@ def test_what_is_no_length_of_time(
 @pytest.mark.parametrize("name", TIMES)
 def test_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "")
-    assert variables.seconds(name) == 30
+    assert environment.seconds(name) == 30
     monkeypatch.setenv(name, "0.5")
-    assert variables.seconds(name) == 0.5
+    assert environment.seconds(name) == 0.5
 
 
 def test_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv(variables.DATA_ROOT, "~/archives")
-    assert variables.folder(variables.DATA_ROOT) == tmp_path / "archives"
-    monkeypatch.setenv(variables.DATA_ROOT, "~nobody-of-that-name/archives")
+    monkeypatch.setenv(environment.DATA_ROOT, "~/archives")
+    assert environment.folder(environment.DATA_ROOT) == tmp_path / "archives"
+    monkeypatch.setenv(environment.DATA_ROOT, "~nobody-of-that-name/archives")
     with pytest.raises(GaitError, match=re.escape("'~nobody-of-that-name/archives'; allowed")):
-        variables.check()
+        environment.check()
 
 
 def test_docstrings_are_needed(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_no_other_place_reads_them() -> None:
     reading = re.compile(r"os\.environ[^\n]*GAIT_|getenv")
     for path in (REPOSITORY / "pipeline").rglob("*.py"):
         found = [line for line in path.read_text().splitlines() if reading.search(line)]
-        assert path.name == "variables.py" or not found, (path, found)
+        assert path.name == "environment.py" or not found, (path, found)
 
 
 def test_the_doctor_lists_them(tmp_path: Path, helper: Preloaded) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from gaitprop import InvertibleNetwork
 from pipeline.project.paths import ModelKey
-from pipeline.training import training_state, unfinished
+from pipeline.training import resuming, state_file
 from pipeline.training.training_record import Training, as_plain
 
 KEY = ModelKey("digits", "digits", "square", "gait")
@@ -26,11 +26,11 @@ def kept(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     notes = {"identity": IDENTITY, "training": as_plain(replace(NEW, id="old", started_ms=1))}
     change(notes)
-    training_state.write(folder / "state.pt", training_state.snapshot(network, optimizer, 3), notes)
+    state_file.write(folder / "state.pt", state_file.snapshot(network, optimizer, 3), notes)
 
 
-def begun(folder: Path) -> unfinished.Begun:
-    return unfinished.begin(folder, KEY, IDENTITY, NEW, torch.device("cpu"))
+def begun(folder: Path) -> resuming.Begun:
+    return resuming.begin(folder, KEY, IDENTITY, NEW, torch.device("cpu"))
 
 
 def test_a_state_of_the_same_training_is_gone_on_with(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_another_versions_record_is_not_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Any], object]
 ) -> None:
     kept(tmp_path, change)
-    assert begun(tmp_path) == unfinished.Begun(NEW, None, None)
+    assert begun(tmp_path) == resuming.Begun(NEW, None, None)
     assert "is a state of other form; training begins anew" in capsys.readouterr().err
 
 
@@ -63,11 +63,11 @@ def test_a_state_of_another_training_is_not_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept(tmp_path, lambda notes: notes.update(identity={**IDENTITY, "params": "q"}))
-    assert begun(tmp_path) == unfinished.Begun(NEW, None, None)
+    assert begun(tmp_path) == resuming.Begun(NEW, None, None)
     assert "is a state of other params; training begins anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"identity": {"params": "p", "code": "c"}}'])
 def test_what_was_begun_by_another_version_is_begun_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / "training.json").write_text(text)
-    assert begun(tmp_path) == unfinished.Begun(NEW, None, None)
+    assert begun(tmp_path) == resuming.Begun(NEW, None, None)
