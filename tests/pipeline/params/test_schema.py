@@ -34,7 +34,7 @@ def test_committed_profiles_are_valid_and_named_as_their_file(path: Path) -> Non
     params = params_file.load(path)
     assert params.profile == path.stem
     assert set(params.run.architectures) == set(params.architectures)
-    assert set(params.run.rules) == set(params.rules)
+    assert {*params.run.rules, *params.sweep.rules} == set(params.rules)
 
 
 def test_committed_params_are_the_digits_profile() -> None:
