@@ -93,8 +93,8 @@ class Sweep(Section):
     )
     space: dict[str, Dimension] = Field(
         default={
-            "rule.learning_rate": [1e-5, 1e-4, 1e-3],
-            "rule.orthogonality": [0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0],
+            "rule.learning_rate": [1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2],
+            "rule.orthogonality": [0.0, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0],
         },
         min_length=1,
         description="settings by their dotted names, each with a list of values or a distribution",

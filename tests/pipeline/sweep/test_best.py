@@ -96,7 +96,7 @@ def test_apply_changes_the_winners_values_and_nothing_else() -> None:
         {
             "bp": winner(rule__learning_rate=1e-3, rule__orthogonality=0.0),
             "gait": winner(rule__learning_rate=1e-5, rule__orthogonality=0.1),
-            "itp": winner(rule__learning_rate=0.0001234567890123, rule__orthogonality=10),
+            "itp": winner(rule__learning_rate=0.0001234567890123, rule__orthogonality=20),
             "tp": None,
         }
     )
@@ -107,16 +107,16 @@ def test_apply_changes_the_winners_values_and_nothing_else() -> None:
         "+    orthogonality: 0.0",
         "-    learning_rate: 0.001",
         "+    learning_rate: 1.0e-5",
-        "-    learning_rate: 0.0001",
-        "-    orthogonality: 1.0",
+        "-    learning_rate: 0.0003",
+        "-    orthogonality: 10.0",
         "+    learning_rate: 0.0001234567890123",
-        "+    orthogonality: 10.0",
+        "+    orthogonality: 20.0",
     ]
     assert reported == [
         "rules.bp.orthogonality: 0.1 -> 0.0",
         "rules.gait.learning_rate: 0.001 -> 1.0e-5",
-        "rules.itp.learning_rate: 0.0001 -> 0.0001234567890123",
-        "rules.itp.orthogonality: 1.0 -> 10",
+        "rules.itp.learning_rate: 0.0003 -> 0.0001234567890123",
+        "rules.itp.orthogonality: 10.0 -> 20",
     ]
     assert [path.name for path in Path().iterdir() if path.is_file()] == ["params.yaml"]
 
