@@ -199,7 +199,8 @@ def test_the_figure_shows_each_form_in_both_precisions() -> None:
         if (row["rule"], row["activation"], row["width"]) == ("gait", "leaky_relu", 32)
     ]
     shorter, longer = (
-        [r for r in document["rescalings"] if r["length"] == l] for l in (1e-7, 1e-4)
+        [row for row in document["rescalings"] if row["length"] == length]
+        for length in (1e-7, 1e-4)
     )
     expected = [
         {"stable form": ("stable", published), "as published": ("literal", published)},
