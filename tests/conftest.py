@@ -24,6 +24,23 @@ numerics.use("portable")
 os.environ.setdefault("GAIT_MLFLOW_PATIENCE_S", "180")
 
 
+# Minutes each: the file that is given out last must not keep one worker while the other waits.
+LONGEST = (
+    "test_extend.py",
+    "pipeline/cli/test_dvc_repro.py",
+    "portable/test_processors.py",
+    "test_tour.py",
+    "pipeline/test_environments.py",
+    "pipeline/sweep/test_driver.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with what takes longest, for ``--dist loadfile --no-loadscope-reorder``."""
+    begin = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: begin.get(item.path, len(begin)))
+
+
 @pytest.fixture(scope="session")
 def helper() -> Iterator[Preloaded]:
     with preloaded() as started:

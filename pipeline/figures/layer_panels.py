@@ -29,12 +29,19 @@ from pipeline.figures.panels import (
     epoch_axes,
     label_rows,
     log_axis,
-    make_pairs,
     make_panels,
+    make_stacks,
     norm_axis,
 )
 from pipeline.figures.style import model_label, style
 from pipeline.params.schema import Params
+
+DISTANCES = {
+    "orthogonality_defect": "‖WᵀW − I‖ / √n",
+    "defect_of_errors": "‖(WᵀW − I)u‖ / ‖u‖",
+    "condition_number": "condition number",
+}
+"""What is drawn of a history under this name, and how its axis is labelled."""
 
 
 def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: str = "") -> Figure:
@@ -55,7 +62,7 @@ def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: 
             figure, panels = make_panels(1, 2, 2.0)
             pairs = panels
         else:
-            figure, panels, pairs = make_pairs(len(shown))
+            figure, panels, pairs = make_stacks(len(shown), 2)
         limit = epoch_limit(2 * len(shown) * layers * layer_vertices(layers))
         for (cosine, norm), (model, history) in zip(pairs, shown.items(), strict=True):
             cosine.set_title(model_label(params, model, break_line=len(shown) > MOST_COLUMNS))
@@ -64,7 +71,7 @@ def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: 
             draw_layers(norm, layer_curves(history, "bp_relative_norm", geometric_mean, limit))
         cosine_axis(pairs[0, 0])
         norm_axis(pairs[0, 1])
-        label_rows(panels)
+        label_rows(panels, 2)
         for cosine, norm in pairs:
             add_guide(cosine, 0.0)
             add_guide(norm, 1.0)
@@ -80,9 +87,10 @@ def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: 
 def orthogonality(
     params: Params, histories: Mapping[str, pandas.DataFrame], title: str = ""
 ) -> Figure:
-    """Orthogonality defect ‖WᵀW − I‖_F / √n and condition number (log axes) over training.
+    """How far layers are from orthogonal over training (log axes).
 
-    A column a model, a line a layer.
+    ‖WᵀW − I‖_F / √n, a mean over all directions; below it the same in the directions that errors
+    travel in, on one scale; the condition number. A column a model, a line a layer.
 
     Args:
         params: names the models.
@@ -91,26 +99,29 @@ def orthogonality(
     """
     with style():
         layers = count_layers(next(iter(histories.values())))
-        figure, panels, pairs = make_pairs(len(histories))
-        limit = epoch_limit(2 * len(histories) * layers * layer_vertices(layers))
+        figure, panels, stacks = make_stacks(len(histories), len(DISTANCES))
+        limit = epoch_limit(len(stacks.flat) * layers * layer_vertices(layers))
         drawn: list[Curve] = []
-        for (defect, condition), (model, history) in zip(pairs, histories.items(), strict=True):
-            curves = layer_curves(history, "orthogonality_defect", geometric_mean, limit)
-            defect.set_yscale("log")
-            draw_layers(defect, curves)
-            defect.set_title(model_label(params, model, break_line=True))
-            drawn += curves
-            condition.set_yscale("log")
-            draw_layers(condition, layer_curves(history, "condition_number", geometric_mean, limit))
-        _defect_axis(panels[0, 0], drawn)
-        panels[1, 0].set_ylabel("condition number")
-        log_axis(panels[1, 0], 0.9, max(2.0, panels[1, 0].get_ylim()[1]))
-        label_rows(panels)
+        for stack, (model, history) in zip(stacks, histories.items(), strict=True):
+            stack[0].set_title(model_label(params, model, break_line=True))
+            for panel, quantity in zip(stack, DISTANCES, strict=True):
+                curves = layer_curves(history, quantity, geometric_mean, limit)
+                panel.set_yscale("log")
+                draw_layers(panel, curves)
+                drawn += curves if "defect" in quantity else []
+        for panel, label in zip(panels[:, 0], DISTANCES.values(), strict=False):
+            panel.set_ylabel(label)
+        for panel in panels[:2, 0]:
+            _defect_axis(panel, drawn)
+        log_axis(panels[2, 0], 0.9, max(2.0, panels[2, 0].get_ylim()[1]))
+        label_rows(panels, len(DISTANCES))
         epoch_axes(panels)
         add_layer_bar(figure, figure.axes, layers)
         figure.suptitle(title)
         below = any(curve.mean[0] < panels[0, 0].get_ylim()[0] for curve in drawn)
-        others = "Below the frame: untrained, orthogonal to rounding." if below else ""
+        others = (
+            "\nu: BP's errors." + " Below the frame: untrained, orthogonal to rounding." * below
+        )
         add_note(
             figure,
             histories.values(),
@@ -125,5 +136,4 @@ def _defect_axis(panel: Axes, curves: Sequence[Curve]) -> None:
     """From the trained networks' smallest defect: an untrained one's may be rounding alone."""
     trained = numpy.concatenate([curve.low[1:] for curve in curves])
     highest = max(curve.high.max() for curve in curves)
-    panel.set_ylabel("‖WᵀW − I‖ / √n")
     log_axis(panel, trained[trained > 0].min(initial=highest) / 1.5, highest * 1.5)

@@ -40,29 +40,29 @@ def make_panels(
     return figure, panels
 
 
-def make_pairs(count: int) -> tuple[Figure, Any, Any]:
-    """An empty figure with an upper and a lower panel for each of so many models.
+def make_stacks(count: int, height: int) -> tuple[Figure, Any, Any]:
+    """An empty figure with so many panels above each other for each of ``count`` models.
 
     Returns:
-        The figure; its panels, (rows, columns), two rows for each block of columns; the models'
-        pairs of panels, (count, 2). Upper panels have one axis, and so have lower ones.
+        The figure; its panels, (rows, columns), ``height`` rows for each block of columns; the
+        models' stacks of panels, (count, height). Panels of one place have one axis.
     """
     # In several blocks there are other rules than the paper's, whose names are longer.
     blocks = 1 if count <= MOST_COLUMNS else -(-count // (MOST_COLUMNS - 1))
     columns = -(-count // blocks)
-    figure, panels = make_panels(2 * blocks, columns, 1.75, sharex=True, sharey="row")
-    for row in range(2, 2 * blocks):
-        panels[row, 0].sharey(panels[row % 2, 0])
-    pairs = panels.reshape(blocks, 2, columns).swapaxes(1, 2).reshape(-1, 2)
-    for panel in pairs[count:].flat:
+    figure, panels = make_panels(height * blocks, columns, 1.75, sharex=True, sharey="row")
+    for row in range(height, height * blocks):
+        panels[row, 0].sharey(panels[row % height, 0])
+    stacks = panels.reshape(blocks, height, columns).swapaxes(1, 2).reshape(-1, height)
+    for panel in stacks[count:].flat:
         panel.set_visible(False)
-    return figure, panels, pairs[:count]
+    return figure, panels, stacks[:count]
 
 
-def label_rows(panels: Any) -> None:
-    """Gives each block of ``make_pairs`` the labels of the first one's vertical axes."""
-    for row in range(2, len(panels)):
-        panels[row, 0].set_ylabel(panels[row % 2, 0].get_ylabel())
+def label_rows(panels: Any, height: int) -> None:
+    """Gives each block of ``make_stacks`` the labels of the first one's vertical axes."""
+    for row in range(height, len(panels)):
+        panels[row, 0].set_ylabel(panels[row % height, 0].get_ylabel())
 
 
 def case_title(dataset: str, architecture: str) -> str:

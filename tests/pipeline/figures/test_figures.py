@@ -74,6 +74,7 @@ def make_history(
                 row[f"condition_number_layer_{layer}"] = 1 + trained * layer
                 row[f"bp_cosine_layer_{layer}"] = 1 - 0.1 * trained / epochs * (layers - layer)
                 row[f"bp_relative_norm_layer_{layer}"] = 10.0 ** (layers - layer) * (1 + trained)
+                row[f"defect_of_errors_layer_{layer}"] = 2e-7 if epoch == 0 else 0.3 * trained
             rows.append(row)
     return pandas.DataFrame(rows)
 
@@ -260,14 +261,26 @@ def test_orthogonality_shows_every_model_layer_by_layer() -> None:
         "ITP",
         "TP",
     ]
-    assert [many_point_lines(panel, 7) for panel in panels] == [3] * 10
-    assert panels[0].get_yscale() == "log"
-    assert panels[5].get_ylabel() == "condition number"
-    assert panels[5].get_yscale() == "log"
-    assert panels[5].get_ylim()[1] > 19  # layer 3 ends there
+    assert [many_point_lines(panel, 7) for panel in panels] == [3] * 15
+    labels = ["‖WᵀW − I‖ / √n", "‖(WᵀW − I)u‖ / ‖u‖", "condition number"]
+    assert [panel.get_ylabel() for panel in panels[::5]] == labels
+    assert {panel.get_yscale() for panel in panels} == {"log"}
+    assert panels[10].get_ylim()[1] > 19  # layer 3 ends there
     # The untrained network's 1e-7 is rounding and must not stretch the axis.
     assert panels[0].get_ylim()[0] > 1e-2
     assert "Below the frame: untrained" in texts(figure)
+
+
+def test_the_errors_own_directions_stand_on_the_mean_defects_scale() -> None:
+    params = make_params(rules=["gait"])
+    histories = by_model(make_histories(params))
+    defect, _, of_errors, *_ = figures.orthogonality(params, histories).axes
+    assert defect.get_ylim() == of_errors.get_ylim()
+    for panel, name in ((defect, "orthogonality_defect"), (of_errors, "defect_of_errors")):
+        table = histories["reference"].pivot(index="epoch", columns="seed")[f"{name}_layer_2"]
+        second = [line for line in panel.lines if len(line.get_xdata()) == 7][1]
+        numpy.testing.assert_allclose(second.get_ydata(), numpy.exp(numpy.log(table).mean(axis=1)))
+        assert panel.get_ylim()[1] > table.max().max()
 
 
 def test_final_accuracy_shows_every_seed_and_enlarges_the_models_near_bp() -> None:
@@ -288,10 +301,11 @@ def test_final_accuracy_shows_every_seed_and_enlarges_the_models_near_bp() -> No
     assert "n = 3" in texts(figure)
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-@pytest.mark.parametrize("seeds", [[4], [0, 1]])
+@pytest.mark.parametrize(("epochs", "seeds"), [(1, [4]), (2, [0, 1])])
 def test_few_epochs_and_seeds(epochs: int, seeds: list[int], tmp_path: Path) -> None:
-    for name, figure in every_figure(make_params(seeds=seeds), epochs).items():
+    for name, figure in every_figure(
+        make_params(rules=["bp", "gait"], seeds=seeds), epochs
+    ).items():
         written = svg(figure, tmp_path)
         assert re.search(rb"\b(nan|inf)\b", written) is None, name
         bands = [band for panel in figure.axes for band in panel.collections if band.get_alpha()]
@@ -315,7 +329,7 @@ def test_only_bp_has_no_alignment_to_show() -> None:
 
 
 def test_the_same_tables_give_the_same_bytes_whatever_the_user_set(tmp_path: Path) -> None:
-    params = make_params()
+    params = make_params(rules=["bp", "gait"])
     first = {name: svg(figure, tmp_path) for name, figure in every_figure(params).items()}
     ours = {"font.size": 20, "text.color": "red", "axes.xmargin": 0.3, "svg.fonttype": "none"}
     with matplotlib.rc_context(ours):
@@ -325,7 +339,7 @@ def test_the_same_tables_give_the_same_bytes_whatever_the_user_set(tmp_path: Pat
 
 
 def test_the_background_is_white_and_type_is_at_least_8_points(tmp_path: Path) -> None:
-    for name, figure in every_figure(make_params()).items():
+    for name, figure in every_figure(make_params(rules=["bp", "gait"])).items():
         assert figure.get_facecolor() == (1, 1, 1, 1), name
         assert b"fill: #ffffff" in svg(figure, tmp_path), name
         assert figure.get_figwidth() <= figures.WIDTH

@@ -190,25 +190,47 @@ def test_the_published_figure_is_drawn_from_the_published_numbers(tmp_path: Path
     assert (tmp_path / "again.svg").read_bytes() == published.read_bytes()
 
 
-def test_the_figure_shows_both_forms_in_both_precisions() -> None:
+def test_the_figure_shows_each_form_in_both_precisions() -> None:
     document = json.loads((PUBLISHED / "verify.json").read_text())
     figure = error_against_depth(document)
-    (panel,) = figure.axes
-    lines = {str(line.get_label()): line for line in panel.lines}
-    for form, name in (("stable", "stable form"), ("literal", "as published")):
-        for precision in ("float64", "float32"):
-            rows = [
-                row
-                for row in document["comparisons"]
-                if (row["rule"], row["activation"]) == ("gait", "leaky_relu")
-                if (row["precision"], row["width"]) == (precision, 32)
-            ]
-            line = lines[f"{name}, {precision}"]
-            assert list(line.get_xdata()) == [row["hidden_layers"] for row in rows]
-            for height, row in zip(line.get_ydata(), rows, strict=True):
-                assert height == row[form] or (row[form] is None and height > HIGHEST)
-    looks = {(line.get_color(), line.get_linestyle()) for line in lines.values()}
-    assert len(looks) >= 4
-    shown = [text for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize"))]
-    assert min(text.get_fontsize() for text in shown if text.get_text()) >= 8
-    assert panel.get_xscale() == panel.get_yscale() == "log"
+    published = [
+        row
+        for row in document["comparisons"]
+        if (row["rule"], row["activation"], row["width"]) == ("gait", "leaky_relu", 32)
+    ]
+    shorter, longer = (
+        [row for row in document["rescalings"] if row["length"] == length]
+        for length in (1e-7, 1e-4)
+    )
+    expected = [
+        {"stable form": ("stable", published), "as published": ("literal", published)},
+        {
+            "_": ("stable", shorter),
+            "steps of $10^{-7}$": ("rescaled", shorter),
+            "steps of $10^{-4}$": ("rescaled", longer),
+        },
+    ]
+    looks = set()
+    for panel, shown in zip(figure.axes, expected, strict=True):
+        assert panel.get_xscale() == panel.get_yscale() == "log"
+        lines = [line for line in panel.lines if line.get_marker() not in ("D", "None")]
+        for name, (form, rows) in shown.items():
+            for precision in ("float64", "float32"):
+                chosen = [row for row in rows if row["precision"] == precision]
+                if not chosen:
+                    continue
+                label = "_" if name == "_" else f"{name}, {precision}"
+                filled = precision == "float64"
+                (line,) = (
+                    line
+                    for line in lines
+                    if line.get_label() == label
+                    if (line.get_markerfacecolor() != "white") == filled
+                )
+                looks.add((line.get_color(), line.get_linestyle(), line.get_marker()))
+                assert list(line.get_xdata()) == [row["hidden_layers"] for row in chosen]
+                for height, row in zip(line.get_ydata(), chosen, strict=True):
+                    assert height == row[form] or (row[form] is None and height > HIGHEST)
+    assert len(looks) == 7
+    shown_text = figure.findobj(lambda artist: hasattr(artist, "get_fontsize"))
+    assert min(text.get_fontsize() for text in shown_text if text.get_text()) >= 8
