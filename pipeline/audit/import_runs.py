@@ -6,7 +6,6 @@ and on what machine they were trained is not known, and not claimed.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def run(params: Params) -> dict[str, str]:
 
 
 def _record(key: ModelKey, commit: str | None) -> Training:
-    config = json.loads((key.folder / model_files.CONFIG).read_text(encoding="utf-8"))
+    config = model_files.read_config(key.folder)
     result, now = result_checksum(key.folder), int(time.time() * 1000)
     table = history.read(key.folder / model_files.HISTORY)
     rows = [

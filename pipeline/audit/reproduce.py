@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -154,7 +153,7 @@ def _recorded(run_id: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, str
                 raise GaitError(
                     f"the run {run.info.run_id} has no {file}: nothing can be compared with it"
                 )
-        document = json.loads((folder / model_files.CONFIG).read_text(encoding="utf-8"))
+        document = model_files.read_config(folder)
         _check_rule(document, run.data.tags)
         yield folder, document, run.data.tags
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,10 +59,7 @@ def of_models(recorded: Path, again: Path) -> list[Difference]:
         if old[name].numpy().tobytes() != new[name].numpy().tobytes():
             place = tuple(int(index) for index in numpy.argwhere(before != now)[:1].ravel())
             found.append(_difference(name, f"element {place}", before, now))
-    configs = [
-        flat(json.loads((each / model_files.CONFIG).read_text(encoding="utf-8")))
-        for each in (recorded, again)
-    ]
+    configs = [flat(model_files.read_config(each)) for each in (recorded, again)]
     found += [
         Difference(name, model_files.CONFIG)
         for name in sorted({*configs[0], *configs[1]})

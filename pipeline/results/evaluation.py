@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy
 import pandas
 
@@ -24,7 +22,7 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
     ``result`` identifies the model's files, and is the tag of the MLflow runs that made them.
     """
     images = image_tensors.load(data_file(key.profile, key.dataset))
-    recorded = json.loads((key.folder / model_files.CONFIG).read_text(encoding="utf-8"))
+    recorded = model_files.read_config(key.folder)
     trained.check_images(recorded, key, images.checksum)
     choose_numerics(params)
     device = choose_device(params.training.device)

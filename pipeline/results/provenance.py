@@ -7,7 +7,6 @@ and MLflow runs by these hashes.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pipeline.params.schema import Params
 from pipeline.project.files import as_json, write_whole
 from pipeline.project.paths import ModelKey
 from pipeline.training.identity import code_checksum
-from pipeline.training.model_files import CONFIG, result_checksum
+from pipeline.training.model_files import read_config, result_checksum
 
 FILE = "provenance.json"
 
@@ -53,7 +52,7 @@ def describe(
 
 def of_model(key: ModelKey) -> dict[str, Any]:
     """Checksums of a trained model's data and files; the package that its rule is of, if any."""
-    config = json.loads((key.folder / CONFIG).read_text(encoding="utf-8"))
+    config = read_config(key.folder)
     plugin = {"plugin": config["plugin"]} if "plugin" in config else {}
     return {"data": config["data"]["sha256"], "result": result_checksum(key.folder), **plugin}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +22,7 @@ def check(params: Params, key: ModelKey) -> None:
         GaitError: a file is missing or damaged, or the model's own record names other settings.
     """
     model_files.check(key.folder)
-    recorded = json.loads((key.folder / model_files.CONFIG).read_text(encoding="utf-8"))
+    recorded = model_files.read_config(key.folder)
     there, here = flat(recorded), flat(described(params, key, recorded["data"]["sha256"]))
     # What one of them does not know, it says nothing of: a setting that came with a later version.
     names = [n for n in there if n in here and not n.startswith("plugin.") and there[n] != here[n]]

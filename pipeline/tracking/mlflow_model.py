@@ -5,7 +5,6 @@ Like the runs it may be sent again and again: the store is asked what it has, an
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from importlib.metadata import version
@@ -76,7 +75,7 @@ def save(destination: Path, model: Path, model_id: str | None = None) -> None:
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    config = json.loads((model / model_files.CONFIG).read_text(encoding="utf-8"))
+    config = model_files.read_config(model)
     images = image_set(config["dataset"])
     example = numpy.linspace(0, 1, images.inputs, dtype=numpy.float32)[None]
     # It would tell of each step.

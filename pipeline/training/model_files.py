@@ -63,6 +63,12 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> InvertibleNe
         return network
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """What a model's config.json says of it; see ``pipeline.training.experiment.described``."""
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return config
+
+
 def check(folder: Path) -> None:
     """Looks whether a model's files are whole, before anything is made from them.
 
@@ -70,7 +76,7 @@ def check(folder: Path) -> None:
         GaitError: one of them is missing or damaged.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_config(folder)
         with (folder / HISTORY).open(encoding="utf-8") as file:
             head, *table = csv.reader(file)
         rows = (_last_epoch(config, head, table) + 1) * len(config["training"]["seeds"])
