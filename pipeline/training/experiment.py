@@ -44,12 +44,13 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
     device = choose_device(params.training.device)
     network = _untrained(params, key, device)
     training_data = TrainingData(
-        images=split.images.to(device),
+        images=image_tensors.for_network(split.images, device, network.dtype),
         labels=split.labels.to(device),
-        validation_images=split.val_images.to(device),
+        validation_images=image_tensors.for_network(split.val_images, device, network.dtype),
         validation_labels=split.val_labels.to(device),
         n_classes=images.classes,
-        maximum=images.maximum,
+        # Floats are divided by nothing.
+        maximum=images.maximum or 1,
     )
     return Experiment(network, training_data, settings)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gaitprop.training import make_optimizer, train
 from pipeline.cli import doctor
 from pipeline.data import image_tensors
 from pipeline.figures.style import LOOKS, look_of
@@ -17,7 +18,7 @@ from pipeline.params.search_space import configurations
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
 from pipeline.training import plugin_source
-from pipeline.training.experiment import described, parameters, training_settings
+from pipeline.training.experiment import described, parameters, prepare, training_settings
 from pipeline.training.identity import identity, training_code_checksum
 from tests.own_packages import Package, packages
 from tests.pipeline.project_copy import small_params
@@ -252,9 +253,48 @@ def test_a_packages_data_set(blobs: Package, tmp_path: Path, table: str) -> None
         load(tmp_path, digits, ("hidden_layers: 1", "widths: [2]"))
 
 
+FLOATS = "images, labels = np.linspace(-2.5, 3, {n}).reshape(4, {inputs}), [0, 1, 1, 0]"
+
+
+@pytest.mark.parametrize("inputs", [2, 13])
+def test_a_packages_data_set_of_floats(blobs: Package, tmp_path: Path, inputs: int) -> None:
+    read = FLOATS.format(n=4 * inputs, inputs=inputs)
+    source = SET.replace("inputs=6", f"inputs={inputs}").format(read=read, more="maximum=None, ")
+    blobs("pack", source, blobs="blobs")
+    data = prepared(tmp_path, "blobs")
+    assert data.maximum is None
+    assert torch.allclose(data.train_images.flatten(), torch.linspace(-2.5, 3, 4 * inputs))
+    changes = (
+        ("datasets: [digits]", "datasets: [blobs]"),
+        ("  dataset: digits\n", "  dataset: blobs\n"),
+        ("hidden_layers: 1", "projection: 5\n    hidden_layers: 1"),
+        ("validation_fraction: 0.1", "validation_fraction: 0.5"),
+        ("batch_size: 30", "batch_size: 2"),
+        ("precision: float32", "precision: float64"),
+    )
+    params = load(tmp_path, *changes)
+    trained = prepare(params, ModelKey("digits", "blobs", "square", "gait"), data)
+    assert trained.data.images.dtype == torch.float64
+    found = trained.data.images, trained.data.validation_images
+    assert torch.equal(torch.cat(found).sort(0).values, data.train_images.double())
+    optimizer = make_optimizer(trained.network, trained.settings)
+    *_, last = train(trained.network, optimizer, trained.data, trained.settings)
+    assert last.validation.loss.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("read", "more", "said"),
     [
+        (
+            "images, labels = np.full((3, 6), np.nan), [0, 1, 2]",
+            "maximum=None, ",
+            "train_images have nan among them; allowed: finite float32 numbers",
+        ),
+        (
+            "images, labels = np.full((3, 6), 0.5), [0, 1, 2]",
+            "maximum=None, ",
+            "train_images hold 0.5 everywhere",
+        ),
         ("images, labels = np.full((3, 6), 0.5), [0, 1, 2]", "", "train_images are not all whole"),
         ("images, labels = np.full((3, 6), -1), [0, 1, 2]", "", "train_images are not all whole"),
         ("images, labels = np.full((3, 6), np.nan), [0, 1, 2]", "", "not all whole numbers"),
