@@ -92,6 +92,8 @@ def test_table_and_figures_have_the_rule(followed: tuple[Path, dict[str, str]]) 
     first, *_ = csv.DictReader(history.read_text().splitlines())
     assert float(first["bp_cosine_layer_2"]) == pytest.approx(1)
     assert abs(float(first["bp_cosine_layer_1"])) < 0.5
+    run_ = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(of_model(folder, STAGE[-13:]))
+    assert run_.data.params["rule.decay"] == "1.0"
 
 
 def test_the_sweep_has_tried_it(followed: tuple[Path, dict[str, str]]) -> None:
@@ -102,6 +104,7 @@ def test_the_sweep_has_tried_it(followed: tuple[Path, dict[str, str]]) -> None:
     assert [(each["rule"], each["status"]) for each in trials] == [
         ("weight_mirror", "FINISHED")
     ] * 2
+    assert [each["rule.decay"] for each in trials] == ["0.5", "1.0"]
     assert "weight mirror" in said["gait sweep best"]
 
 

@@ -9,8 +9,9 @@ with ``error`` = e_l of shape (S, batch, n_l), ``scale`` = γ^k at the k-th laye
 (k = 1 for the output layer), and the result e_{l-1} on the n_l units that layer l reads: of the
 shape and dtype of ``error``. The positions of a convolution are further samples of the batch, and
 its n_l those that one position has: a rule need not know of them. A rule that keeps something for
-a layer, feedback weights say, is a ``FeedbackRule``, and called in the same way. A package of one's
-own adds a rule by an entry point of the group ``gaitprop.rules``; see docs/extend.md.
+a layer, feedback weights say, is a ``FeedbackRule``, and called in the same way; one with
+hyperparameters of its own is a ``RuleFamily``. A package of one's own adds a rule by an entry point
+of the group ``gaitprop.rules``; see docs/extend.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import wraps
 from importlib.metadata import EntryPoint
+from typing import Any
 
 from torch import Tensor
 
@@ -35,6 +37,7 @@ from gaitprop.rules.gait_learned_inverse import (
     gait_learned_from_transpose,
     gait_learned_inverse,
 )
+from gaitprop.rules.hyperparameters import Hyperparameter, RuleFamily
 from gaitprop.rules.itp import itp
 from gaitprop.rules.kolen_pollack import kolen_pollack
 from gaitprop.rules.layer import LayerView
@@ -61,26 +64,51 @@ RULES: dict[str, Rule] = {
 GROUP = "gaitprop.rules"
 
 
-def find_rule(name: str | Rule) -> Rule:
+def find_rule(name: str | Rule, hyperparameters: Mapping[str, Any] | None = None) -> Rule:
     """The rule of that name: one of ``RULES``, or of an installed package; a function is one.
 
+    Args:
+        name: of the rule, or the rule itself.
+        hyperparameters: values of those that the rule declares; the others have their defaults.
+
     Raises:
-        ArgumentError: there is none, or the package that offers it cannot be used.
+        ArgumentError: there is none, the package that offers it cannot be used, or a value of a
+            hyperparameter is not allowed.
     """
+    found, told = _found(name)
+    if isinstance(found, RuleFamily):
+        found = found.of(hyperparameters or {})
+    elif hyperparameters:
+        raise ArgumentError(f"{told} has no hyperparameters; received {', '.join(hyperparameters)}")
+    return found if isinstance(name, str) and name in RULES else _checked(found, told)
+
+
+def hyperparameters_of(name: str) -> Mapping[str, Hyperparameter]:
+    """Those that a rule declares; none of a rule that is not made from any.
+
+    Raises:
+        ArgumentError: there is no such rule, or the package that offers it cannot be used.
+    """
+    found, _ = _found(name)
+    return found.hyperparameters if isinstance(found, RuleFamily) else {}
+
+
+def _found(name: str | Rule) -> tuple[Rule, str]:
+    """A rule as it is offered, and what an error calls it."""
     if not isinstance(name, str):
         if not callable(name):
             raise ArgumentError(f"rule is {name!r}; allowed: a name or a function")
         called = name.name if isinstance(name, FeedbackRule) else getattr(name, "__name__", name)
-        return _checked(name, f"the rule {called!r}")
+        return name, f"the rule {called!r}"
     if name in RULES:
-        return RULES[name]
+        return RULES[name], f"the rule {name!r}"
     entry = other_rules().get(name)
     if entry is None:
         raise ArgumentError(f"rule is {name!r}; allowed: {', '.join(rule_names())}")
     rule = plugins.load(entry)
     if not callable(rule):
         raise ArgumentError(f"{plugins.told(entry)} is {rule!r}; allowed: a function")
-    return _checked(rule, plugins.told(entry))
+    return rule, plugins.told(entry)
 
 
 def rule_names() -> list[str]:

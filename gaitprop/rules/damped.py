@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gaitprop.errors import ArgumentError
 from gaitprop.linalg import gram, matmul, solve_rows
+from gaitprop.rules.hyperparameters import Hyperparameter, RuleFamily
 from gaitprop.rules.layer import LayerView
 
 
@@ -43,5 +44,8 @@ def damped_by(damping: float) -> Callable[[LayerView, Tensor, float], Tensor]:
     return damped
 
 
-DAMPING = 1.0
-damped = damped_by(DAMPING)
+damped = RuleFamily(
+    damped_by,
+    {"damping": Hyperparameter(1.0, "μ; 0: gait; without end: BP", ge=0.0, le=1e9)},
+)
+"""What ``damped_by`` makes, by name."""

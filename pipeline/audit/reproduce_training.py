@@ -19,6 +19,7 @@ import gaitprop
 import pipeline
 from pipeline.data import image_tensors
 from pipeline.params import params_file
+from pipeline.params.schema import REFERENCE
 from pipeline.project import environment
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
@@ -45,19 +46,22 @@ def key_of(config: Mapping[str, Any]) -> ModelKey:
 
 def params_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """A params.yaml under which the train stage trains what a config.json describes."""
-    settings, rule = config["settings"], config["rule"]
+    settings, rule, model = config["settings"], config["rule"], config["model"]
+    entry = rule if model == REFERENCE else model
+    # Of a model that is not the reference, nothing but its own entry decides.
+    required = {name: settings[name] for name in ("learning_rate", "orthogonality")}
     split = {name: value for name, value in config["data"].items() if name != "sha256"}
     return {
         "profile": config["profile"],
         "run": {
             "datasets": [config["dataset"]],
             "architectures": [config["architecture_name"]],
-            "rules": [rule],
+            "rules": [entry],
         },
         "data": split,
         "architectures": {config["architecture_name"]: config["architecture"]},
-        "reference": settings,
-        "rules": {rule: settings},
+        "reference": settings if model == REFERENCE else required,
+        "rules": {entry: settings if entry == rule else {**settings, "rule": rule}},
         "training": config["training"],
         "sweep": {"space": {"rule.learning_rate": [settings["learning_rate"]]}},
     }

@@ -42,8 +42,10 @@ class ImageSet:
         source: class in `torchvision.datasets`, by name so that torchvision is imported only when
             used.
         read: of a set of one's own: returns training images, their labels, test images, their
-            labels; tensors or arrays of whole numbers, images (N, …) of 0 to maximum.
-        maximum: an image's largest possible number; what networks see is divided by it.
+            labels; tensors or arrays, labels of whole numbers, images (N, …) as ``maximum`` says.
+        maximum: an image's largest possible number: images are whole numbers from 0 to it, and
+            networks see them divided by it. None: they are any numbers, which networks see as they
+            are, as float32.
     """
 
     name: str
@@ -52,7 +54,7 @@ class ImageSet:
     classes: int
     source: str | None = None
     read: Callable[[], Sequence[Any]] | None = None
-    maximum: int = _LARGEST
+    maximum: int | None = _LARGEST
     shape: tuple[int, int, int] | None = None
 
 
@@ -98,7 +100,7 @@ def other_sets() -> Mapping[str, EntryPoint]:
 
 
 def read_own(chosen: ImageSet) -> dict[str, torch.Tensor]:
-    """What ``chosen.read`` returns, as uint8: images (N, inputs), labels (N,).
+    """What ``chosen.read`` returns: images (N, inputs), uint8 or float32, labels (N,), uint8.
 
     Raises:
         GaitError: it fails, or returns what cannot be kept so.
@@ -108,19 +110,38 @@ def read_own(chosen: ImageSet) -> dict[str, torch.Tensor]:
         parts = chosen.read()
         if len(parts) != len(TENSORS):
             raise ValueError(f"{len(parts)} values in place of {', '.join(TENSORS)}")
-        return {name: _as_bytes(name, part) for name, part in zip(TENSORS, parts, strict=True)}
+        return {
+            name: _as_floats(name, part)
+            if chosen.maximum is None and name.endswith("images")
+            else _as_bytes(name, part)
+            for name, part in zip(TENSORS, parts, strict=True)
+        }
     except Exception as error:
         said = plugins.reason(error, plugins.source(other_sets()[chosen.name]))
         raise GaitError(f"The image set '{chosen.name}' cannot be read: {said}.") from error
 
 
-def _as_bytes(name: str, part: Any) -> torch.Tensor:
+def _as_tensor(part: Any) -> torch.Tensor:
     # By way of an array of our own: tables know how to become one, and others may be read-only.
-    values = part if isinstance(part, torch.Tensor) else torch.as_tensor(numpy.array(part))
+    return part if isinstance(part, torch.Tensor) else torch.as_tensor(numpy.array(part))
+
+
+def _as_floats(name: str, part: Any) -> torch.Tensor:
+    values = _as_tensor(part).to(torch.float32)
+    if not values.isfinite().all():
+        wrong = values[~values.isfinite()][0].item()
+        raise ValueError(f"{name} have {wrong} among them; allowed: finite float32 numbers")
+    return values.flatten(1).contiguous()
+
+
+def _as_bytes(name: str, part: Any) -> torch.Tensor:
+    values = _as_tensor(part)
     whole = values.to(torch.uint8)
     if len(wrong := values[whole.to(values.dtype) != values]):
         hint = (
-            "numbers of 0 to maximum" if name.endswith("images") else f"classes, {_NO_REGRESSION}"
+            "numbers of 0 to maximum, or an ImageSet with maximum=None"
+            if name.endswith("images")
+            else f"classes, {_NO_REGRESSION}"
         )
         raise ValueError(
             f"{name} are not all whole numbers of 0 to {_LARGEST}: there is {wrong[0].item()};"
@@ -146,6 +167,8 @@ def _usable(entry: EntryPoint, found: Any) -> ImageSet:
         ("maximum", 1, _LARGEST),
     ):
         value = getattr(found, quantity)
+        if quantity == "maximum" and value is None:
+            continue
         if not isinstance(value, int) or value < least or (most is not None and value > most):
             until = f"to {most}" if most is not None else "or more"
             raise ArgumentError(f"{told} has {quantity} {value!r}; allowed: {least} {until}")

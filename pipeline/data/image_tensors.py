@@ -32,20 +32,23 @@ _LEAST_OF_MAXIMUM = 0.5
 
 @dataclass(frozen=True)
 class ImageData:
-    """A prepared image set: uint8 images (N, inputs) of 0..maximum, uint8 labels (N,) < classes."""
+    """A prepared image set: images (N, inputs), uint8 labels (N,) < classes.
+
+    Images are uint8 of 0..maximum, or float32 where that is None.
+    """
 
     train_images: torch.Tensor
     train_labels: torch.Tensor
     test_images: torch.Tensor
     test_labels: torch.Tensor
     classes: int
-    maximum: int
+    maximum: int | None
     checksum: str
     """SHA-256 of the file, in hexadecimal."""
 
 
 class Split(NamedTuple):
-    """uint8 images (N, inputs) and int64 labels (N,), to train on and to validate on."""
+    """Images (N, inputs) and int64 labels (N,), to train on and to validate on."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -107,7 +110,7 @@ def load(path: Path) -> ImageData:
         data = ImageData(
             **tensors,
             classes=int(facts["classes"]),
-            maximum=int(facts["maximum"]),
+            maximum=None if facts["maximum"] is None else int(facts["maximum"]),
             checksum=checksum,
         )
         _check(data, image_set(facts["image_set"]).inputs)
@@ -168,23 +171,29 @@ def _held_out(data: ImageData, validation_fraction: float) -> int:
 
 
 def test_set(data: ImageData) -> tuple[torch.Tensor, torch.Tensor]:
-    """The test images, uint8 (N, inputs), and their labels, int64 (N,)."""
+    """The test images (N, inputs) and their labels, int64 (N,)."""
     return data.test_images, data.test_labels.long()
+
+
+def for_network(images: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Images where a network is: floats in its precision, bytes as they are until it reads them."""
+    return images.to(device, dtype if images.is_floating_point() else None)
 
 
 def _check(data: ImageData, inputs: int) -> None:
     """Raise ValueError unless the tensors are what ImageData promises."""
     for part in ("train", "test"):
         images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
-        if images.dtype != torch.uint8 or labels.dtype != torch.uint8:
-            raise ValueError(f"{part} tensors are not uint8")
+        kind = torch.float32 if data.maximum is None else torch.uint8
+        if images.dtype != kind or labels.dtype != torch.uint8:
+            raise ValueError(f"{part} tensors are not {kind} and uint8")
         if not len(labels) or images.shape != (len(labels), inputs) or labels.ndim != 1:
             raise ValueError(f"{part} tensors have shapes {images.shape} and {labels.shape}")
         for what, found, most in (
             ("labels", labels, data.classes - 1),
             ("images", images, data.maximum),
         ):
-            if int(found.max()) > most:
+            if most is not None and int(found.max()) > most:
                 raise ValueError(
                     f"{part}_{what} are of {int(found.min())} to {int(found.max())}; allowed: 0 to"
                     f" {most}"
@@ -192,12 +201,12 @@ def _check(data: ImageData, inputs: int) -> None:
     _check_contrast(data.train_images, data.maximum)
 
 
-def _check_contrast(images: torch.Tensor, maximum: int) -> None:
+def _check_contrast(images: torch.Tensor, maximum: int | None) -> None:
     """Raise ValueError for what a wrong conversion makes of images: nothing, or almost nothing."""
-    largest = int(images.max())
-    if int(images.min()) == largest:
+    largest = images.max().item()
+    if images.min().item() == largest:
         raise ValueError(f"train_images hold {largest} everywhere; allowed: images that differ")
-    if largest < _LEAST_OF_MAXIMUM * maximum:
+    if maximum is not None and largest < _LEAST_OF_MAXIMUM * maximum:
         raise ValueError(
             f"train_images are of {int(images.min())} to {largest}, and the set's maximum is"
             f" {maximum}; allowed: a maximum that images come near to, since they are divided by it"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import NoneType
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pipeline.params.schema import Params
+from gaitprop.rules import RULES, hyperparameters_of
+from pipeline.params.schema import Params, RuleSettings, settings_of_rule
 from pipeline.params.section import Section
 from pipeline.project.nearest_name import did_you_mean, usual_name
 
@@ -84,6 +85,7 @@ def _elsewhere(key: str) -> str:
         for section in Params.model_fields
         if name in [*_known_keys((section, key)), *_known_keys((section, "<name>", key))]
     ]
+    places += [f"the rule {rule}" for rule in RULES if name in hyperparameters_of(rule)]
     return f" ({name!r} is a key of {' and '.join(places)})" if places else ""
 
 
@@ -96,6 +98,9 @@ def _known_keys(place: Sequence[Any]) -> list[str]:
             if NoneType in get_args(kind):
                 kind = get_args(kind)[0]
         else:
-            # A mapping of names to sections: the name does not matter.
+            # A mapping of names to sections: the name matters only where it is a rule's.
             kind = next(reversed(get_args(kind)), None)
+            kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+            if kind is RuleSettings and key in RULES:
+                kind = settings_of_rule(key)
     return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, Section) else []

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import re
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from gaitprop import layers
 from gaitprop.errors import ArgumentError
-from gaitprop.rules import RULES, find_rule, rule_names
+from gaitprop.rules import RULES, find_rule, hyperparameters_of, rule_names
 from gaitprop.rules.feedback import FeedbackRule
+from gaitprop.rules.hyperparameters import Hyperparameter
 from pipeline.data.image_sets import ImageSet, image_set, set_names
 from pipeline.params.section import Name, Section
 from pipeline.params.sweep_section import Sweep
@@ -18,6 +29,8 @@ from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 
 REFERENCE = "reference"
+# Of a hyperparameter that a rule declares.
+_KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 WITHOUT_GAMMA = (
     "bp",
     "tp",
@@ -188,7 +201,7 @@ class Architecture(Section):
 
 
 class RuleSettings(Section):
-    """How one rule's models are trained."""
+    """How one rule's models are trained; a rule may have keys of its own beside these."""
 
     rule: str | None = Field(
         default=None,
@@ -217,9 +230,6 @@ class RuleSettings(Section):
         description="γ, the size of a target's perturbation; 0: the limit; rules without"
         " small targets have none",
     )
-    damping: float | None = Field(
-        default=None, ge=0, le=1e9, description="μ of the rule damped; 0: gait; null: 1"
-    )
     feedback_learning_rate: float | None = Field(
         default=None,
         gt=0,
@@ -232,6 +242,36 @@ class RuleSettings(Section):
         le=1e6,
         description="of this rule's models, also of feedback that it learns; null: training's",
     )
+
+
+_COMMON = RuleSettings.model_fields.keys()
+
+
+def settings_of_rule(rule: str) -> type[RuleSettings]:
+    """The settings that a rule has: those of every rule, and the hyperparameters that it declares.
+
+    Raises:
+        ArgumentError: there is no such rule, its package cannot be used, or it declares what is no
+            name for a setting.
+    """
+    own = hyperparameters_of(rule)
+    for name in own:
+        if not _KEY.fullmatch(name) or hasattr(RuleSettings, name) or name in _COMMON:
+            raise ArgumentError(
+                f"the rule {rule!r} declares a hyperparameter {name!r}; allowed: small letters,"
+                " digits and _, and no key that every rule has"
+            )
+    return _with(rule, tuple(own.items())) if own else RuleSettings
+
+
+@cache
+def _with(rule: str, own: tuple[tuple[str, Hyperparameter], ...]) -> type[RuleSettings]:
+    fields: dict[str, Any] = {}
+    for name, each in own:
+        bounds: dict[str, Any] = each.bounds()
+        facts = Field(default=each.default, description=each.description, **bounds)
+        fields[name] = (type(each.default), facts)
+    return create_model(f"Settings of {rule}", __base__=RuleSettings, **fields)
 
 
 class Adam(Section):
@@ -360,7 +400,7 @@ class Params(Section):
         min_length=1, description="networks, by names of your own"
     )
     reference: RuleSettings = Field(description="BP that the others are compared to")
-    rules: dict[Name, RuleSettings] = Field(
+    rules: dict[Name, SerializeAsAny[RuleSettings]] = Field(
         min_length=1, description="settings of each rule, by its name or by one of your own"
     )
     training: Training = Field(description="what all models share")
@@ -380,6 +420,26 @@ class Params(Section):
             "rules": _names(run, "rules"),
         }
         return {**document, "sweep": {**chosen, **document.get("sweep", {})}}
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _with_their_own_keys(cls, rules: Any) -> Any:
+        """Each entry as the settings of its rule, all that is wrong with them reported at once."""
+        if not isinstance(rules, dict):
+            return rules
+        found: dict[Any, Any] = {}
+        problems: list[Any] = []
+        for name, entry in rules.items():
+            try:
+                found[name] = _entry(name, entry)
+            except ValidationError as error:
+                problems += [{**each, "loc": (name, *each["loc"])} for each in error.errors()]
+            except ArgumentError as error:
+                said = PydanticCustomError("value_error", "{said}", {"said": str(error)})
+                problems.append({"type": said, "loc": (name,), "input": entry})
+        if problems:
+            raise ValidationError.from_exception_data("rules", problems)
+        return found
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
@@ -434,10 +494,6 @@ class Params(Section):
     def _settings_of_rules_that_have_them(self) -> Params:
         for name in (REFERENCE, *self.rules):
             settings, rule_name = self.settings_of(name), self.rule_of(name)
-            if settings.damping is not None and rule_name != "damped":
-                raise ValueError(
-                    f"damping of {name} is {settings.damping}; allowed: null, or the rule damped"
-                )
             used = rule_name in RULES or name in {*self.run.rules, *self.sweep.rules}
             rule = find_rule(rule_name) if used else None
             learns = isinstance(rule, FeedbackRule) and rule.learns is not None
@@ -481,6 +537,23 @@ class Params(Section):
     def settings_of(self, model: str) -> RuleSettings:
         """How a model is trained."""
         return self.reference if model == REFERENCE else self.rules[model]
+
+
+def _entry(name: str, entry: Any) -> Any:
+    """An entry of `rules` by what its rule declares; as it is where that cannot be known."""
+    if not isinstance(entry, dict):
+        return entry
+    rule = entry.get("rule") or name
+    if rule not in rule_names():
+        return entry
+    try:
+        kind = settings_of_rule(rule)
+    except ArgumentError:
+        # Whoever trains with it will be told; others need it only for keys of its own.
+        if entry.keys() <= _COMMON:
+            return entry
+        raise
+    return kind.model_validate(entry)
 
 
 def _names(section: Any, key: str) -> list[str]:

@@ -25,8 +25,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 # Of a trial these follow from `sweep.resources`.
 FROM_RESOURCES = ("training.threads", "training.device")
-# A process computes in one way, and decides no figure by it.
-NOT_SWEPT = (*FROM_RESOURCES, "training.numerics")
+# A process computes in one way, and decides no figure by it; a rule is swept by its own name.
+NOT_SWEPT = (*FROM_RESOURCES, "training.numerics", "rule.rule")
 # A draw that was made before is drawn again, at most so many times in a row.
 REPEATED_DRAWS = 1000
 
@@ -53,7 +53,7 @@ def problems(params: Params) -> list[dict[str, Any]]:
 
     for part, names in (("fixed", sweep.fixed), ("space", sweep.space)):
         for name in names:
-            if unknown := _unknown(name):
+            if unknown := _unknown(params, name):
                 add(unknown, part, name)
     known = _withknown_names(params)
     refused = [each for rule in sweep.rules for each in _refusals(known, rule)]
@@ -217,21 +217,33 @@ def known_names(sections: dict[str, type[BaseModel]]) -> list[str]:
     return [name for name in names if name not in NOT_SWEPT]
 
 
-def _unknown(name: str) -> str | None:
-    known = known_names(SECTIONS)
-    if name in known:
+def _unknown(params: Params, name: str) -> str | None:
+    # A rule that params.yaml says nothing of is a problem of its own.
+    rules = [rule for rule in params.sweep.rules if rule in params.rules]
+    known_to = {rule: known_names({**SECTIONS, "rule": type(params.rules[rule])}) for rule in rules}
+    lacking = [rule for rule in rules if name not in known_to[rule]]
+    if not lacking:
         return None
+    if having := [rule for rule in rules if rule not in lacking]:
+        return (
+            f"{', '.join(lacking)} {'have' if len(lacking) > 1 else 'has'} no {_field(name)};"
+            f" allowed: sweep.rules of {', '.join(having)}"
+        )
+    known = list(dict.fromkeys(each for names in known_to.values() for each in names))
     if name in FROM_RESOURCES:
         return f"{name} of a trial follows from sweep.resources; allowed: set it there"
     if name in NOT_SWEPT:
-        return f"{name} is the same for every trial; allowed: set it in training"
+        where = "rules" if name == "rule.rule" else "training"
+        return f"{name} is the same for every trial; allowed: set it in {where}"
     return f"unknown name {name!r}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
 
 
 def _withknown_names(params: Params) -> Params:
     sweep = params.sweep
     known = {
-        part: {name: each for name, each in getattr(sweep, part).items() if not _unknown(name)}
+        part: {
+            name: each for name, each in getattr(sweep, part).items() if not _unknown(params, name)
+        }
         for part in ("fixed", "space")
     }
     return params.model_copy(update={"sweep": sweep.model_copy(update=known)})

@@ -6,7 +6,9 @@ import inspect
 import json
 from typing import Any
 
-from pipeline.params.schema import Params
+from gaitprop.errors import ArgumentError
+from gaitprop.rules import rule_names
+from pipeline.params.schema import Params, RuleSettings, settings_of_rule
 from pipeline.params.search_space import NOT_SWEPT, SECTIONS
 
 # What of a section follows from others where it is not given, and so is required of nobody.
@@ -30,7 +32,23 @@ def json_schema() -> dict[str, Any]:
     for name, optional in _FILLED_IN.items():
         section = schema if name == "Params" else schema["$defs"][name]
         section["required"] = [key for key in section["required"] if key not in optional]
+    _add_keys_of_single_rules(schema["$defs"][RuleSettings.__name__]["properties"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_without_titles(schema)}
+
+
+def _add_keys_of_single_rules(properties: dict[str, Any]) -> None:
+    """What rules declare beside the keys of all, of packages' rules too."""
+    for rule in rule_names():
+        try:
+            own = settings_of_rule(rule).model_json_schema()["properties"]
+        except ArgumentError:
+            continue  # A package that cannot be used is `gait doctor`'s to tell.
+        for name in own.keys() - RuleSettings.model_fields.keys():
+            facts = {**own[name], "description": f"{rule} alone: {own[name]['description']}"}
+            if name in properties:
+                told = f"{properties[name]['description']}; {facts['description']}"
+                facts = {"type": facts["type"], "default": facts["default"], "description": told}
+            properties[name] = facts
 
 
 def as_json() -> str:

@@ -30,10 +30,10 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
     test_images, test_labels = image_tensors.test_set(images)
     result = evaluate(
         network,
-        test_images.to(device),
+        image_tensors.for_network(test_images, device, network.dtype),
         test_labels.to(device),
         images.classes,
-        images.maximum,
+        images.maximum or 1,
         params.training.loss,
     )
     epochs = history.read(key.folder / model_files.HISTORY)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from gaitprop import ArgumentError, InvertibleNetwork, Rule, numerics
-from gaitprop.rules.damped import damped_by
+from gaitprop.rules import find_rule, hyperparameters_of
 from gaitprop.training import TrainingData, TrainingSettings
 from pipeline.data import image_tensors
 from pipeline.data.image_sets import image_set
@@ -44,12 +44,13 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
     device = choose_device(params.training.device)
     network = _untrained(params, key, device)
     training_data = TrainingData(
-        images=split.images.to(device),
+        images=image_tensors.for_network(split.images, device, network.dtype),
         labels=split.labels.to(device),
-        validation_images=split.val_images.to(device),
+        validation_images=image_tensors.for_network(split.val_images, device, network.dtype),
         validation_labels=split.val_labels.to(device),
         n_classes=images.classes,
-        maximum=images.maximum,
+        # Floats are divided by nothing.
+        maximum=images.maximum or 1,
     )
     return Experiment(network, training_data, settings)
 
@@ -189,9 +190,10 @@ def _training(params: Params) -> dict[str, Any]:
 
 
 def _rule(params: Params, key: ModelKey) -> str | Rule:
-    """A name, or the rule of a μ that is given."""
-    damping = params.settings_of(key.model).damping
-    return params.rule_of(key.model) if damping is None else damped_by(damping)
+    """A name, or the rule of the values that its hyperparameters have."""
+    rule, settings = params.rule_of(key.model), params.settings_of(key.model)
+    own = {name: getattr(settings, name) for name in hyperparameters_of(rule)}
+    return find_rule(rule, own) if own else rule
 
 
 def _untrained(params: Params, key: ModelKey, device: torch.device) -> InvertibleNetwork:

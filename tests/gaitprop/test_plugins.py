@@ -164,7 +164,7 @@ def test_mirrors_are_random_to_begin_with_and_learn_the_weights() -> None:
 def test_what_a_package_passes_down_is_checked() -> None:
     rule = find_rule("weight_mirror")
     module = sys.modules["own_mirror"]
-    assert isinstance(rule, FeedbackRule) and rule.learns is module.__dict__["learns"]
+    assert isinstance(rule, FeedbackRule) and rule.draws is module.__dict__["draws"]
     narrow = replace(rule, passes=lambda *view: view[1][..., :1])
     module.__dict__["weight_mirror"] = narrow
     network = InvertibleNetwork([4, 4, 4])

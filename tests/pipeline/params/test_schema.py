@@ -190,8 +190,8 @@ def test_committed_params_are_the_digits_profile() -> None:
         (
             "gamma: 0.001\n  itp",
             "damping: 0.1\n  itp",
-            "the file",
-            "damping of gait is 0.1; allowed: null, or the rule damped",
+            "rules.gait.damping",
+            "unknown key ('damping' is a key of the rule damped); see docs",
         ),
         (
             "gamma: 0.001\n  itp",
@@ -207,9 +207,15 @@ def test_committed_params_are_the_digits_profile() -> None:
         ),
         (
             "gamma: 0.001\n  itp",
-            "damping: -1.0\n  itp",
+            "rule: damped\n    damping: -1.0\n  itp",
             "rules.gait.damping",
             "received -1.0; input should be greater than or equal to 0",
+        ),
+        (
+            "gamma: 0.001\n  itp",
+            "gamma: 0.001\n  damped:\n    {learning_rate: 0.1, orthogonality: 0, dampin: 1}\n  itp",
+            "rules.damped.dampin",
+            "unknown key (did you mean 'damping'?)",
         ),
         (
             "gamma: 0.001\n  itp",

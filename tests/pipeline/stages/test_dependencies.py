@@ -12,6 +12,7 @@ import yaml
 
 from gaitprop.rules import RULES
 from gaitprop.rules.feedback import FeedbackRule
+from gaitprop.rules.hyperparameters import RuleFamily
 from pipeline.stages import evaluate, plot, report
 from pipeline.training import identity
 from tests.pipeline.project_copy import REPOSITORY
@@ -95,6 +96,7 @@ def test_dvc_and_the_records_name_the_same_code(stage: str) -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_a_rules_own_source_is_watched(name: str) -> None:
     rule = RULES[name]
+    rule = rule.make if isinstance(rule, RuleFamily) else rule
     function = rule.passes if isinstance(rule, FeedbackRule) else rule
     (source,) = held([f"watched/rules/{name}"])
     assert str(source) == inspect.getsourcefile(function)

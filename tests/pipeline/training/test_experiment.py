@@ -76,5 +76,10 @@ def test_they_are_swept(tmp_path: Path) -> None:
     ]
     path = tmp_path / "params.yaml"
     path.write_text(path.read_text().replace("rules: [damped]", "rules: [kolen_pollack]"))
-    with pytest.raises(GaitError, match=r"damping of kolen_pollack is 0.0; allowed: null, or"):
+    with pytest.raises(GaitError, match=r"rule.damping: unknown name 'rule.damping'"):
+        params_file.load(path)
+    path.write_text(path.read_text().replace("rules: [kolen", "rules: [damped, kolen"))
+    with pytest.raises(
+        GaitError, match=r"rule.damping: kolen_pollack has no damping; allowed: sweep.rules of dam"
+    ):
         params_file.load(path)

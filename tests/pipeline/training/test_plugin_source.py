@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from gaitprop.training import make_optimizer, train
 from pipeline.cli import doctor
 from pipeline.data import image_tensors
 from pipeline.figures.style import LOOKS, look_of
-from pipeline.params import params_file, schema
+from pipeline.params import params_file, schema, settings_reference
 from pipeline.params.labels import model_name
+from pipeline.params.search_space import configurations
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
 from pipeline.training import plugin_source
-from pipeline.training.experiment import described
+from pipeline.training.experiment import described, parameters, prepare, training_settings
 from pipeline.training.identity import identity, training_code_checksum
 from tests.own_packages import Package, packages
 from tests.pipeline.project_copy import small_params
@@ -73,6 +75,66 @@ def test_params_ask_for_a_packages_rule(rule: Package, tmp_path: Path) -> None:
     assert looks[2] not in LOOKS.values()
     given = load(tmp_path, MINE[0], (MINE[1][0], MINE[1][1].replace("}", ", gamma: 0.5}")))
     assert given.gamma_of("mine") == 0.5
+
+
+FAMILY = """
+from gaitprop.rules.hyperparameters import Hyperparameter, RuleFamily
+def damped(mu):
+    return lambda layer, error, scale: error / (1 + mu)
+damped_inverse = RuleFamily(damped, {"mu": Hyperparameter(0.5, "of the inverse", ge=0.0, le=9.0)})
+"""
+DAMPED = (
+    ("rules: [bp, gait]  # keys", "rules: [damped_inverse]  # keys"),
+    ("  bp:\n", "  damped_inverse: {learning_rate: 0.1, orthogonality: 0.0, mu: 2}\n  bp:\n"),
+)
+SWEPT = (
+    ("rules: [bp, gait, itp, tp]  # each", "rules: [damped_inverse]  # each"),
+    ("    rule.learning_rate: [", "    rule.mu: [0.0, 1.0]\n    rule.learning_rate: ["),
+)
+
+
+def test_params_say_its_hyperparameters(rule: Package, tmp_path: Path) -> None:
+    rule("pack", FAMILY, damped_inverse="damped_inverse")
+    params = load(tmp_path, *DAMPED, *SWEPT)
+    key = ModelKey("digits", "digits", "square", "damped_inverse")
+    config = described(params, key, prepared(tmp_path, "digits"))
+    assert parameters(config)["rule.mu"] == 2.0
+    made = training_settings(params, key).rule
+    assert not isinstance(made, str)
+    assert made(None, torch.ones(1), 1.0).item() == pytest.approx(1 / 3)  # type: ignore[arg-type]
+    assert {each.values["rule.mu"] for each in configurations(params)} == {0.0, 1.0}
+    page = settings_reference.as_markdown()
+    assert "| `mu` | number | ≥ 0, ≤ 9 | `0.5` | damped_inverse alone: of the inverse | `r" in page
+    properties = settings_reference.json_schema()["$defs"]["RuleSettings"]["properties"]
+    assert properties["mu"]["maximum"] == 9.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("mu: 2", "mu: -1.0", "damped_inverse.mu: received -1.0; input should be greater than or"),
+        ("mu: 2", "mu: low", "damped_inverse.mu: received 'low'; input should be a valid number"),
+        ("mu: 2", "my: 2", "rules.damped_inverse.my: unknown key"),
+        ("[0.0, 1.0]", "[0.0, 10.0]", "sweep.space.rule.mu: received 10.0; input should be less"),
+        ('"mu"', '"gamma"', "declares a hyperparameter 'gamma'; allowed: small letters"),
+    ],
+)
+def test_values_that_a_hyperparameter_may_not_have(
+    rule: Package, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    rule("pack", FAMILY.replace(old, new), damped_inverse="damped_inverse")
+    changes = [(before, after.replace(old, new)) for before, after in (*DAMPED, *SWEPT)]
+    with pytest.raises(GaitError) as caught:
+        load(tmp_path, *changes)
+    assert said in str(caught.value)
+
+
+def test_keys_of_a_package_that_cannot_be_used(rule: Package, tmp_path: Path) -> None:
+    rule("pack", "import nothing_such", damped_inverse="damped_inverse")
+    with pytest.raises(
+        GaitError, match=r"line \d+, rules.damped_inverse: .* pack 1.0 cannot be lo"
+    ):
+        load(tmp_path, DAMPED[1])
 
 
 def test_errors_name_it_among_what_is_allowed(rule: Package, tmp_path: Path) -> None:
@@ -191,9 +253,48 @@ def test_a_packages_data_set(blobs: Package, tmp_path: Path, table: str) -> None
         load(tmp_path, digits, ("hidden_layers: 1", "widths: [2]"))
 
 
+FLOATS = "images, labels = np.linspace(-2.5, 3, {n}).reshape(4, {inputs}), [0, 1, 1, 0]"
+
+
+@pytest.mark.parametrize("inputs", [2, 13])
+def test_a_packages_data_set_of_floats(blobs: Package, tmp_path: Path, inputs: int) -> None:
+    read = FLOATS.format(n=4 * inputs, inputs=inputs)
+    source = SET.replace("inputs=6", f"inputs={inputs}").format(read=read, more="maximum=None, ")
+    blobs("pack", source, blobs="blobs")
+    data = prepared(tmp_path, "blobs")
+    assert data.maximum is None
+    assert torch.allclose(data.train_images.flatten(), torch.linspace(-2.5, 3, 4 * inputs))
+    changes = (
+        ("datasets: [digits]", "datasets: [blobs]"),
+        ("  dataset: digits\n", "  dataset: blobs\n"),
+        ("hidden_layers: 1", "projection: 5\n    hidden_layers: 1"),
+        ("validation_fraction: 0.1", "validation_fraction: 0.5"),
+        ("batch_size: 30", "batch_size: 2"),
+        ("precision: float32", "precision: float64"),
+    )
+    params = load(tmp_path, *changes)
+    trained = prepare(params, ModelKey("digits", "blobs", "square", "gait"), data)
+    assert trained.data.images.dtype == torch.float64
+    found = trained.data.images, trained.data.validation_images
+    assert torch.equal(torch.cat(found).sort(0).values, data.train_images.double())
+    optimizer = make_optimizer(trained.network, trained.settings)
+    *_, last = train(trained.network, optimizer, trained.data, trained.settings)
+    assert last.validation.loss.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("read", "more", "said"),
     [
+        (
+            "images, labels = np.full((3, 6), np.nan), [0, 1, 2]",
+            "maximum=None, ",
+            "train_images have nan among them; allowed: finite float32 numbers",
+        ),
+        (
+            "images, labels = np.full((3, 6), 0.5), [0, 1, 2]",
+            "maximum=None, ",
+            "train_images hold 0.5 everywhere",
+        ),
         ("images, labels = np.full((3, 6), 0.5), [0, 1, 2]", "", "train_images are not all whole"),
         ("images, labels = np.full((3, 6), -1), [0, 1, 2]", "", "train_images are not all whole"),
         ("images, labels = np.full((3, 6), np.nan), [0, 1, 2]", "", "not all whole numbers"),

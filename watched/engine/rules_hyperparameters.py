@@ -1,0 +1,1 @@
+../../gaitprop/rules/hyperparameters.py
