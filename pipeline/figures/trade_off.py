@@ -46,8 +46,9 @@ def trade_off(
     """Test accuracy, and the first layer's cosine with BP's gradient, against orthogonality.
 
     A point a model of BP or GAIT-prop, after training: mean ± standard deviation over the seeds on
-    both axes, with its λ beside it. On the horizontal axis, logarithmic, the mean over the layers
-    of ‖WᵀW − I‖_F / √n. Models that differ in λ alone are joined.
+    both axes, with its λ beside it. On the horizontal axis, logarithmic, the mean of
+    ‖WᵀW − I‖_F / √n over the layers that errors pass through, which is all but the first. Models
+    that differ in λ alone are joined.
 
     Args:
         params: names the models.
@@ -70,7 +71,7 @@ def trade_off(
         cosine.set(ylabel="cosine with BP, first layer")
         cosine.axhline(1.0, color="0.5", linewidth=0.8, zorder=1)
         for panel in panels:
-            panel.set_xlabel("‖WᵀW − I‖ / √n, mean over the layers")
+            panel.set_xlabel("‖WᵀW − I‖ / √n, mean over all layers but the first")
             panel.xaxis.set_major_locator(LogLocator(numticks=8))
             panel.xaxis.set_minor_locator(NullLocator())
             panel.margins(0.12)
@@ -100,7 +101,7 @@ def _points(history: pandas.DataFrame, seeds: pandas.DataFrame) -> tuple[Array, 
     """Of each seed, as it was kept: defect, test accuracy, the first layer's cosine."""
     measured = history[history.bp_cosine_layer_1.notna()]
     last = measured[measured.epoch == measured.epoch.max()].set_index("seed")
-    layers = range(1, count_layers(history) + 1)
+    layers = range(2, count_layers(history) + 1)
     defects = last[[f"orthogonality_defect_layer_{layer}" for layer in layers]].mean(axis=1)
     accuracies = seeds.set_index("seed").test_accuracy
     order = list(accuracies.index)
