@@ -12,7 +12,7 @@ import numpy
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from pipeline.params.labels import model_name, regularizer_of
+from pipeline.params.labels import model_name, regularizer_of, rule_name
 from pipeline.params.schema import REFERENCE, Params
 
 WIDTH = 7.1
@@ -86,6 +86,11 @@ _OTHER_LOOKS = (
     Look("#E69F00", (0, (3, 1)), "P"),
     Look("#56B4E9", (0, (8, 2)), "."),
     Look("#7F7F7F", (0, (5, 1, 1, 1, 1, 1)), "*"),
+    Look("#332288", (0, (2, 3)), "<"),
+    Look("#882255", (0, (7, 1, 2, 1)), "d"),
+    Look("#CC6677", (0, (4, 2)), ">"),
+    Look("#117733", (0, (3, 3)), "h"),
+    Look("#661100", (0, (1, 3)), "X"),
 )
 
 
@@ -110,9 +115,20 @@ def style() -> Iterator[None]:
 
 
 def model_label(params: Params, model: str, break_line: bool = False) -> str:
-    """A model's name for readers, with its λ, in one line or two."""
+    """A model's name for readers, with its λ, in one line or two.
+
+    Of a rule with several settings, λ tells them apart, unless it is the same.
+    """
     between = "\n" if break_line else ", "
-    return f"{model_name(params, model)}{between}{regularizer_of(params, model, 'λ = ')}"
+    weight = regularizer_of(params, model, "λ = ")
+    rule = params.rule_of(model)
+    same = [
+        other
+        for other in params.run.rules
+        if params.rule_of(other) == rule and regularizer_of(params, other, "λ = ") == weight
+    ]
+    name = rule_name(rule) if same == [model] else model_name(params, model)
+    return f"{name}{between}{weight}"
 
 
 def layer_shades(layers: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""What keeping weights orthogonal costs, and what it buys: accuracy and agreement with BP."""
+"""What keeping weights orthogonal costs, and what it buys: test error, and agreement with BP."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from pipeline.figures.curves import Array, count_layers
-from pipeline.figures.panels import make_panels
+from pipeline.figures.panels import log_axis, make_panels
 from pipeline.figures.style import LOOKS, Look, style
 from pipeline.params.labels import rule_name, value_text
-from pipeline.params.schema import REFERENCE, Params
+from pipeline.params.schema import Params
 
 # By rule, and what keeps the weights near orthogonal.
 _LOOKS = {
@@ -25,6 +25,8 @@ _LOOKS = {
     ("gait", "full"): Look("#009E73", (0, (5, 1.5)), "D"),
     ("gait", "constraint"): Look("#CC79A7", "none", "P"),
 }
+# Below this 1 − cosine is rounding.
+_ROUNDING = 1e-8
 _NAMES = {
     "off_diagonal": "λ off the diagonal",
     "full": "λ on all of WᵀW − I",
@@ -43,7 +45,7 @@ def trade_off(
     seeds: pandas.DataFrame,
     title: str = "",
 ) -> Figure:
-    """Test accuracy, and the first layer's cosine with BP's gradient, against orthogonality.
+    """Test error, and the first layer's 1 − cosine with BP's gradient, against orthogonality.
 
     A point a model of BP or GAIT-prop, after training: mean ± standard deviation over the seeds on
     both axes, with its λ beside it. On the horizontal axis, logarithmic, the mean of
@@ -54,33 +56,36 @@ def trade_off(
         params: names the models.
         histories: of one data set and architecture, by model.
         seeds: columns model, seed, test_accuracy (a fraction), of the same.
-        title: above both panels.
+        title: above the first panel.
     """
     with style():
         figure, (panels,) = make_panels(1, 2, 2.9, sharex=True)
-        accuracy, cosine = panels
+        error, angle = panels
         for (rule, kind), models in _series(params).items():
             look = _LOOKS[rule, kind]
             label = f"{rule_name(rule)}, {_NAMES[kind]}"
             points = [_points(histories[model], seeds[seeds.model == model]) for model in models]
             notes = [_note(params, model) for model in models]
-            _draw(accuracy, look, label, [(x, 100 * y) for x, y, _ in points], notes)
+            _draw(error, look, label, [(x, 100 * (1 - y)) for x, y, _ in points], notes)
             if rule != "bp":
-                _draw(cosine, look, label, [(x, z) for x, _, z in points], notes)
-        accuracy.set(ylabel="test accuracy (%)", xscale="log")
-        cosine.set(ylabel="cosine with BP, first layer")
-        cosine.axhline(1.0, color="0.5", linewidth=0.8, zorder=1)
+                far = [(x, numpy.maximum(1 - z, _ROUNDING)) for x, _, z in points]
+                _draw(angle, look, label, far, notes)
+        error.set(ylabel="test error (%)", xscale="log")
+        angle.set(ylabel="1 − cosine with BP, first layer")
         for panel in panels:
-            panel.set_xlabel("‖WᵀW − I‖ / √n, mean over all layers but the first")
+            low, high = panel.get_ylim()
+            log_axis(panel, low, high)
+            panel.set_xlabel("‖WᵀW − I‖ / √n")
             panel.xaxis.set_major_locator(LogLocator(numticks=8))
             panel.xaxis.set_minor_locator(NullLocator())
             panel.margins(0.12)
-        handles, labels = accuracy.get_legend_handles_labels()
+        handles, labels = error.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3)
-        figure.suptitle(title)
+        error.set_title(title, loc="left")
         count = seeds.seed.nunique()
         text = f"Mean ± 1 standard deviation over {count} seeds." if count > 1 else "One seed."
-        figure.supxlabel(f"After training. {text} Beside the points: λ.", color="0.3")
+        axis = "Horizontal: mean over all layers but the first. Beside the points: λ."
+        figure.supxlabel(f"After training. {text} {axis}", color="0.3")
         return figure
 
 
@@ -116,8 +121,7 @@ def _note(params: Params, model: str) -> str:
     settings = params.settings_of(model)
     if settings.constraint != "none":
         return ""
-    value = value_text(settings.orthogonality)
-    return f"{value} (reference)" if model == REFERENCE else value
+    return value_text(settings.orthogonality)
 
 
 def _draw(
@@ -126,12 +130,13 @@ def _draw(
     means = numpy.array([(x.mean(), y.mean()) for x, y in points])
     spreads = [[each.std(ddof=1) if len(each) > 1 else 0.0 for each in point] for point in points]
     across, up = means.T
+    panel.set_yscale("log")
     panel.plot(across, up, color=look.colour, linestyle=look.dashes, linewidth=0.8, zorder=2)
     panel.errorbar(
         across,
         up,
         xerr=[numpy.minimum(s[0], 0.9 * m[0]) for s, m in zip(spreads, means, strict=True)],
-        yerr=[s[1] for s in spreads],
+        yerr=[numpy.minimum(s[1], 0.9 * m[1]) for s, m in zip(spreads, means, strict=True)],
         color=look.colour,
         linestyle="none",
         marker=look.marker,

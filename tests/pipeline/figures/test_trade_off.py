@@ -64,14 +64,15 @@ def expected(history: pandas.DataFrame, seeds: pandas.DataFrame) -> tuple[float,
     layers = ["orthogonality_defect_layer_2", "orthogonality_defect_layer_3"]
     defects = [mean(row[name] for name in layers) for row in last]
     cosines = [row["bp_cosine_layer_1"] for row in last]
-    return mean(defects), 100 * mean(seeds.test_accuracy), mean(cosines)
+    errors = [100 * (1 - each) for each in seeds.test_accuracy]
+    return mean(defects), mean(errors), mean(1 - each for each in cosines)
 
 
 def test_points_are_means_after_training(
     histories: dict[str, pandas.DataFrame], seeds: pandas.DataFrame
 ) -> None:
     figure = figures.trade_off(params_of(*SETTINGS), histories, seeds, "Digits, square")
-    accuracy, cosine = figure.axes
+    error, angle = figure.axes
     of = {model: expected(histories[model], seeds[seeds.model == model]) for model in histories}
     series = {
         "BP, λ off the diagonal": ["reference"],
@@ -79,12 +80,12 @@ def test_points_are_means_after_training(
         "GAIT-prop, λ on all of WᵀW − I": ["gait_full"],
         "GAIT-prop, orthogonal W": ["gait_fixed"],
     }
-    upper = points(accuracy)
+    upper = points(error)
     assert set(upper) == set(series)
     for label, models in series.items():
         for found, model in zip(upper[label], models, strict=True):
             assert found == pytest.approx(of[model][:2])
-    lower = points(cosine)
+    lower = points(angle)
     assert set(lower) == set(series) - {"BP, λ off the diagonal"}
     for label, found_points in lower.items():
         for found, model in zip(found_points, series[label], strict=True):
