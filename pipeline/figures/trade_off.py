@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy
 import pandas
@@ -48,7 +48,7 @@ def trade_off(
     """Test error, and the first layer's 1 − cosine with BP's gradient, against orthogonality.
 
     A point a model of BP or GAIT-prop, after training: mean ± standard deviation over the seeds on
-    both axes, with its λ beside it. On the horizontal axis, logarithmic, the mean of
+    both axes, in the second panel with its λ beside it. On the horizontal axis, logarithmic, the mean of
     ‖WᵀW − I‖_F / √n over the layers that errors pass through, which is all but the first. Models
     that differ in λ alone are joined.
 
@@ -66,7 +66,7 @@ def trade_off(
             label = f"{rule_name(rule)}, {_NAMES[kind]}"
             points = [_points(histories[model], seeds[seeds.model == model]) for model in models]
             notes = [_note(params, model) for model in models]
-            _draw(error, look, label, [(x, 100 * (1 - y)) for x, y, _ in points], notes)
+            _draw(error, look, label, [(x, 100 * (1 - y)) for x, y, _ in points])
             if rule != "bp":
                 far = [(x, numpy.maximum(1 - z, _ROUNDING)) for x, _, z in points]
                 _draw(angle, look, label, far, notes)
@@ -84,7 +84,7 @@ def trade_off(
         error.set_title(title, loc="left")
         count = seeds.seed.nunique()
         text = f"Mean ± 1 standard deviation over {count} seeds." if count > 1 else "One seed."
-        axis = "Horizontal: mean over all layers but the first. Beside the points: λ."
+        axis = "Horizontal: mean over all layers but the first. Numbers: λ."
         figure.supxlabel(f"After training. {text} {axis}", color="0.3")
         return figure
 
@@ -125,7 +125,11 @@ def _note(params: Params, model: str) -> str:
 
 
 def _draw(
-    panel: Axes, look: Look, label: str, points: list[tuple[Array, Array]], notes: list[str]
+    panel: Axes,
+    look: Look,
+    label: str,
+    points: list[tuple[Array, Array]],
+    notes: Sequence[str] = (),
 ) -> None:
     means = numpy.array([(x.mean(), y.mean()) for x, y in points])
     spreads = [[each.std(ddof=1) if len(each) > 1 else 0.0 for each in point] for point in points]
@@ -146,5 +150,5 @@ def _draw(
         label=label,
         zorder=3,
     )
-    for place, note in zip(means, notes, strict=True):
+    for place, note in zip(means, notes, strict=bool(notes)):
         panel.annotate(note, tuple(place), (4, 4), textcoords="offset points")
