@@ -25,8 +25,8 @@ _LOOKS = {
     ("gait", "full"): Look("#009E73", (0, (5, 1.5)), "D"),
     ("gait", "constraint"): Look("#CC79A7", "none", "P"),
 }
-# Below this 1 − cosine is rounding.
-_ROUNDING = 1e-8
+# Nearer to 1 than this is no cosine that was measured.
+_ROUNDING = 1e-13
 _NAMES = {
     "off_diagonal": "λ off the diagonal",
     "full": "λ on all of WᵀW − I",
