@@ -1,4 +1,4 @@
-"""What `gait compare` reads: models of a results folder, a git revision, an experiment or a run.
+"""What `gait compare` reads: models of results, a git revision, an experiment or a run.
 
 Of results, settings are those that dvc.lock recorded beside them; of MLflow runs, their parameters.
 """
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas
 from ruamel.yaml import YAML
@@ -21,7 +21,13 @@ from pipeline.project.errors import GaitError
 from pipeline.project.source import git
 from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
+from pipeline.tracking.run_metrics import LEVEL_TAG
+from pipeline.training.epochs import FINISHED
 from pipeline.training.experiment import flat
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 # What is compared, and what readers call it.
 METRICS = {
@@ -35,6 +41,7 @@ _OF_SEEDS = {
     "train_accuracy": "train_accuracy_final",
 }
 _RUN = re.compile(r"[0-9a-f]{32}")
+_EXPERIMENT = "mlflow:"
 _CURVE = "validation_accuracy"
 
 
@@ -62,7 +69,7 @@ class Compared:
 
 
 def find(word: str) -> Compared:
-    """What a word means: a folder of results, a profile, an MLflow run, or a git revision.
+    """What a word means: results, a profile, an MLflow run or experiment, or a git revision.
 
     Raises:
         GaitError: it is none of them, or lacks what is compared.
@@ -72,13 +79,16 @@ def find(word: str) -> Compared:
             return _of_results(word, folder.name, _reader(folder.resolve().parents[1]))
     if _RUN.fullmatch(word):
         return _of_run(word)
+    if word.startswith(_EXPERIMENT):
+        return _of_experiment(word)
     revision, _, inner = word.partition(":")
     commit = _commit(revision)
     if commit is None:
         raise GaitError(
             f"{word!r} is nothing to compare; allowed: a folder with a {SEEDS}, a profile that has"
-            " results, the id of an MLflow run, a git revision (REVISION:results/PROFILE for"
-            " another profile than its params.yaml's), a DVC experiment"
+            " results, the id of an MLflow run, mlflow:EXPERIMENT, a git revision"
+            " (REVISION:results/PROFILE for another profile than its params.yaml's), a DVC"
+            " experiment"
         )
 
     def read(name: str) -> str | None:
@@ -120,24 +130,55 @@ def _of_results(word: str, profile: str, read: Callable[[str], str | None]) -> C
 
 def _of_run(run_id: str) -> Compared:
     client, run = store.existing_run(run_id)
-    tags = run.data.tags
-    if tags.get("gait.level") != "model":
+    if run.data.tags.get(LEVEL_TAG) != "model":
         raise GaitError(f"the run {run_id} is not of a model; allowed: runs of `gait train`")
     with store.explained():
-        children = client.search_runs(
-            [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000
+        key, model = _model_of(client, run)
+    return Compared(run.data.tags.get("mlflow.runName", run_id), {key: model})
+
+
+def _of_experiment(word: str) -> Compared:
+    """Of an MLflow experiment the newest finished training of each model."""
+    opened = store.existing_experiment(word.removeprefix(_EXPERIMENT))
+    wanted = f"tags.`{LEVEL_TAG}` = 'model' and attributes.status = '{FINISHED}'"
+    models: dict[str, ComparedModel] = {}
+    if opened is not None:
+        client, experiment_id = opened
+        with store.explained():
+            runs = client.search_runs(
+                [experiment_id], wanted, max_results=1000, order_by=["start_time DESC"]
+            )
+            for run in runs:
+                if _key_of(run) not in models:
+                    key, model = _model_of(client, run)
+                    models[key] = model
+    if not models:
+        raise GaitError(
+            f"{word} has no finished training in this MLflow store; allowed: mlflow:PROFILE of a"
+            " profile that has been trained here"
         )
-        points = client.get_metric_history(run_id, _CURVE)
+    return Compared(word, models)
+
+
+def _key_of(run: Run) -> str:
+    return "/".join(run.data.tags[f"gait.{part}"] for part in ("dataset", "architecture", "model"))
+
+
+def _model_of(client: MlflowClient, run: Run) -> tuple[str, ComparedModel]:
+    run_id = run.info.run_id
+    children = client.search_runs(
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000
+    )
+    points = client.get_metric_history(run_id, _CURVE)
     seeds: dict[str, dict[int, float]] = {}
     for child in children:
         for metric in METRICS:
             if metric in child.data.metrics:
                 values = seeds.setdefault(metric, {})
                 values[int(child.data.params["seed"])] = child.data.metrics[metric]
-    key = f"{tags['gait.dataset']}/{tags['gait.architecture']}/{tags['gait.model']}"
     settings = {name: _value(text) for name, text in run.data.params.items()}
-    model = ComparedModel(_renamed(settings), seeds, {each.step: each.value for each in points})
-    return Compared(run.data.tags.get("mlflow.runName", run_id), {key: model})
+    curve = {each.step: each.value for each in points}
+    return _key_of(run), ComparedModel(_renamed(settings), seeds, curve)
 
 
 def _renamed(settings: dict[str, Any]) -> dict[str, Any]:

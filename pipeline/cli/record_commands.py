@@ -25,7 +25,7 @@ def register(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A model of run.rules, or `reference`; the best if none is named.",
+            help="A model of run.rules, or `reference`; the best of run.rules if none is named.",
             show_default=False,
             autocompletion=completion.models,
         ),
@@ -34,9 +34,10 @@ def register(
 ) -> None:
     """Register evaluated models in MLflow's registry, to be loaded and served by name.
 
-    The best is that of the highest validation accuracy, mean over the seeds; it gets the alias
-    `best`, a model that is named its own name. A data set and an architecture have a registered
-    model each, PROFILE-DATASET-ARCHITECTURE. What has a version already gets no second one.
+    The best is that of the highest validation accuracy, mean over the seeds, of the rules that
+    run.rules names (BP of the reference is what they are compared to, and must be asked for). It
+    gets the alias `best`, a model that is named its own name. A data set and an architecture have a
+    registered model each, PROFILE-DATASET-ARCHITECTURE. What has a version already gets no second.
 
     Examples:
 
@@ -54,7 +55,10 @@ def register(
         print(json.dumps(made, indent=2))
         return
     for each in made:
-        print(f"{each['uri']} is version {each['version']}: {each['model']}, run {each['run']}")
+        why = "" if model else f", of the highest validation accuracy ({each['validation']} %)"
+        print(
+            f"{each['uri']} is version {each['version']}: {each['model']}{why}, run {each['run']}"
+        )
 
 
 def reproduce(
@@ -209,8 +213,8 @@ def compare(
     what: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more of: results folders, profiles, MLflow runs, git revisions, DVC"
-            " experiments; differences are to the first."
+            help="Two or more of: results folders, profiles, MLflow runs, whole MLflow experiments"
+            " (mlflow:NAME), git revisions, DVC experiments; differences are to the first."
         ),
     ],
     page: Annotated[
@@ -230,6 +234,8 @@ def compare(
         gait compare results/mnist results/fashion --page compared.html
 
         gait compare 8a1f0c2d9e7b4f6a8c3d5e1f0a2b4c6d 33d011633b5e4b949e3d9272c3ece710
+
+        gait compare mlflow:digits mlflow:digits_convolution
 
         gait compare main weaker --json | jq '.[].settings'
     """

@@ -141,9 +141,9 @@ class Architecture(Section):
     )
     activation: Literal["leaky_relu", "linear"] = Field(
         default="leaky_relu",
-        description="f of every layer, the output's too; a rule inverts it, so only what has an"
-        " inverse"
-        " at every value can be one",
+        description="f of every layer, the output's too; a rule inverts it at whatever value a"
+        " target may have, so that ReLU (flat below 0), tanh and sigmoid (nothing beyond their"
+        " ends) cannot be one",
     )
     negative_slope: float = Field(
         default=0.1,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas
 
 from pipeline.params.labels import model_name, spread_text
-from pipeline.params.schema import Params
+from pipeline.params.schema import REFERENCE, Params
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 from pipeline.results import seeds_table
@@ -28,11 +28,12 @@ def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
 
     Args:
         params: the whole of params.yaml.
-        model: which; None: the one of the highest validation accuracy at the end of training,
-            mean over the seeds. The test set decides nothing.
+        model: which; None: of all but the reference the one of the highest validation accuracy at
+            the end of training, mean over the seeds. The test set decides nothing.
 
     Returns:
-        For each: ``name``, ``version``, ``alias``, ``model``, ``result``, ``run`` and ``uri``.
+        For each: ``name``, ``version``, ``alias``, ``model``, ``validation`` (its accuracy in
+        percent), ``result``, ``run`` and ``uri``.
 
     Raises:
         GaitError: there is no table, it lacks the model, or the store cannot be used or does not
@@ -60,7 +61,8 @@ def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
     ).reset_index()
     for _, rows in table.groupby(["dataset", "architecture"], sort=False):
         if model is None:
-            yield rows.loc[rows.validation_mean.idxmax()].to_dict()
+            rules = rows[rows.model != REFERENCE]
+            yield rules.loc[rules.validation_mean.idxmax()].to_dict()
         elif model in set(rows.model):
             yield rows[rows.model == model].iloc[0].to_dict()
         else:
@@ -96,8 +98,8 @@ def _registered(
     name = f"{params.profile}-{row['dataset']}-{row['architecture']}"
     _make(client, name, params.profile)
     version = _version(client, name, row["result"])
+    accuracy = spread_text(row, "validation", 100, 2)
     if version is None:
-        accuracy = spread_text(row, "validation", 100, 2)
         with store.named():
             created = client.create_model_version(
                 name,
@@ -119,6 +121,7 @@ def _registered(
         "version": version,
         "alias": alias,
         "model": row["model"],
+        "validation": accuracy,
         "result": row["result"],
         "run": run.info.run_id,
         "uri": f"models:/{name}@{alias}",

@@ -119,6 +119,12 @@ def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (model_,) = subject.models.values()
         assert set(model_.seeds["validation_accuracy"]) == {0, 1}
         assert list(each["curve"]) == ["0", "1", "2"]
+    whole = find("mlflow:digits")
+    assert set(whole.models) == {f"digits/square/{name}" for name in ids}
+    for name, subject in zip(("reference", "gait"), subjects, strict=True):
+        assert subject.models == {f"digits/square/{name}": whole.models[f"digits/square/{name}"]}
+    with pytest.raises(GaitError, match=r"mlflow:nothing has no finished training in this MLflow"):
+        find("mlflow:nothing")
     said = gait(project, "compare", ids["gait"], code=2)
     assert "alone; allowed: two things" in said
 

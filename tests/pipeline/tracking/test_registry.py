@@ -57,12 +57,14 @@ def test_the_best_by_validation_is_registered_once(
 ) -> None:
     params = params_file.load()
     seeds = pandas.read_csv(project / "results/digits/seeds.csv")
-    best = seeds.groupby("model").validation_accuracy_final.mean().idxmax()
+    # However good the reference is, it is what others are compared to.
+    seeds.loc[seeds.model == "reference", "validation_accuracy_final"] = 1.0
+    seeds.to_csv(project / "results/digits/seeds.csv", index=False)
+    best, other = "gait", "reference"
     (made,) = registry.register(params)
     assert made["model"] == best
     assert made["uri"] == f"models:/{NAME}@best"
     assert registry.register(params) == [made]
-    other = "gait" if best == "reference" else "reference"
     (named,) = registry.register(params, other)
     assert named["uri"] == f"models:/{NAME}@{other}"
     (again,) = registry.register(params, best)
