@@ -20,7 +20,6 @@ from pipeline.figures.curves import (
     layer_vertices,
 )
 from pipeline.figures.panels import (
-    MOST_COLUMNS,
     add_guide,
     add_layer_bar,
     add_note,
@@ -44,6 +43,10 @@ DISTANCES = {
 """What is drawn of a history under this name, and how its axis is labelled."""
 
 
+# More columns than this are too narrow for a rule and its λ in one line.
+_WIDE_TITLES = 3
+
+
 def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: str = "") -> Figure:
     """Cosine with BP's gradient, and ratio of the norms (log axis), of each layer over training.
 
@@ -65,7 +68,7 @@ def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: 
             figure, panels, pairs = make_stacks(len(shown), 2)
         limit = epoch_limit(2 * len(shown) * layers * layer_vertices(layers))
         for (cosine, norm), (model, history) in zip(pairs, shown.items(), strict=True):
-            cosine.set_title(model_label(params, model, break_line=len(shown) > MOST_COLUMNS))
+            cosine.set_title(model_label(params, model, break_line=len(shown) > _WIDE_TITLES))
             draw_layers(cosine, layer_curves(history, "bp_cosine", arithmetic_mean, limit))
             norm.set_yscale("log")
             draw_layers(norm, layer_curves(history, "bp_relative_norm", geometric_mean, limit))
