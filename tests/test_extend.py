@@ -1,4 +1,4 @@
-"""docs/extend.md, followed to the letter: a package's rule and data set in a real project."""
+"""docs/extend.md and extend_train.md, followed to the letter: a package in a real project."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 from tests.documents import blocks, put_into_params, shell
 from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, run
 
-DOCUMENT = (REPOSITORY / "docs" / "extend.md").read_text()
+PAGES = ("extend.md", "extend_train.md")
+DOCUMENT = "\n".join((REPOSITORY / "docs" / page).read_text() for page in PAGES)
 BLOCKS = blocks(DOCUMENT)
 # What makes it a matter of seconds.
 SHORTER = {

@@ -1,4 +1,4 @@
-"""docs/torch.md: what it installs, what it runs, and what it says of the results."""
+"""docs/torch.md and torch_models.md: what they install and run, and what they say of results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import torch
 from tests.documents import blocks
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENT = (REPOSITORY / "docs" / "torch.md").read_text()
+PAGES = ("torch.md", "torch_models.md")
+DOCUMENT = "\n".join((REPOSITORY / "docs" / page).read_text() for page in PAGES)
 PROGRAMS = [text for name, language, text in blocks(DOCUMENT) if language == "python" and not name]
 
 

@@ -21,8 +21,6 @@ from pipeline.report.evidence import Evidence
 from pipeline.results.equivalence import MARGIN, MOST_SEEDS, POWER
 
 TEMPLATES = Path(__file__).parent / "templates"
-MLFLOW = "http://127.0.0.1:5000"
-"""Where `gait ui` shows MLflow's pages."""
 
 SHORT = {
     IDENTICAL: "Are the updates BP’s, for orthogonal weights?",
@@ -67,7 +65,6 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
     return environment.get_template("page.html").render(
         **content,
         margin=MARGIN,
-        mlflow=MLFLOW,
         most_seeds=MOST_SEEDS,
         params=params,
         points=lambda share: f"{100 * share:g}",
