@@ -13,13 +13,14 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-crate test-cluster test-portable test-kills test-reliability fuzz test-long mutants \
-	lint audit lock image docs architecture screenshots bench bench-scale bench-sweep
+.PHONY: help setup repro test coverage test-crate test-cluster test-portable test-kills test-reliability fuzz \
+	test-long mutants lint audit lock image docs architecture screenshots bench bench-scale bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
 	@echo "make repro   train, evaluate, plot and report the profile in params.yaml; a second run does nothing"
 	@echo "make test    run the tests"
+	@echo "make coverage   the same, and which lines of gaitprop and pipeline they ran: build/coverage/html"
 	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
 	@echo "make test-crate     have the published validator look at what gait export writes (needs a network)"
 	@echo "make test-portable  train on processors that qemu plays: every bit must be the same"
@@ -57,9 +58,19 @@ repro: $(READY)
 	gait repro
 
 # A file's tests stay together, since they share what is slow to make.
+TESTS := --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/reliability
 test: $(READY)
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-		--ignore=tests/cluster --ignore=tests/reliability
+	OMP_NUM_THREADS=1 python -m pytest $(TESTS)
+
+# Reported, not demanded; coverage.py is no dependency. `make coverage TESTS=tests/gaitprop` runs these alone.
+coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/data
+coverage: $(READY)
+	uv pip install --quiet --python $(BIN)/python coverage==7.17.4
+	rm -rf build/coverage
+	-OMP_NUM_THREADS=1 python -m coverage run -m pytest $(TESTS)
+	python -m coverage combine --quiet
+	python -m coverage html --quiet --directory build/coverage/html
+	python -m coverage report
 
 # The validator's rich is not the pipeline's: it has an environment of its own.
 test-crate: $(READY)
