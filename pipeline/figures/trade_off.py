@@ -48,7 +48,7 @@ def trade_off(
     """Test error, and the first layer's 1 − cosine with BP's gradient, against orthogonality.
 
     A point a model of BP or GAIT-prop, after training: mean ± standard deviation over the seeds on
-    both axes, in the second panel with its λ beside it. On the horizontal axis, logarithmic, the mean of
+    both axes, in the second panel with its λ. On the horizontal axis, logarithmic, the mean of
     ‖WᵀW − I‖_F / √n over the layers that errors pass through, which is all but the first. Models
     that differ in λ alone are joined.
 
