@@ -107,7 +107,7 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
         " mean ± sample standard deviation over the seeds. The test set was used once, after"
         f" training, with the weights of {_epoch(training)}. Training accuracy is the mean over an"
         " epoch's batches as they are trained on. Difference: test accuracy minus that of BP"
-        " without regularizer,"
+        " reference, which is BP without regularizer,"
         " paired by seed, in percentage points, with its 95 % confidence interval (Student's t"
         f", n = {count}).",
     ]
@@ -116,8 +116,9 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
             "",
             f"## {image_set(dataset).title}, {architecture}",
             "",
-            "| model | learning rate | λ | γ | seeds | test accuracy | test loss | difference to BP"
-            f" | training accuracy, peak | final |{' epoch |' if early else ''}",
+            "| model | learning rate | λ | γ | seeds | test accuracy | test loss"
+            " | difference to BP reference | training accuracy, peak | final |"
+            f"{' epoch |' if early else ''}",
             f"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|{'--:|' if early else ''}",
         ]
         lines += [_markdown_row(params, row) for row in group.to_dict("records")]

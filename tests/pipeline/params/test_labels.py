@@ -51,6 +51,8 @@ def test_tables_and_figures_say_what_is_used(case: Case) -> None:
     seeds = pandas.DataFrame(rows).assign(**dict.fromkeys(quantities, 0.5))
     seeds["validation_accuracy_final"] = [0.1, 0.2, 0.3, 0.5]
     table = as_markdown(case.params, summarize(case.params, seeds))
+    # A row is called BP, too.
+    assert "| difference to BP reference |" in table
     assert f"| GAIT-prop | 0.001 | {case.text} | 0.001 | 2 |" in table
     assert "| BP reference | 0.001 | 0 |" in table
 
