@@ -145,3 +145,20 @@ def test_a_model_is_converted(rule: str) -> None:
     kept = model[2].state_dict()[f"feedback_{name}"]
     assert torch.equal(kept, weight.T) == (rule != "feedback_alignment")
     model(torch.randn(3, 5)).sum().backward()
+
+
+# Dynamo makes an instance of every autograd.Function, of which autograd warns (torch 2.13.0).
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("rule", ["feedback_alignment", "gait_learned_inverse", "kolen_pollack"])
+def test_compiled_it_gives_the_same_gradients(rule: str) -> None:
+    torch.compiler.reset()
+    model = nn.Sequential(InvertibleLinear(6, 6, rule), InvertibleLinear(6, 6, rule))
+    inputs = torch.randn(9, 6)
+    found = []
+    for each in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        model.zero_grad()
+        each(inputs).square().mean().backward()
+        named = model.named_parameters()
+        found.append({name: p.grad.clone() for name, p in named if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.allclose(found[0][name], found[1][name], atol=1e-6) for name in found[0])
