@@ -96,6 +96,19 @@ def living_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def closed_ports(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of nodes, as Ray describes them, the ports that do not let this machine in."""
+    closed = []
+    for node in nodes:
+        address = node["NodeManagerAddress"]
+        for port in (node["NodeManagerPort"], node["ObjectManagerPort"]) if node["Alive"] else ():
+            try:
+                socket.create_connection((address, port), timeout=CONNECTING_S).close()
+            except OSError as error:
+                closed.append(f"{node['NodeManagerHostname']} {address}:{port} ({error})")
+    return closed
+
+
 def libraries() -> dict[str, str]:
     """The versions that this process computes with."""
     return {name: version(name) for name in LIBRARIES}
