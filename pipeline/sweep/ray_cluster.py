@@ -125,7 +125,8 @@ def other_versions() -> list[str]:
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask, asked = ray.remote(num_cpus=0)(libraries), {}
+    ask = ray.remote(num_cpus=0)(libraries)
+    asked: dict[Any, str] = {}
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU"):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
