@@ -13,8 +13,8 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test coverage test-crate test-cluster test-portable test-kills test-reliability fuzz \
-	test-long mutants lint audit lock image docs architecture screenshots bench bench-scale bench-sweep
+.PHONY: help setup repro test coverage test-crate test-cluster test-hosts test-portable test-kills \
+	test-reliability fuzz test-long mutants lint audit lock image docs architecture screenshots bench bench-scale bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
@@ -22,12 +22,13 @@ help:
 	@echo "make test    run the tests"
 	@echo "make coverage   the same, and which lines of gaitprop and pipeline they ran: build/coverage/html"
 	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
+	@echo "make test-hosts   sweep on hosts whose lines are cut and whose power fails (needs root)"
 	@echo "make test-crate     have the published validator look at what gait export writes (needs a network)"
 	@echo "make test-portable  train on processors that qemu plays: every bit must be the same"
 	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"
 	@echo "make test-reliability   make runs again; fill disks, take servers away"
 	@echo "make fuzz    wrong params and wrong words by the thousand: one sentence, exit code 2"
-	@echo "make test-long   the five above, one after the other; what came of them is results/tests.json"
+	@echo "make test-long   the six above, one after the other; what came of them is results/tests.json"
 	@echo "make mutants break the code one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile, and look for secrets"
 	@echo "make audit   ask PyPI for known faults of the pinned dependencies"
@@ -58,7 +59,8 @@ repro: $(READY)
 	gait repro
 
 # A file's tests stay together, since they share what is slow to make.
-TESTS := --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/reliability
+TESTS := --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	--ignore=tests/cluster --ignore=tests/hosts --ignore=tests/reliability
 test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest $(TESTS)
 
@@ -81,6 +83,10 @@ test-crate: $(READY)
 test-cluster: $(READY)
 	python -m pytest tests/cluster
 
+# Network namespaces as hosts: root, Linux; elsewhere one sentence says what is lacking.
+test-hosts: $(READY)
+	python -m pytest -rs tests/hosts
+
 # Four processors of two makes, by qemu-user: some fifty times as slow as this one.
 test-portable: $(READY)
 	GAIT_TEST_PORTABLE=all GAIT_TEST_QEMU=required OMP_NUM_THREADS=1 python -m pytest tests/portable \
@@ -100,7 +106,7 @@ fuzz: $(READY)
 
 # One that fails does not keep the others from running.
 test-long: $(READY)
-	python -m tests.long results/tests.json test-cluster test-kills test-reliability test-portable fuzz
+	python -m tests.long results/tests.json test-cluster test-hosts test-kills test-reliability test-portable fuzz
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 python -m tests.mutations

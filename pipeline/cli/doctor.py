@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,16 +37,17 @@ class Finding:
         return self.advice is None
 
 
-def examine(deep: bool = False) -> list[Finding]:
+def examine(deep: bool = False, address: str | None = None) -> list[Finding]:
     """Looks at everything; one check that breaks does not keep the others from being made.
 
     Args:
         deep: also tries what takes long: a Ray of this machine is started and stopped.
+        address: of a Ray cluster, whose ports and versions are looked at, too.
     """
-    return [_guarded(name, check) for name, check in _checks(deep)]
+    return [_guarded(name, check) for name, check in _checks(deep, address)]
 
 
-def _checks(deep: bool) -> Iterator[tuple[str, Callable[[], Finding]]]:
+def _checks(deep: bool, address: str | None) -> Iterator[tuple[str, Callable[[], Finding]]]:
     yield "Python", _python
     yield "torch", _torch
     yield "numerics", _numerics
@@ -58,6 +60,8 @@ def _checks(deep: bool) -> Iterator[tuple[str, Callable[[], Finding]]]:
     yield "MLflow store", _store
     yield "figures", _figures
     yield "Ray", _started_ray if deep else _ray
+    if address is not None:
+        yield "Ray cluster", partial(_cluster, address)
     yield "disk", _disk
 
 
@@ -266,6 +270,26 @@ def _ray() -> Finding:
     import ray
 
     return Finding("Ray", f"{ray.__version__}, {os.cpu_count()} CPUs here for `gait sweep`")
+
+
+def _cluster(address: str) -> Finding:
+    """Whether the cluster lets this machine in, and computes with what this machine does."""
+    from pipeline.sweep import ray_cluster
+
+    name = "Ray cluster"
+    ray_cluster.check_address(address)
+    with ray_cluster.connected(address, images_bytes=0):
+        # Not before: it looks for a token when it is imported.
+        import ray
+
+        if closed := ray_cluster.closed_ports(ray.nodes()):
+            advice = "open these ports between the nodes, in every firewall"
+            return Finding(name, f"no way to {', '.join(closed)}", advice)
+        if others := ray_cluster.other_versions():
+            return Finding(name, f"other versions on {', '.join(others)}", "run `make setup` there")
+        nodes = ray_cluster.living_nodes()
+    cpus, gpus = (sum(node.get(each, 0) for node in nodes) for each in ("CPU", "GPU"))
+    return Finding(name, f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs, all within reach")
 
 
 def _disk() -> Finding:

@@ -128,6 +128,14 @@ def doctor(
     deep: Annotated[
         bool, typer.Option("--deep", help="Also start Ray on this machine, and stop it.")
     ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Also look at this Ray cluster: its nodes' ports and versions, from here.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Try what the project needs here: Python, torch, DVC, git, MLflow, Ray, data, disk.
@@ -141,6 +149,8 @@ def doctor(
 
         gait doctor --deep
 
+        gait doctor --address auto
+
         gait doctor --json | jq '.[] | select(.advice)'
     """
     from dataclasses import asdict
@@ -150,7 +160,7 @@ def doctor(
 
     from pipeline.cli import doctor as checks
 
-    findings = checks.examine(deep)
+    findings = checks.examine(deep, address)
     if as_json:
         print(json.dumps([asdict(each) for each in findings], indent=2))
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +127,11 @@ class _Sweep:
                 if address is None:
                     raise GaitError(lacking)
                 print(f"gait: {lacking}; waiting for one", flush=True)
+            if address is not None and (others := ray_cluster.other_versions()):
+                raise GaitError(
+                    f"--address: received a cluster whose nodes compute with other versions:"
+                    f" {', '.join(others)}; allowed: the same everywhere (run `make setup` there)"
+                )
             return self._track(definition, ended, run_trials=True)
 
     def _check_versions(self, ended: Mapping[str, Record]) -> None:
@@ -220,7 +224,14 @@ class _Sweep:
         found = {rule: plugin_of(rule) for rule in rules}
         plugins = {rule: plugin for rule, plugin in found.items() if plugin is not None}
         report_s = 0 if early else 1
-        return Task(self._params, self._images, plugins, replayed, states, report_s=report_s)
+        return Task(
+            self._params,
+            self._images,
+            plugins=plugins,
+            ended=replayed,
+            states=states,
+            report_s=report_s,
+        )
 
     def _left(self, collector: Collector) -> list[Configuration]:
         """What Ray is to try: also what it knows, where that decides what becomes of the others."""
@@ -278,8 +289,7 @@ def _facts_now(params: Params, rule: str, options: Options) -> dict[str, str]:
     """What a trial that ran now would say computes it; on a cluster, machines left aside."""
     code = training_code_checksum(params.rule_of(rule))
     if options.address is not None:
-        libraries = {name: version(name) for name in ("torch", "numpy")}
-        return as_facts({"code": code, **libraries})
+        return as_facts({"code": code, **ray_cluster.libraries()})
     values = {name: search_space.anywhere(each) for name, each in params.sweep.space.items()}
     of_trial = search_space.experiment(params, Configuration(rule, values))
     choose_numerics(of_trial)

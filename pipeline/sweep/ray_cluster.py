@@ -7,7 +7,8 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from pipeline.project.redaction import shown, without_password
 # Room for the data set of a sweep and what Ray itself keeps there.
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
 CONNECTING_S = 10.0
+# A node may first have to be sent the project's code, and to start a worker.
+ANSWERING_S = 90.0
+# What a trial's figures depend on, and a node brings itself.
+LIBRARIES = ("torch", "numpy")
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -89,6 +94,53 @@ def living_nodes() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def closed_ports(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of nodes, as Ray describes them, the ports that do not let this machine in."""
+    closed = []
+    for node in nodes:
+        address = node["NodeManagerAddress"]
+        for port in (node["NodeManagerPort"], node["ObjectManagerPort"]) if node["Alive"] else ():
+            try:
+                socket.create_connection((address, port), timeout=CONNECTING_S).close()
+            except OSError as error:
+                closed.append(f"{node['NodeManagerHostname']} {address}:{port} ({error})")
+    return closed
+
+
+def libraries() -> dict[str, str]:
+    """The versions that this process computes with."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """Which versions are others there than here; empty if none is."""
+    return "; ".join(f"{n} {v}, here {here[n]}" for n, v in there.items() if v != here[n])
+
+
+def other_versions() -> list[str]:
+    """Of the nodes that train, those with other libraries than here; silent ones are left aside."""
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0)(libraries)
+    asked: dict[Any, str] = {}
+    for node in ray.nodes():
+        if node["Alive"] and node["Resources"].get("CPU"):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked[ask.options(scheduling_strategy=there).remote()] = node["NodeManagerHostname"]
+    if not asked:
+        return []
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWERING_S)
+    found = []
+    for each in answered:
+        # A node that is lost by now is none that will train.
+        with suppress(RayError):
+            if unlike := difference(ray.get(each), libraries()):
+                found.append(f"{asked[each]} ({unlike})")
+    return found
 
 
 def lacking(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> str | None:

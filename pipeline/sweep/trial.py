@@ -17,6 +17,7 @@ from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError, os_sentence
+from pipeline.sweep import ray_cluster
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.training import state_file
@@ -39,6 +40,7 @@ class Task:
     Attributes:
         params: the whole of params.yaml.
         images: the sweep's image set.
+        libraries: versions that all nodes must have, those that come later, too.
         plugins: of each rule that is no built-in one, the code that all nodes must have.
         ended: records by trial, of configurations that may be suggested again.
         states: folder of the states of unfinished trials, which every node sees; None: no states.
@@ -48,6 +50,7 @@ class Task:
 
     params: Params
     images: ImageData
+    libraries: Mapping[str, str] = field(default_factory=ray_cluster.libraries)
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
     ended: Mapping[str, Record] = field(default_factory=dict)
     states: Path | None = None
@@ -89,6 +92,8 @@ def attempt(
     """
     rule = task.params.rule_of(configuration.rule)
     check(rule, task.plugins.get(rule))
+    if unlike := ray_cluster.difference(task.libraries, ray_cluster.libraries()):
+        raise GaitError(f"the sweep computes with {unlike} on {socket.gethostname()}")
     trial = trial_id(task.params, configuration, task.images)
     reports = _Reports(task.report_s, dict(facts), send)
     if trial in task.ended:

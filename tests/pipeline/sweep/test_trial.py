@@ -14,6 +14,7 @@ from gaitprop import InvertibleNetwork, numerics
 from pipeline.data import image_tensors
 from pipeline.params import params_file
 from pipeline.params.search_space import Configuration
+from pipeline.project.errors import GaitError
 from pipeline.sweep import trial_records
 from pipeline.sweep.collect import Collector, Running
 from pipeline.sweep.trial import Task, attempt
@@ -244,3 +245,12 @@ def test_a_state_holds_no_code(tmp_path: Path) -> None:
         assert torch.equal(optimizer.state[old]["exp_avg_sq"], fresh.state[new]["exp_avg_sq"])
         assert fresh.state[new]["step"] == 1
     assert [each.name for each in path.parent.iterdir()] == ["x.pt"]
+
+
+def test_a_node_of_other_libraries_trains_nothing(task: Task) -> None:
+    """No report: a failed trial would be a result, and Ray may try it on another node."""
+    said: list[Any] = []
+    other = replace(task, libraries={**task.libraries, "numpy": "1.0.0"})
+    with pytest.raises(GaitError, match=r"computes with numpy 1\.0\.0, here \S+ on \S+"):
+        attempt(GOOD, other, {}, said.append)
+    assert said == []

@@ -1,0 +1,352 @@
+"""Hosts on one machine: network namespaces joined by a switch, whose lines can be cut and spoiled.
+
+Each has its own address, name, processes, /tmp and /dev/shm; the project is where it is anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.pipeline.project_copy import REPOSITORY
+
+# Set aside for tests of network devices (RFC 2544): no route of a machine leads there.
+NETWORK = "198.18.77"
+SWITCH = "gait-switch"
+WAITING_S = 400
+TOOLS = ("ip", "tc", "unshare", "nsenter", "runuser", "initdb", "postgres", "psql")
+RAY_PORT, MLFLOW_PORT = 6379, 5000
+# What a host is: the first process of its own namespaces; with it all that runs there ends.
+INIT = f"""
+set -e
+hostname "$1"
+mount --bind "{REPOSITORY}" /mnt
+mount --bind "$2" /tmp
+mkdir -p "{REPOSITORY}"
+mount --move /mnt "{REPOSITORY}"
+mount -t tmpfs -o size=300m tmpfs /dev/shm
+echo up
+exec sleep infinity
+"""
+
+
+def why_not() -> str | None:
+    """What keeps hosts from being made here; None if nothing does."""
+    if os.geteuid() != 0:
+        return "the hosts are network namespaces, which root alone may make"
+    if lacking := [name for name in TOOLS if shutil.which(name) is None]:
+        return f"the hosts need {', '.join(lacking)} (Debian: iproute2, util-linux, postgresql)"
+    made = subprocess.run(["ip", "netns", "add", "gait-try"], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "del", "gait-try"], capture_output=True, check=False)
+    if made.returncode:
+        return "the hosts are network namespaces, which this container may not make"
+    return None
+
+
+def why_no_bad_lines() -> str | None:
+    """What keeps lines from being spoiled here; None if nothing does."""
+    _ip("netns", "add", "gait-try")
+    try:
+        add = ["tc", "-n", "gait-try", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "1%"]
+        if subprocess.run(add, capture_output=True, check=False).returncode == 0:
+            return None
+        return "lines with loss and delay need netem, a module (sch_netem) that this kernel lacks"
+    finally:
+        _ip("netns", "del", "gait-try")
+
+
+def wait_for(what: str, seen: Callable[[], bool]) -> None:
+    """Until it is so."""
+    deadline = time.monotonic() + WAITING_S
+    while not seen():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.5)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+class Host:
+    """One host; ``tmp`` is its /tmp as it is seen from outside."""
+
+    def __init__(self, folder: Path, number: int, name: str) -> None:
+        self.name, self.tmp = name, folder / name
+        self.address = f"{NETWORK}.{number}"
+        self._space = f"gait-{name}"
+        self._started: list[subprocess.Popen[bytes]] = []
+        self.tmp.mkdir(exist_ok=True)
+        self.tmp.chmod(0o1777)
+        self._start()
+
+    def _start(self) -> None:
+        _ip("netns", "add", self._space)
+        line = ["link", "add", self.name, "netns", SWITCH, "type", "veth", "peer", "name", "eth0"]
+        _ip(*line, "netns", self._space)
+        _ip("-n", SWITCH, "link", "set", self.name, "master", "br0", "up")
+        _ip("-n", self._space, "link", "set", "lo", "up")
+        _ip("-n", self._space, "address", "add", f"{self.address}/24", "dev", "eth0")
+        _ip("-n", self._space, "link", "set", "eth0", "up")
+        # Without one, Ray believes that its address is 127.0.0.1.
+        _ip("-n", self._space, "route", "add", "default", "via", f"{NETWORK}.254")
+        spaces = ["--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        names = ("init", self.name, str(self.tmp))
+        self._init = subprocess.Popen(
+            ["ip", "netns", "exec", self._space, "unshare", *spaces, "sh", "-c", INIT, *names],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._init.stdout is not None
+        assert self._init.stdout.readline() == "up\n", f"the host {self.name} does not start"
+        children = Path(f"/proc/{self._init.pid}/task/{self._init.pid}/children").read_text()
+        self._first = children.split()[0]
+
+    def command(self, *words: str, folder: str = "/tmp") -> list[str]:
+        """The words that run a command there."""
+        spaces = ["--net", "--mount", "--uts", "--ipc", "--pid", f"--wd={folder}"]
+        return ["nsenter", "--target", self._first, *spaces, *words]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What a shell of that host has, token and MLflow's address included."""
+        named = ("RAY_", "MLFLOW_", "GAIT_")
+        kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+        return {
+            **{k: v for k, v in kept.items() if not k.startswith(named)},
+            "HOME": "/tmp",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+            **more,
+        }
+
+    def start(self, *words: str, log: str, **more: str) -> subprocess.Popen[bytes]:
+        """A command in the background, what it says in a file of the host's /tmp."""
+        with (self.tmp / log).open("a") as out:
+            started = subprocess.Popen(
+                self.command(*words), env=self.environment(**more), stdout=out, stderr=out
+            )
+        self._started.append(started)
+        return started
+
+    def run(self, *words: str, **more: str) -> str:
+        """A command to its end, and what it said."""
+        done = subprocess.run(
+            self.command(*words),
+            env=self.environment(**more),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{self.name}: {words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def cut(self) -> None:
+        """Pulls its plug out of the switch."""
+        _ip("-n", SWITCH, "link", "set", self.name, "down")
+
+    def mend(self) -> None:
+        """Puts it in again."""
+        _ip("-n", SWITCH, "link", "set", self.name, "up")
+
+    @contextlib.contextmanager
+    def bad_line(self, *netem: str) -> Iterator[None]:
+        """Within the block both directions of its line are as ``tc netem`` says."""
+        ends = ((SWITCH, self.name), (self._space, "eth0"))
+        for space, device in ends:
+            add = ["qdisc", "add", "dev", device, "root", "netem", *netem]
+            subprocess.run(["tc", "-n", space, *add], check=True)
+        try:
+            yield
+        finally:
+            for space, device in ends:
+                subprocess.run(
+                    ["tc", "-n", space, "qdisc", "del", "dev", device, "root"], check=True
+                )
+
+    @contextlib.contextmanager
+    def closed(self, port: int) -> Iterator[None]:
+        """Within the block a firewall drops what comes for that TCP port."""
+        # By routing, which every kernel has: iptables and tc's actions are modules. Rules before
+        # the one of the host's own addresses, which is the first unless it is moved.
+        rules = ["-n", self._space, "rule"]
+        match = ["pref", "50", "iif", "eth0", "ipproto", "tcp", "dport", str(port)]
+        _ip(*rules, "add", "pref", "100", "lookup", "local")
+        _ip(*rules, "del", "pref", "0")
+        _ip(*rules, "add", *match, "blackhole")
+        try:
+            yield
+        finally:
+            _ip(*rules, "del", *match)
+            _ip(*rules, "add", "pref", "0", "lookup", "local")
+            _ip(*rules, "del", "pref", "100")
+
+    def power_off(self) -> None:
+        """All of its processes end at once, without a word, and its line is dead."""
+        self._init.kill()
+        self._init.communicate(timeout=60)
+        subprocess.run(["kill", "-KILL", self._first], capture_output=True, check=False)
+        while self._started:
+            self._started.pop().wait(60)
+        _ip("netns", "del", self._space)
+
+    def power_on(self) -> None:
+        """As it was, with what its disk holds."""
+        wait_for("the end of the old line", lambda: not self._plugged())
+        self._start()
+
+    def _plugged(self) -> bool:
+        shown = subprocess.run(
+            ["ip", "-n", SWITCH, "link", "show", self.name], capture_output=True, check=False
+        )
+        return shown.returncode == 0
+
+
+class Bed:
+    """A head, two workers, a driver, and a host with PostgreSQL and MLflow."""
+
+    def __init__(self, folder: Path) -> None:
+        names = ("head", "worker1", "worker2", "mlflow", "driver")
+        self.head, self.worker1, self.worker2, self.mlflow, self.driver = (
+            Host(folder, number, name) for number, name in enumerate(names, 1)
+        )
+        self.address = f"{self.head.address}:{RAY_PORT}"
+        self.tracking = f"http://{self.mlflow.address}:{MLFLOW_PORT}"
+
+    def start(self) -> None:
+        """Runs all of it, as docs/cluster.md says."""
+        self.make_database()
+        self.start_mlflow()
+        self.start_head()
+        self.join(self.worker1)
+        self.join(self.worker2)
+        self.join(self.driver)
+        wait_for("MLflow", self._mlflow_answers)
+        self.wait_for_nodes(4)
+
+    def make_database(self) -> None:
+        """PostgreSQL with an empty database, if there is none yet."""
+        if (self.mlflow.tmp / "postgres").exists():
+            return
+        self.mlflow.run("install", "-d", "-o", "postgres", "-m", "700", "/tmp/postgres")
+        database = ["-D", "/tmp/postgres", "-U", "mlflow", "--auth=trust", "--no-sync"]
+        self.mlflow.run("runuser", "-u", "postgres", "--", "initdb", *database)
+        self.start_postgres()
+        self.mlflow.run("createdb", "-h", "127.0.0.1", "-U", "mlflow", "mlflow")
+
+    def start_postgres(self) -> None:
+        """The database, on the loopback of MLflow's host."""
+        server = ["postgres", "-D", "/tmp/postgres", "-h", "127.0.0.1", "-k", "/tmp"]
+        self.mlflow.start("runuser", "-u", "postgres", "--", *server, log="postgres.log")
+        ask = self.mlflow.command("pg_isready", "-h", "127.0.0.1", "-q")
+        wait_for("PostgreSQL", lambda: subprocess.run(ask, check=False).returncode == 0)
+
+    def stop_postgres(self) -> None:
+        """Quickly, as for a new version: its connections are closed."""
+        pid = (self.mlflow.tmp / "postgres" / "postmaster.pid").read_text().split()[0]
+        self.mlflow.run("kill", "-INT", pid)
+        gone = self.mlflow.tmp / "postgres" / "postmaster.pid"
+        wait_for("the end of PostgreSQL", lambda: not gone.exists())
+
+    def start_mlflow(self) -> None:
+        """The tracking server, artifacts served."""
+        words = ["server", "--host", "0.0.0.0", "--workers", "1", "--port", str(MLFLOW_PORT)]
+        words += ["--backend-store-uri", "postgresql+psycopg://mlflow@127.0.0.1/mlflow"]
+        words += ["--artifacts-destination", "/tmp/artifacts"]
+        words += ["--allowed-hosts", f"{self.mlflow.address}:{MLFLOW_PORT}"]
+        self.mlflow.start(
+            sys.executable,
+            "-m",
+            "mlflow",
+            *words,
+            log="mlflow.log",
+            MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+        )
+
+    def start_head(self) -> None:
+        """Ray's head, which trains nothing."""
+        self._ray(
+            self.head, "--head", f"--port={RAY_PORT}", "--num-cpus=0", "--include-dashboard=false"
+        )
+
+    def join(self, host: Host, **more: str) -> None:
+        """One more Ray node: of the workers each has a CPU, and one says that it has GPUs."""
+        cpus = 0 if host is self.driver else 1
+        gpus = 2 if host is self.worker1 else 0
+        words = [f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
+        self._ray(host, *words, **more)
+
+    def stop(self, host: Host) -> None:
+        """What is left of a node whose head is gone."""
+        host.run(str(Path(sys.executable).with_name("ray")), "stop", "--force")
+
+    def _ray(self, host: Host, *words: str, **more: str) -> None:
+        store = f"--object-store-memory={100 * 2**20}"
+        ray = str(Path(sys.executable).with_name("ray"))
+        command = [ray, "start", *words, store, "--disable-usage-stats"]
+
+        def started() -> bool:
+            # Ray gives a node 30 seconds to start, which a busy machine may exceed.
+            code = host.start(*command, log="start.log", **more).wait(WAITING_S)
+            if code:
+                self.stop(host)
+            return code == 0
+
+        wait_for(f"Ray on {host.name}", started)
+
+    def wait_for_nodes(self, count: int) -> None:
+        """Until the cluster has so many living nodes."""
+        look = (
+            f"import ray; ray.init(address='{self.address}', log_to_driver=False);"
+            "print(sum(node['Alive'] for node in ray.nodes()))"
+        )
+        last = [""]
+
+        def all_there() -> bool:
+            last[0] = self.driver.run(sys.executable, "-c", look).strip()
+            return last[0] == str(count)
+
+        wait_for(f"{count} nodes", all_there)
+
+    def _mlflow_answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.tracking}/health", timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+    def hosts(self) -> list[Host]:
+        """All of them."""
+        return [self.head, self.worker1, self.worker2, self.mlflow, self.driver]
+
+
+@contextlib.contextmanager
+def wired() -> Iterator[Bed]:
+    """The hosts, idle, until the block ends; this process has an address among them, too."""
+    with tempfile.TemporaryDirectory(prefix="gait-hosts-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        bed = None
+        _ip("netns", "add", SWITCH)
+        try:
+            _ip("-n", SWITCH, "link", "add", "br0", "type", "bridge")
+            _ip("-n", SWITCH, "link", "set", "br0", "up")
+            line = ["link", "add", "gait-hosts", "type", "veth", "peer", "name", "outside"]
+            _ip(*line, "netns", SWITCH)
+            _ip("-n", SWITCH, "link", "set", "outside", "master", "br0", "up")
+            _ip("address", "add", f"{NETWORK}.254/24", "dev", "gait-hosts")
+            _ip("link", "set", "gait-hosts", "up")
+            bed = Bed(Path(folder))
+            yield bed
+        finally:
+            for host in bed.hosts() if bed is not None else []:
+                host.power_off()
+            _ip("netns", "del", SWITCH)
