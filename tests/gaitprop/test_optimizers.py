@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -70,6 +73,56 @@ def test_steps_are_the_textbooks(name: str) -> None:
             parameter.copy_(FORMULAS[name](parameter.clone(), gradient, state, step))
     for ours, theirs in zip(network.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+THEIRS = {
+    "adam": (torch.optim.Adam, ("betas", "eps", "weight_decay")),
+    "adamw": (torch.optim.AdamW, ("betas", "eps", "weight_decay")),
+    "sgd": (torch.optim.SGD, ("momentum", "weight_decay")),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_and_states_are_pytorchs_own_to_the_bit(name: str) -> None:
+    source = torch.Generator().manual_seed(0)
+    network, plain = (InvertibleNetwork((37, 37, 13), seeds=(0, 1)) for _ in "12")
+    ours = make_optimizer(network, replace(SETTINGS, optimizer=name))
+    kind, options = THEIRS[name]
+    given = {option: ours.param_groups[0][option] for option in options}
+    theirs = kind(plain.parameters(), lr=0.01, fused=True, **given)
+    for step in range(2 * STEPS):
+        if step == STEPS:
+            # Goes on from a state, in either direction.
+            state = copy.deepcopy(theirs.state_dict())
+            theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+            ours.load_state_dict(state)
+        for parameter, other in zip(network.parameters(), plain.parameters(), strict=True):
+            parameter.grad = torch.randn(parameter.shape, generator=source)
+            other.grad = parameter.grad.clone()
+        ours.step()
+        theirs.step()
+    for parameter, other in zip(network.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(parameter, other)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_does_not_load_the_compiler(name: str) -> None:
+    program = f"""
+import sys
+import torch
+from gaitprop import InvertibleNetwork
+from gaitprop.rules import find_rule
+from gaitprop.settings import TrainingSettings
+from gaitprop.training import make_optimizer, train_step
+network, settings = InvertibleNetwork((4, 4)), TrainingSettings(optimizer="{name}")
+optimizer = make_optimizer(network, settings)
+batch = torch.rand(1, 3, 4), torch.zeros(1, 3, dtype=torch.long)
+train_step(network, optimizer, *batch, 2, find_rule("gait"), settings)
+optimizer.load_state_dict(optimizer.state_dict())
+optimizer.zero_grad()
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 THEIR_SCHEDULES: dict[str, Callable[[torch.optim.Optimizer], LRScheduler]] = {
