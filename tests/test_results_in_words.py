@@ -1,0 +1,158 @@
+"""Every figure that README.md and docs/results.md state in words is a published result."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.documents import published
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = {name: (REPOSITORY / name).read_text() for name in ("README.md", "docs/results.md")}
+# Settings, levels and versions: what was chosen, not what came out.
+CHOSEN = {"0.1", "0.01", "0.003", "0.05", "0.9", "0.99", "3.11", "3.12", "3.13", "2.13.0"}
+VERDICTS = {"supported": "equivalent", "inconclusive": "not shown", "not supported": "no"}
+SETS = {"mnist_256": "MNIST", "fashion_256": "Fashion-MNIST", "digits": "digits"}
+ROWS = {"reference": "BP", "gait_orthogonal": "GAIT-prop, W kept orthogonal"}
+ROWS |= {"gait_strong": "GAIT-prop, λ = 10", "gait": "GAIT-prop, λ = 0.1", "tp": "TP"}
+
+
+def words(document: str) -> str:
+    """The text without tables, code, pictures, links' targets and papers' numbers, in one line."""
+    text = re.sub(
+        r"```.*?```|^\|.*?$|<!--.*?-->", "", DOCUMENTS[document], flags=re.DOTALL | re.MULTILINE
+    )
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)|\]\([^)]*\)|`[^`]*`|arXiv \d+\.\d+", "", text)
+    return " ".join(text.split())
+
+
+def summary(profile: str) -> dict[str, dict[str, str]]:
+    table = csv.DictReader(io.StringIO(published(f"results/{profile}/summary.csv")))
+    return {row["model"]: row for row in table}
+
+
+def accuracy(profile: str, model: str) -> str:
+    """Of the test set, in percent."""
+    row = summary(profile)[model]
+    mean, spread = (100 * float(row[f"test_accuracy_{each}"]) for each in ("mean", "std"))
+    return f"{mean:.2f} ± {spread:.2f}"
+
+
+def finding(profile: str, model: str, against: str) -> dict[str, Any]:
+    claims = json.loads(published(f"results/{profile}/claims.json"))["claims"]
+    (found,) = (
+        each
+        for claim in claims
+        for each in claim["findings"]
+        if (each["case"].get("model"), each["case"].get("against")) == (model, against)
+    )
+    assert isinstance(found, dict)
+    return found
+
+
+def signed(value: float) -> str:
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def difference(profile: str, model: str, against: str = "reference") -> str:
+    """Mean and 90 % interval, in percentage points."""
+    numbers = finding(profile, model, against)["numbers"]
+    mean, low, high = (signed(numbers[name]) for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
+def behind(profile: str, model: str) -> str:
+    """Mean difference to BP's reference without its sign, in percentage points."""
+    return f"{-100 * float(summary(profile)[model]['difference_to_bp_mean']):.1f} points"
+
+
+def worst_seed(profile: str, model: str) -> str:
+    table = csv.DictReader(io.StringIO(published(f"results/{profile}/seeds.csv")))
+    return f"{100 * min(float(r['test_accuracy']) for r in table if r['model'] == model):.0f} %"
+
+
+def verdict_rows() -> list[str]:
+    rows = []
+    for profile, title in SETS.items():
+        found = summary(profile)
+        for model, name in ROWS.items():
+            if model not in found:
+                continue
+            row = found[model]
+            if model == "reference":
+                rows.append(f"| {title} | {name} | {accuracy(profile, model)} | – | – |")
+                continue
+            mean, low, high = (
+                signed(float(row[f"difference_to_bp_{each}"])) for each in ("mean", "low", "high")
+            )
+            verdict = finding(profile, model, "reference")["verdict"]
+            told = "behind" if model == "tp" else VERDICTS[verdict]
+            assert model != "tp" or verdict == "supported"
+            rows.append(
+                f"| {title} | {name} | {accuracy(profile, model)} | {mean} ({low} to {high}) |"
+                f" {told} |"
+            )
+    return rows
+
+
+FACTS = {
+    "README.md": [
+        lambda: accuracy("mnist_256", "gait_orthogonal"),
+        lambda: accuracy("mnist_256", "reference"),
+        lambda: difference("mnist_256", "gait_orthogonal", "bp_orthogonal"),
+        lambda: difference("mnist_256", "gait_strong"),
+        lambda: difference("fashion_256", "gait_strong"),
+        lambda: difference("mnist_256", "gait_full"),
+        lambda: worst_seed("mnist_256", "gait"),
+        lambda: behind("mnist_256", "tp"),
+        lambda: behind("fashion_256", "tp"),
+        lambda: behind("digits", "tp"),
+        lambda: behind("trade_off", "gait_orthogonal"),
+        lambda: behind("trade_off_cross_entropy", "gait_orthogonal"),
+    ],
+    "docs/results.md": [
+        lambda: difference("mnist_256", "gait_strong"),
+        lambda: difference("mnist_256", "gait_full"),
+        lambda: difference("mnist_256", "gait_orthogonal"),
+        lambda: difference("mnist_256", "gait_orthogonal", "bp_orthogonal"),
+        lambda: difference("mnist_256", "gait"),
+        lambda: worst_seed("mnist_256", "gait"),
+        lambda: difference("fashion_256", "gait_orthogonal"),
+        lambda: difference("fashion_256", "gait_strong"),
+        lambda: difference("fashion_256", "gait"),
+        lambda: behind("fashion_256", "tp"),
+        lambda: difference("digits", "gait"),
+        lambda: difference("digits", "gait", "bp"),
+        lambda: behind("digits", "itp"),
+        lambda: behind("digits", "tp"),
+        lambda: behind("trade_off", "bp_orthogonal"),
+        lambda: behind("trade_off", "gait_orthogonal"),
+        lambda: behind("trade_off_cross_entropy", "bp_orthogonal"),
+        lambda: behind("trade_off_cross_entropy", "gait_orthogonal"),
+        lambda: difference("board", "gait_learned_from_transpose"),
+        lambda: difference("board", "gait_learned_inverse"),
+    ],
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_figure_in_words_is_a_result(document: str) -> None:
+    text = words(document)
+    for fact in FACTS[document]:
+        stated = fact()
+        assert stated in text
+        text = text.replace(stated, "", 1)
+    assert set(re.findall(r"\d+\.\d[\d.]*\d|\d+\.\d", text)) - CHOSEN == set()
+
+
+def test_the_first_table_has_the_verdicts() -> None:
+    shown = re.search(r"<!-- table: verdicts -->(.*?)<!-- /table -->", DOCUMENTS["README.md"], re.S)
+    assert shown
+    rows = [line for line in shown[1].splitlines() if line.startswith("|")]
+    assert rows[2:] == verdict_rows()
