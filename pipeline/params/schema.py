@@ -545,6 +545,10 @@ def _entry(name: str, entry: Any) -> Any:
         return entry
     rule = entry.get("rule") or name
     if rule not in rule_names():
+        # Its own keys would be called unknown, and hide that the rule is.
+        if not entry.keys() <= _COMMON:
+            hint = did_you_mean(rule, rule_names())
+            raise ArgumentError(f"unknown {rule!r}{hint}; allowed: {', '.join(rule_names())}")
         return entry
     try:
         kind = settings_of_rule(rule)

@@ -30,14 +30,6 @@ COMMANDS = (
     "profile",
     "doctor",
 )
-# One trial, which `sweep` runs where a row asks for it: Ray takes as long as all the others.
-SWEEP = """
-sweep:
-  name: tiny
-  rules: [gait]
-  space: {rule.learning_rate: [1.0e-3]}
-  fixed: {training.epochs: 1, training.seeds: [0]}
-"""
 # Each as `gait` itself would run; the imports, which take seconds, once.
 RUNS_THEM = """
 import sys
@@ -62,7 +54,6 @@ class Surroundings:
     folder: str = "project"
     shell: str = 'exec "$@"'
     inherited: bool = True
-    commands: tuple[str, ...] = COMMANDS
 
 
 NOTEBOOK = Surroundings(
@@ -90,7 +81,6 @@ SCHEDULER = Surroundings(
     },
     folder=f"a folder/{'long' * 40}",
     shell='umask 077; exec "$@"',
-    commands=(*COMMANDS, "sweep"),
 )
 CONTAINER = Surroundings(
     {"HOME": NOWHERE, "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"},
@@ -116,8 +106,7 @@ def test_the_main_commands(
     folder.parent.mkdir(parents=True)
     new_project(folder, epochs=1, store=False)
     params = folder / "params.yaml"
-    text = params.read_text().replace("rules: [bp, gait]", "rules: [gait]")
-    params.write_text(text[: text.index("\nsweep:")] + SWEEP)
+    params.write_text(params.read_text().replace("rules: [bp, gait]", "rules: [gait]"))
     shell = ["sh", "-c", around.shell, "sh"]
     if "mount" in around.shell:
         shell = ["unshare", "--mount", *shell]
@@ -129,7 +118,7 @@ def test_the_main_commands(
         pytest.skip("faketime shows other clocks, and is missing (Debian: faketime)")
     path = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
-        [*shell, sys.executable, "-c", RUNS_THEM, *around.commands],
+        [*shell, sys.executable, "-c", RUNS_THEM, *COMMANDS],
         cwd=folder,
         env={**(os.environ if around.inherited else {}), **path, **around.variables},
         stdout=subprocess.PIPE,
@@ -147,6 +136,3 @@ def test_the_main_commands(
     shutil.copy2(folder / "mlflow.db", tmp_path)
     assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"] * 6
     assert (folder / "results/digits/report.html").is_file()
-    tried = folder / "results/digits/sweep/tiny/trials.csv"
-    assert tried.is_file() == ("sweep" in around.commands)
-    assert not tried.is_file() or "FINISHED" in tried.read_text()

@@ -64,7 +64,7 @@ def files(project: Path) -> set[str]:
         (["train", "mnist", "square", "gait"], "unknown data set 'mnist'; allowed by params.yaml"),
         (["train", "digits", "tower", "gait"], "unknown architecture 'tower'"),
         (["download", "mnits"], "did you mean 'mnist'?"),
-        (["profile", "minst"], "unknown profile 'minst' (did you mean 'mnist'?)"),
+        (["profile", "minst_256"], "unknown profile 'minst_256' (did you mean 'mnist_256'?)"),
         (["evaluate"], "there is no trained model in models/digits/digits/square/reference"),
         (["plot"], "history.csv"),
         (["report"], "there is no trained model in"),
@@ -134,7 +134,7 @@ def test_a_wrong_name_in_params_is_told_the_nearest(
     ("typed", "offered"),
     [
         ("gait tr", ["train"]),
-        ("gait profile m", ["mnist", "mnist_256"]),
+        ("gait profile m", ["mnist_256"]),
         ("gait download k", ["kmnist"]),
         ("gait train d", ["digits"]),
         ("gait train digits s", ["square"]),
@@ -336,13 +336,13 @@ def test_ports_that_browsers_refuse(
 def test_profile_lists_and_switches(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = refused(["profile", "mnist"], capsys, monkeypatch)
+    message = refused(["profile", "mnist_256"], capsys, monkeypatch)
     assert "has been edited" in message
-    monkeypatch.setattr("sys.argv", ["gait", "profile", "mnist", "--force"])
+    monkeypatch.setattr("sys.argv", ["gait", "profile", "mnist_256", "--force"])
     with pytest.raises(SystemExit) as done:
         cli.main()
     assert not done.value.code
     assert (project / "params.yaml").read_text() == (
-        REPOSITORY / "profiles" / "mnist.yaml"
+        REPOSITORY / "profiles" / "mnist_256.yaml"
     ).read_text()
     assert os.listdir(project).count("params.yaml") == 1

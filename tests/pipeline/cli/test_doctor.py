@@ -67,7 +67,7 @@ def test_every_problem_of_the_parameters_is_told(project: Path) -> None:
 
 def test_each_trouble_has_its_advice(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / ".dvc" / "config.local").unlink()
-    shutil.copy(REPOSITORY / "profiles" / "mnist.yaml", project / "params.yaml")
+    shutil.copy(REPOSITORY / "profiles" / "mnist_256.yaml", project / "params.yaml")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     monkeypatch.setattr(doctor, "ROOM_BYTES", 10**18)
     found = advice()
