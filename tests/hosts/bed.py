@@ -112,7 +112,7 @@ class Host:
 
     def command(self, *words: str, folder: str = "/tmp") -> list[str]:
         """The words that run a command there."""
-        spaces = ["--net", "--mount", "--uts", "--ipc", "--pid", f"--wd={folder}"]
+        spaces = ["--net", "--mount", "--uts", "--ipc", "--pid", f"--wdns={folder}"]
         return ["nsenter", "--target", self._first, *spaces, *words]
 
     def environment(self, **more: str) -> dict[str, str]:
