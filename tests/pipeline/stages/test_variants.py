@@ -74,4 +74,5 @@ def test_a_variant_is_watched_where_its_rule_is(
     monkeypatch.chdir(project)
     plugin_source.link(params_file.load())
     watched = project / "watched/rules"
-    assert (watched / "gait_full").resolve() == (watched / "gait").resolve()
+    # A name of no profile: the links of those may have been made here before.
+    assert (watched / "gait_same").resolve() == (watched / "gait").resolve()
