@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.params.schema import REFERENCE, Params
+from pipeline.params.schema import REFERENCE, Params, RuleSettings
 
 _RULES = {
     "bp": "BP",
@@ -22,6 +22,7 @@ _SETTINGS = {
     "rule.orthogonality": "λ",
     "rule.gamma": "γ",
     "rule.damping": "μ",
+    "rule.feedback_learning_rate": "feedback's learning rate",
     "training.adam.beta1": "Adam's β₁",
     "training.adam.beta2": "Adam's β₂",
     "training.adam.epsilon": "Adam's ε",
@@ -70,6 +71,22 @@ def regularizer_of(params: Params, model: str, name: str = "") -> str:
     """``regularizer_text`` of one of the params' models."""
     settings = params.settings_of(model)
     return regularizer_text(settings.orthogonality, settings.penalty, settings.constraint, name)
+
+
+def other_settings(params: Params, model: str) -> str:
+    """What a model has of its own beside learning rate, regularizer and γ; "" if nothing.
+
+    The weight decay, the learning rate of its feedback, hyperparameters that its rule declares.
+    """
+    if model == REFERENCE:
+        return ""
+    settings = params.rules[model].model_dump()
+    own = {"weight_decay", "feedback_learning_rate", *(settings.keys() - RuleSettings.model_fields)}
+    return ", ".join(
+        f"{setting_name(f'rule.{name}')} {value_text(value)}"
+        for name, value in settings.items()
+        if name in own and value is not None
+    )
 
 
 def value_text(value: Any) -> str:

@@ -22,7 +22,7 @@ from pipeline.params.labels import (
 )
 from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey
-from pipeline.report import charts
+from pipeline.report import charts, rules_table
 from pipeline.report.evidence import Evidence, Sweep
 from pipeline.report.verdicts import size, theorem_verdict
 from pipeline.results import summary_tables
@@ -58,6 +58,7 @@ def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[st
             _row(params, row, seeds[seeds.model == row["model"]])
             for row in summary_tables.summarize(params, seeds).to_dict("records")
         ],
+        "rules": rules_table.rows(evidence, dataset, architecture),
         "title": case_title(dataset, architecture),
     }
 

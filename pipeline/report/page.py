@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.data.image_sets import image_set
-from pipeline.report import charts
+from pipeline.report import charts, rules_table
 from pipeline.report.charts import Chart
 from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, OTHERS, Claim
 from pipeline.report.content import case_content, depth_rows, lost, model_look, sweep_content
@@ -69,6 +69,7 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         params=params,
         points=lambda share: f"{100 * share:g}",
         power=POWER,
+        rules_notes=rules_table.notes(),
         scientific=_scientific,
         script=_inline("charts.js"),
         settings=json.dumps(params.model_dump(exclude={"archives", "sweep"}), indent=2),

@@ -9,7 +9,7 @@ import pandas
 from scipy import stats
 
 from pipeline.data.image_sets import image_set
-from pipeline.params.labels import model_name, regularizer_of, spread_text
+from pipeline.params.labels import model_name, other_settings, regularizer_of, spread_text
 from pipeline.params.schema import REFERENCE, Params, Training
 from pipeline.training.epochs import KEPT
 
@@ -112,26 +112,32 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
         f", n = {count}).",
     ]
     for (dataset, architecture), group in models.groupby(["dataset", "architecture"], sort=False):
+        others = {model: other_settings(params, model) for model in group.model}
+        more = any(others.values())
         lines += [
             "",
             f"## {image_set(dataset).title}, {architecture}",
             "",
-            "| model | learning rate | λ | γ | seeds | test accuracy | test loss"
-            " | difference to BP reference | training accuracy, peak | final |"
-            f"{' epoch |' if early else ''}",
-            f"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|{'--:|' if early else ''}",
+            f"| model | learning rate | λ | γ |{' other settings |' if more else ''} seeds"
+            " | test accuracy | test loss | difference to BP reference"
+            f" | training accuracy, peak | final |{' epoch |' if early else ''}",
+            f"|---|--:|--:|--:|{'---|' if more else ''}--:|--:|--:|--:|--:|--:|"
+            f"{'--:|' if early else ''}",
         ]
-        lines += [_markdown_row(params, row) for row in group.to_dict("records")]
+        for row in group.to_dict("records"):
+            other = [others[row["model"]] or "–"] if more else []
+            lines.append(_markdown_row(params, row, other))
     return "\n".join(lines) + "\n"
 
 
-def _markdown_row(params: Params, row: dict[str, Any]) -> str:
+def _markdown_row(params: Params, row: dict[str, Any], other: list[str]) -> str:
     gamma = params.gamma_of(row["model"])
     cells = [
         model_name(params, row["model"]),
         f"{row['learning_rate']:g}",
         regularizer_of(params, row["model"]),
         "–" if gamma is None else f"{gamma:g}",
+        *other,
         str(row["seeds"]),
         spread_text(row, "test_accuracy", 100, 2),
         spread_text(row, "test_loss", 1, 4),

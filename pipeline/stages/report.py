@@ -10,19 +10,19 @@ from pipeline.params.schema import Params
 from pipeline.project.paths import results_folder
 from pipeline.results import provenance
 
-PAGE, CLAIMS = "report.html", "claims.json"
+PAGE, CLAIMS, RULES = "report.html", "claims.json", "rules.md"
 PROVENANCE = f"report.{provenance.FILE}"
 # What decides the report, beside what it is made from.
 CODE = ("data", "figures", "params", "report", "results", "stages/report.py", "training")
 
 
 def run(params: Params) -> list[Path]:
-    """Writes results/<profile>/{report.html, claims.json, report.provenance.json}.
+    """Writes results/<profile>/{report.html, claims.json, rules.md, report.provenance.json}.
 
     Raises:
         GaitError: a model or its evaluation is missing, or a file is damaged or outdated.
     """
-    from pipeline.report import claims, evidence, page
+    from pipeline.report import claims, evidence, page, rules_table
 
     found = evidence.gather(params)
     judged = claims.judge(found)
@@ -30,6 +30,7 @@ def run(params: Params) -> list[Path]:
     contents = {
         PAGE: page.render(found, judged).encode(),
         CLAIMS: (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(),
+        RULES: rules_table.as_markdown(found).encode(),
     }
     made = provenance.describe("gait report", params, model_keys(params), CODE, contents)
     made["inputs"] = found.inputs

@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.figures.style import model_label
 from pipeline.params import params_file
-from pipeline.params.labels import regularizer_of, regularizer_text
+from pipeline.params.labels import other_settings, regularizer_of, regularizer_text
 from pipeline.params.schema import Params
-from pipeline.results.summary_tables import as_markdown, summarize
+from pipeline.results.summary_tables import QUANTITIES, as_markdown, summarize
 from tests.pipeline.project_copy import small_params
 
 CHANGES = {
@@ -59,3 +59,25 @@ def test_tables_and_figures_say_what_is_used(case: Case) -> None:
 
 def test_no_weight_weighs_nothing() -> None:
     assert regularizer_text(0.0, "full", "none", "λ ") == "λ 0"
+
+
+def test_what_a_model_has_of_its_own_is_in_its_row(tmp_path: Path) -> None:
+    own = "    weight_decay: 1.0\n  bridge:\n    rule: damped\n    damping: 3.0\n"
+    own += "    learning_rate: 0.1\n    orthogonality: 0\n"
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        small_params().replace("    gamma: 0.001\n  itp", f"    gamma: 0.001\n{own}  itp")
+    )
+    params = params_file.load(path)
+    assert other_settings(params, "gait") == "weight decay 1"
+    assert other_settings(params, "bridge") == "μ 3"
+    assert other_settings(params, "bp") == other_settings(params, "reference") == ""
+    rows = [
+        {"dataset": "digits", "architecture": "square", "model": model, "seed": 0}
+        for model in ("reference", "gait")
+    ]
+    seeds = pandas.DataFrame(rows).assign(**dict.fromkeys(QUANTITIES, 0.5))
+    lines = as_markdown(params, summarize(params, seeds)).splitlines()
+    heading, _, reference, gait = lines[-4:]
+    cells = [[cell.strip() for cell in line.split("|")] for line in (heading, reference, gait)]
+    assert [row[5] for row in cells] == ["other settings", "–", "weight decay 1"]
