@@ -60,6 +60,7 @@ class ImageSet:
 
 IMAGE_SETS: dict[str, ImageSet] = {
     "digits": ImageSet("digits", "Digits", 64, 10, maximum=16, shape=(1, 8, 8)),
+    "mnist1d": ImageSet("mnist1d", "MNIST-1D", 40, 10, maximum=None),
     "mnist": ImageSet("mnist", "MNIST", 784, 10, "MNIST", shape=_MNIST),
     "fashion": ImageSet("fashion", "Fashion-MNIST", 784, 10, "FashionMNIST", shape=_MNIST),
     "kmnist": ImageSet("kmnist", "Kuzushiji-MNIST", 784, 10, "KMNIST", shape=_MNIST),

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import os
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -75,8 +76,8 @@ def prepare(
         tensors = read_own(chosen)
         facts |= {"maximum": chosen.maximum}
     elif chosen.source is None:
-        tensors = _read_digits()
-        facts |= {"maximum": chosen.maximum, "archives": {}, "test_split_seed": DIGITS_SPLIT_SEED}
+        tensors, made = _read_digits() if name == "digits" else _read_mnist1d()
+        facts |= {"maximum": chosen.maximum, "archives": {}, **made}
     else:
         tensors, checksums = archives.read(chosen, root, mirror, progress)
         facts |= {"maximum": chosen.maximum, "archives": checksums}
@@ -213,7 +214,7 @@ def _check_contrast(images: torch.Tensor, maximum: int | None) -> None:
         )
 
 
-def _read_digits() -> dict[str, torch.Tensor]:
+def _read_digits() -> tuple[dict[str, torch.Tensor], dict[str, object]]:
     datasets = importlib.import_module("sklearn.datasets")
     selection = importlib.import_module("sklearn.model_selection")
     images, labels = datasets.load_digits(return_X_y=True)
@@ -225,4 +226,22 @@ def _read_digits() -> dict[str, torch.Tensor]:
         random_state=DIGITS_SPLIT_SEED,
     )
     order = ("train_images", "test_images", "train_labels", "test_labels")
-    return {key: torch.from_numpy(part.copy()) for key, part in zip(order, parts, strict=True)}
+    tensors = {key: torch.from_numpy(part.copy()) for key, part in zip(order, parts, strict=True)}
+    return tensors, {"test_split_seed": DIGITS_SPLIT_SEED}
+
+
+def _read_mnist1d() -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """Greydanus and Kobak, ICML 2024, arXiv 2011.14439: the set of its authors' own settings."""
+    data = importlib.import_module("mnist1d.data")
+    # It draws from global generators, which others may have seeded.
+    states = random.getstate(), np.random.get_state()
+    try:
+        made = data.make_dataset()
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    names = dict(zip(TENSORS, ("x", "y", "x_test", "y_test"), strict=True))
+    return {
+        key: torch.from_numpy(made[name].astype(np.uint8 if name[0] == "y" else np.float32))
+        for key, name in names.items()
+    }, {"seed": data.get_dataset_args().seed}

@@ -326,7 +326,9 @@ def test_unknown_name(tmp_path: Path, name: str, nearest: str) -> None:
 
 
 def test_unknown_name_like_no_other(tmp_path: Path) -> None:
-    with pytest.raises(GaitError, match="'qqqq': choose one of digits, mnist, fashion, kmnist"):
+    with pytest.raises(
+        GaitError, match="'qqqq': choose one of digits, mnist1d, mnist, fashion, kmnist"
+    ):
         image_tensors.prepare("qqqq", tmp_path / "x", tmp_path)
 
 

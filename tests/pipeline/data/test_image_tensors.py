@@ -1,5 +1,6 @@
 """Image sets as files of tensors: the digits, what is refused, the split."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,22 @@ def test_digits_are_stratified_and_complete(digits: image_tensors.ImageData) -> 
     whole = digits.train_labels.bincount() + digits.test_labels.bincount()
     assert whole.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert ((digits.test_labels.bincount() - whole / 5).abs() < 1).all()
+
+
+def test_mnist1d_is_its_authors_own_and_the_same_every_time(tmp_path: Path) -> None:
+    path = tmp_path / "mnist1d.safetensors"
+    before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    assert image_tensors.prepare("mnist1d", path, tmp_path) == (
+        "bbf34dc4c45a28e0f0ade8e92f5c9449c1df7de3f8b5bfdf4badc2522c4877ec"
+    )
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index, union-attr]
+    data = image_tensors.load(path)
+    assert (data.train_images.shape, data.test_images.shape) == ((4000, 40), (1000, 40))
+    assert (data.train_labels.bincount() + data.test_labels.bincount()).tolist() == [500] * 10
+    # Mean 0 and deviation 1 over all of it, as the package makes them.
+    whole = torch.cat([data.train_images, data.test_images]).double()
+    assert abs(whole.mean()) < 1e-6
+    assert abs(whole.std(correction=0) - 1) < 1e-6
 
 
 def test_metadata_is_one_key(digits_path: Path) -> None:
