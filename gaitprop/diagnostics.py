@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gaitprop.gradients import LayerGradient, passages, propagate
 from gaitprop.linalg import matmul
-from gaitprop.losses import check_targets, find_loss
+from gaitprop.losses import Loss, check_targets, find_loss
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
 from gaitprop.rules import RULES, Rule, find_rule
@@ -56,7 +56,7 @@ def alignment_with_bp(
     n_classes: int,
     rule: str | Rule,
     gamma: float,
-    loss: str = "squared_error",
+    loss: str | Loss = "squared_error",
 ) -> Alignment:
     """Cosine and ratio of norms, rule to BP, of each layer's weight gradient, without regularizer.
 
@@ -69,7 +69,7 @@ def alignment_with_bp(
         n_classes: how many outputs carry a target.
         rule: by name, see ``gaitprop.rules``, or a function.
         gamma: the rule's γ.
-        loss: in ``gaitprop.losses.LOSSES``.
+        loss: in ``gaitprop.losses.LOSSES``, or from ``find_loss``.
     """
     activations, error = _forward(network, inputs, labels, n_classes, loss)
     reference = propagate(network, activations, error, RULES["bp"], 0.0, 0.0)
@@ -88,7 +88,7 @@ def defects_of_errors(
     inputs: Tensor,
     labels: Tensor,
     n_classes: int,
-    loss: str = "squared_error",
+    loss: str | Loss = "squared_error",
 ) -> Tensor:
     """How far each layer is from orthogonal in the directions that BP's errors travel in: (S, L).
 
@@ -102,7 +102,7 @@ def defects_of_errors(
         inputs: (batch, n_0), or (S, batch, n_0).
         labels: as for ``alignment_with_bp``.
         n_classes: how many outputs carry a target.
-        loss: in ``gaitprop.losses.LOSSES``.
+        loss: in ``gaitprop.losses.LOSSES``, or from ``find_loss``.
     """
     activations, error = _forward(network, inputs, labels, n_classes, loss)
     walk = passages(network, activations, error, RULES["bp"], 0.0)
@@ -118,7 +118,7 @@ def diagnose(
     n_classes: int,
     rule: str | Rule,
     gamma: float,
-    loss: str = "squared_error",
+    loss: str | Loss = "squared_error",
 ) -> Diagnostics:
     """All of it for the network as it is; arguments as for ``alignment_with_bp``."""
     alignment = alignment_with_bp(network, inputs, labels, n_classes, rule, gamma, loss)
@@ -153,7 +153,7 @@ def orthogonality_defects(network: InvertibleNetwork) -> Tensor:
 
 
 def _forward(
-    network: InvertibleNetwork, inputs: Tensor, labels: Tensor, n_classes: int, loss: str
+    network: InvertibleNetwork, inputs: Tensor, labels: Tensor, n_classes: int, loss: str | Loss
 ) -> tuple[list[Tensor], Tensor]:
     activations = network.forward(inputs)
     outputs = activations[-1]

@@ -11,7 +11,7 @@ from torch import Tensor
 from gaitprop.errors import ArgumentError
 from gaitprop.feedback import Normal, feedback_of, learned
 from gaitprop.linalg import matmul
-from gaitprop.losses import check_classes, check_targets, find_loss
+from gaitprop.losses import Loss, check_classes, check_targets, find_loss
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import add_penalty_gradient, check_penalty, is_square
 from gaitprop.rules import Rule, find_rule
@@ -152,7 +152,7 @@ def layer_gradients(
     rule: str | Rule = "gait",
     gamma: float = 1e-3,
     orthogonality: float = 0.0,
-    loss: str = "squared_error",
+    loss: str | Loss = "squared_error",
     penalty: str = "off_diagonal",
 ) -> list[LayerGradient]:
     """The gradient that a learning rule gives for a batch, layer 1 first.
@@ -171,7 +171,7 @@ def layer_gradients(
             ``gaitprop.rules`` describes it.
         gamma: γ ≥ 0, the size of GAIT-prop's and ITP's targets; 0 is the exact limit.
         orthogonality: λ ≥ 0.
-        loss: ``squared_error`` or ``cross_entropy``.
+        loss: ``squared_error``, ``cross_entropy``, or one from ``gaitprop.losses.find_loss``.
         penalty: ``off_diagonal`` or ``full``, see ``gaitprop.regularizer``.
 
     Returns:

@@ -75,15 +75,35 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def find_loss(name: str) -> Loss:
-    """The loss of that name.
+def find_loss(name: str | Loss, gain: float = 1.0) -> Loss:
+    """The loss of that name, of the outputs times a gain; a loss is one.
+
+    With a gain a network whose layers keep lengths, as orthogonal ones do, can have outputs of any
+    size. It is a fixed number of the loss, and no layer: rules start from e_L = gain · ∂loss/∂y.
+
+    Args:
+        name: in ``LOSSES``, or the loss itself.
+        gain: what outputs are multiplied by before they are compared, above 0.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: there is no such loss, or the gain is not allowed.
     """
-    if name not in LOSSES:
+    if isinstance(name, str) and name not in LOSSES:
         raise ArgumentError(f"loss is {name!r}; allowed: {', '.join(LOSSES)}")
-    return LOSSES[name]
+    if not 0.0 < gain < float("inf"):
+        raise ArgumentError(f"output_gain is {gain!r}; allowed: above 0, finite")
+    loss = LOSSES[name] if isinstance(name, str) else name
+    return loss if gain == 1.0 else _of_gained(loss, gain)
+
+
+def _of_gained(loss: Loss, gain: float) -> Loss:
+    def error(outputs: Tensor, targets: Tensor, n_classes: int) -> Tensor:
+        return gain * loss.error(gain * outputs, targets, n_classes)
+
+    def total(outputs: Tensor, targets: Tensor, n_classes: int, error: Tensor) -> Tensor:
+        return loss.total(gain * outputs, targets, n_classes, error / gain)
+
+    return Loss(error, total)
 
 
 def hits(outputs: Tensor, targets: Tensor, n_classes: int) -> Tensor:

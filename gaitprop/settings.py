@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gaitprop.constraints import check_constraint
 from gaitprop.errors import ArgumentError
 from gaitprop.gradients import check_rule_settings
-from gaitprop.losses import find_loss
+from gaitprop.losses import Loss, find_loss
 from gaitprop.regularizer import check_penalty
 from gaitprop.rules import Rule, find_rule
 
@@ -36,6 +36,7 @@ class TrainingSettings:
         diagnostics_interval: the diagnostics are taken every so many epochs, and before the first
             and after the last.
         loss: in ``gaitprop.losses.LOSSES``.
+        output_gain: what outputs are multiplied by in the loss, above 0; see ``find_loss``.
         penalty: in ``gaitprop.regularizer.PENALTIES``; what ``orthogonality`` weighs.
         constraint: in ``gaitprop.constraints.CONSTRAINTS``; ``orthogonal`` makes the square layers'
             weights orthogonal to rounding after every step. They must be at the start, and have no
@@ -67,7 +68,8 @@ class TrainingSettings:
     epsilon: float = 1e-8
     probe_size: int = 128
     diagnostics_interval: int = 1
-    loss: str = "squared_error"
+    loss: str | Loss = "squared_error"
+    output_gain: float = 1.0
     penalty: str = "off_diagonal"
     constraint: str = "none"
     optimizer: str = "adam"
@@ -84,7 +86,7 @@ def check_settings(settings: TrainingSettings) -> None:
     """Raises ArgumentError unless every choice is allowed."""
     find_rule(settings.rule)
     check_rule_settings(settings.gamma, settings.orthogonality)
-    find_loss(settings.loss)
+    find_loss(settings.loss, settings.output_gain)
     check_penalty(settings.penalty)
     check_constraint(settings.constraint)
     if settings.optimizer not in OPTIMIZERS:

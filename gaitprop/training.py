@@ -159,7 +159,7 @@ def evaluate(
     labels: Tensor,
     n_classes: int,
     maximum: int = 255,
-    loss: str = "squared_error",
+    loss: str | Loss = "squared_error",
 ) -> Evaluation:
     """Loss and accuracy of every seed's network over a set.
 
@@ -169,7 +169,7 @@ def evaluate(
         labels: (N,), integers, or soft targets (N, n_classes).
         n_classes: how many outputs carry a target; the largest of them is the answer.
         maximum: what uint8 images are divided by.
-        loss: in ``gaitprop.losses.LOSSES``.
+        loss: in ``gaitprop.losses.LOSSES``, or from ``find_loss``.
 
     Raises:
         ArgumentError: a label is not one of the classes, there is no such loss.
@@ -225,7 +225,7 @@ def train_step(
     due = step % settings.orthogonality_interval == 0 and not constrained
     orthogonality = settings.orthogonality * settings.orthogonality_interval if due else 0.0
     activations = network.forward(images)
-    error = find_loss(settings.loss).error(activations[-1], labels, n_classes)
+    error = find_loss(settings.loss, settings.output_gain).error(activations[-1], labels, n_classes)
     found = updates(
         network,
         activations,
@@ -284,7 +284,7 @@ def _train_epoch(
     # The regularizer's interval goes on from one epoch to the next.
     before = epoch * steps
     order = _shuffled(network.seeds, len(data.images), epoch).to(data.images.device)
-    sums = _Sums(network, find_loss(settings.loss), data.n_classes)
+    sums = _Sums(network, find_loss(settings.loss, settings.output_gain), data.n_classes)
     for step in range(steps):
         batch = order[:, step * settings.batch_size : (step + 1) * settings.batch_size]
         images = inputs(data.images[batch], network.dtype, data.maximum)
@@ -319,7 +319,7 @@ def _record(
         data.validation_labels,
         data.n_classes,
         data.maximum,
-        settings.loss,
+        find_loss(settings.loss, settings.output_gain),
     )
     if best is not None and epoch:
         best.see(epoch, validation.accuracy, validation.loss, network)
@@ -347,7 +347,7 @@ def _diagnose(
         data.n_classes,
         settings.rule,
         settings.gamma,
-        settings.loss,
+        find_loss(settings.loss, settings.output_gain),
     )
 
 

@@ -48,9 +48,9 @@ def trade_off(
     """Test error, and the first layer's 1 − cosine with BP's gradient, against orthogonality.
 
     A point a model of BP or GAIT-prop, after training: mean ± standard deviation over the seeds on
-    both axes, in the second panel with its λ. On the horizontal axis, logarithmic, the mean of
-    ‖WᵀW − I‖_F / √n over the layers that errors pass through, which is all but the first. Models
-    that differ in λ alone are joined.
+    both axes, in the second panel with its λ; under the constraint with its output gain, if any.
+    On the horizontal axis, logarithmic, the mean of ‖WᵀW − I‖_F / √n over the layers that errors
+    pass through, which is all but the first. Models that differ in λ alone are joined.
 
     Args:
         params: names the models.
@@ -66,7 +66,8 @@ def trade_off(
             label = f"{rule_name(rule)}, {_NAMES[kind]}"
             points = [_points(histories[model], seeds[seeds.model == model]) for model in models]
             notes = [_note(params, model) for model in models]
-            _draw(error, look, label, [(x, 100 * (1 - y)) for x, y, _ in points])
+            errors = [(x, 100 * (1 - y)) for x, y, _ in points]
+            _draw(error, look, label, errors, notes if kind == "constraint" else ())
             if rule != "bp":
                 far = [(x, numpy.maximum(1 - z, _ROUNDING)) for x, _, z in points]
                 _draw(angle, look, label, far, notes)
@@ -85,6 +86,8 @@ def trade_off(
         count = seeds.seed.nunique()
         text = f"Mean ± 1 standard deviation over {count} seeds." if count > 1 else "One seed."
         axis = "Horizontal: mean over all layers but the first. Numbers: λ."
+        if any(params.settings_of(model).output_gain for model in params.run.rules):
+            axis += " ×: output gain."
         figure.supxlabel(f"After training. {text} {axis}", color="0.3")
         return figure
 
@@ -120,7 +123,8 @@ def _points(history: pandas.DataFrame, seeds: pandas.DataFrame) -> tuple[Array, 
 def _note(params: Params, model: str) -> str:
     settings = params.settings_of(model)
     if settings.constraint != "none":
-        return ""
+        gain = settings.output_gain
+        return "" if gain is None else f"×{value_text(gain)}"
     return value_text(settings.orthogonality)
 
 

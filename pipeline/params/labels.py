@@ -76,12 +76,12 @@ def regularizer_of(params: Params, model: str, name: str = "") -> str:
 def other_settings(params: Params, model: str) -> str:
     """What a model has of its own beside learning rate, regularizer and γ; "" if nothing.
 
-    The weight decay, the learning rate of its feedback, hyperparameters that its rule declares.
+    The weight decay, the learning rate of its feedback, the output gain, and hyperparameters that
+    its rule declares.
     """
-    if model == REFERENCE:
-        return ""
-    settings = params.rules[model].model_dump()
-    own = {"weight_decay", "feedback_learning_rate", *(settings.keys() - RuleSettings.model_fields)}
+    settings = params.settings_of(model).model_dump()
+    own = {"weight_decay", "feedback_learning_rate", "output_gain"}
+    own |= settings.keys() - RuleSettings.model_fields
     return ", ".join(
         f"{setting_name(f'rule.{name}')} {value_text(value)}"
         for name, value in settings.items()

@@ -242,6 +242,13 @@ class RuleSettings(Section):
         le=1e6,
         description="of this rule's models, also of feedback that it learns; null: training's",
     )
+    output_gain: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="what the outputs are multiplied by in the loss, so that layers that keep"
+        " lengths can have large logits; null: 1",
+    )
 
 
 _COMMON = RuleSettings.model_fields.keys()

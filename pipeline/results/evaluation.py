@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 import pandas
 
+from gaitprop.losses import find_loss
 from gaitprop.training import evaluate
 from pipeline.data import image_tensors
 from pipeline.params.schema import Params
@@ -12,7 +13,7 @@ from pipeline.project.paths import ModelKey, data_file
 from pipeline.results import trained
 from pipeline.training import history, model_files
 from pipeline.training.epochs import KEPT
-from pipeline.training.experiment import choose_device, choose_numerics
+from pipeline.training.experiment import choose_device, choose_numerics, training_settings
 from pipeline.training.model_files import result_checksum
 
 
@@ -34,7 +35,7 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
         test_labels.to(device),
         images.classes,
         images.maximum or 1,
-        params.training.loss,
+        find_loss(params.training.loss, training_settings(params, key).output_gain),
     )
     epochs = history.read(key.folder / model_files.HISTORY)
     last = history.kept(epochs)

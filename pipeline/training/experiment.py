@@ -95,6 +95,7 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         probe_size=training.probe_size,
         diagnostics_interval=training.diagnostics_interval,
         loss=training.loss,
+        output_gain=1.0 if rule.output_gain is None else rule.output_gain,
         penalty=rule.penalty,
         constraint=rule.constraint,
         optimizer=training.optimizer,

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gaitprop import ArgumentError, layer_gradients
-from gaitprop.losses import LOSSES, check_targets, hits
+from gaitprop.losses import LOSSES, check_targets, find_loss, hits
 from tests.gaitprop import plain
 from tests.gaitprop.plain import ARCHITECTURES, Batch, a_batch, a_network
 
@@ -47,6 +47,32 @@ def test_error_and_total_are_pytorchs(loss: str, targets: Tensor) -> None:
     torch.testing.assert_close(error, gradient, rtol=1e-13, atol=1e-14)
     torch.testing.assert_close(total, expected.detach(), rtol=1e-13, atol=0)
     assert not error[..., 3:].any()
+
+
+@pytest.mark.parametrize("targets", [LABELS, soft()])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_gain_multiplies_the_outputs_that_are_compared(loss: str, targets: Tensor) -> None:
+    values = outputs().requires_grad_()
+    expected = by_pytorch(loss, 7 * values, targets)
+    (gradient,) = torch.autograd.grad(expected.sum(), values)
+    gained = find_loss(loss, 7.0)
+    with torch.no_grad():
+        error = gained.error(values, targets, 3)
+        total = gained.total(values, targets, 3, error)
+    torch.testing.assert_close(error, gradient, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(total, expected.detach(), rtol=1e-13, atol=0)
+    assert not error[..., 3:].any()
+
+
+def test_without_a_gain_a_loss_is_itself() -> None:
+    for name, loss in LOSSES.items():
+        assert find_loss(name) is find_loss(loss) is loss
+
+
+@pytest.mark.parametrize("gain", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_gain_that_is_none_is_refused(gain: float) -> None:
+    with pytest.raises(ArgumentError, match=r"output_gain is .*; allowed: above 0, finite"):
+        find_loss("cross_entropy", gain)
 
 
 def test_totals_are_summed_in_float64() -> None:

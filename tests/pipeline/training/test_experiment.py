@@ -23,7 +23,7 @@ RULES = """rules:
   damped: {learning_rate: 0.001, orthogonality: 0.1, damping: 0.3}
   kolen_pollack:
     {learning_rate: 0.001, orthogonality: 0.0, feedback_learning_rate: 0.002, weight_decay: 0.5}
-  gait: {learning_rate: 0.001, orthogonality: 0.1}
+  gait: {learning_rate: 0.001, orthogonality: 0.1, output_gain: 3}
 
 """
 
@@ -51,6 +51,7 @@ def test_a_rules_settings_reach_its_training(tmp_path: Path) -> None:
         check_settings(each)
     assert [found[m].feedback_learning_rate for m in params.models()] == [None, None, 0.002, None]
     assert [found[m].weight_decay for m in params.models()] == [0.0, 0.0, 0.5, 0.0]
+    assert [found[m].output_gain for m in params.models()] == [1.0, 1.0, 1.0, 3.0]
     network, inputs = InvertibleNetwork([4] * 3, orthogonal=False), torch.eye(4)
     batch = (network, inputs, torch.arange(4), 4)
     given, expected = (
@@ -64,7 +65,8 @@ def test_what_is_not_given_is_not_recorded(tmp_path: Path) -> None:
     params = load(tmp_path, SWEEP)
     settings = {m: described(params, key(m), "0")["settings"] for m in params.models()}
     known = {"learning_rate", "orthogonality", "penalty", "constraint", "gamma"}
-    assert settings["gait"].keys() == known == settings["reference"].keys()
+    assert settings["reference"].keys() == known
+    assert settings["gait"].keys() == known | {"output_gain"}
     assert settings["damped"].keys() == known | {"damping"}
     assert settings["kolen_pollack"].keys() == known | {"feedback_learning_rate", "weight_decay"}
 
