@@ -181,7 +181,7 @@ def ui(
 
         gait ui --port 5001
     """
-    from pipeline.tracking import store
+    from pipeline.tracking import run_view, store
 
     uri = store.tracking_uri()
     if uri.startswith(("http://", "https://")):
@@ -206,7 +206,8 @@ def ui(
         if experiment.name != "Default":
             # From its front page MLflow leads to what it has for language models.
             page = f"{address}/#/experiments/{experiment.experiment_id}/runs"
-            print(f"  {experiment.name}: {page}?workflowType=machine_learning")
+            view = f"&{run_view.QUERY}" if run_view.TAG in experiment.tags else ""
+            print(f"  {experiment.name}: {page}?workflowType=machine_learning{view}")
     sys.stdout.flush()
     # What else its server would start, three processes for jobs on language models, serves nothing.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy
 import pandas
@@ -12,13 +12,13 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.figures.accuracy_scale import error_percent, error_range, label_accuracies
 from pipeline.figures.panels import make_panels
 from pipeline.figures.style import look_among, style
-from pipeline.params.labels import rule_name, spread_text
+from pipeline.params.labels import spread_text
 from pipeline.results.trial_ranking import METRIC, best_trial
 from pipeline.training.epochs import FINISHED
 
 
 def best_accuracies(
-    trials: pandas.DataFrame, rules: Sequence[str], title: str = "", known: Sequence[str] = ()
+    trials: pandas.DataFrame, rules: Mapping[str, str], title: str = "", known: Sequence[str] = ()
 ) -> Figure:
     """The best mean validation accuracy (percent) so far against the rule's trials, a line a rule.
 
@@ -27,7 +27,7 @@ def best_accuracies(
     Args:
         trials: as ``pipeline.results.trial_ranking`` describes it, but in the order in which they
             ended.
-        rules: a line each, in this order.
+        rules: their names for readers, by rule: a line each, in this order.
         title: above the panel.
         known: rules among which each has its look, as in other figures; ``rules`` if none.
     """
@@ -35,18 +35,18 @@ def best_accuracies(
         figure, panels = make_panels(1, 1, 2.2)
         panel = panels[0, 0]
         errors = []
-        for rule in rules:
+        for rule, name in rules.items():
             of_rule = trials[trials.rule == rule]
             best = best_trial(of_rule)
             if best is None:
-                panel.plot([], [], linestyle="none", label=f"{rule_name(rule)}: none finished")
+                panel.plot([], [], linestyle="none", label=f"{name}: none finished")
                 continue
-            label = f"{rule_name(rule)}: {spread_text(best, 'validation_accuracy', 100, 2)}"
+            label = f"{name}: {spread_text(best, 'validation_accuracy', 100, 2)}"
             finished = of_rule[METRIC].where(of_rule.status == FINISHED)
             so_far = error_percent(finished.cummax().ffill())
             before = numpy.nan_to_num([numpy.inf, *so_far[:-1]], nan=numpy.inf)
             improved = numpy.flatnonzero(so_far < before)
-            look = look_among(known or rules, rule)
+            look = look_among(known or list(rules), rule)
             panel.plot(
                 numpy.arange(1, len(so_far) + 1),
                 so_far,
@@ -70,5 +70,8 @@ def best_accuracies(
         most = max([1, *trials.groupby("rule").size()])
         panel.set_xlim(0.5, most + 0.5)
         figure.legend(title=title, loc="outside right upper")
-        figure.supxlabel("Marker: a new best trial, mean over its seeds.", color="0.3")
+        figure.supxlabel(
+            "Marker: a new best trial, mean over its seeds. Axis: logarithm of the error.",
+            color="0.3",
+        )
         return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas
@@ -18,7 +18,7 @@ from pipeline.figures.heat_marks import draw_cells, draw_dots
 from pipeline.figures.panels import make_panels
 from pipeline.figures.style import style
 from pipeline.figures.swept_axes import choose_axes
-from pipeline.params.labels import rule_name, setting_name, spread_text
+from pipeline.params.labels import setting_name, spread_text
 from pipeline.results.trial_ranking import METRIC, best_trial
 from pipeline.training.epochs import FAILED, STOPPED
 
@@ -28,9 +28,11 @@ CELL_HEIGHT, DOTS_HEIGHT = 0.36, 1.9
 MOST_NARROW, MOST_NUMBERED = 8, 18
 """With more cells in a row, panels take the whole width; with yet more, no number fits in them."""
 
+_SCALE = "accuracy (%),\non the logarithm of the error"
+
 
 def heat_map(
-    trials: pandas.DataFrame, rules: Sequence[str], space: Mapping[str, Any], title: str = ""
+    trials: pandas.DataFrame, rules: Mapping[str, str], space: Mapping[str, Any], title: str = ""
 ) -> Figure:
     """Mean validation accuracy (percent) and its spread over two swept settings, a panel a rule.
 
@@ -41,7 +43,7 @@ def heat_map(
     Args:
         trials: as ``pipeline.results.trial_ranking`` describes it; of equally good ones the first
             is best.
-        rules: a panel each, in this order.
+        rules: their names for readers, by rule: a panel each, in this order.
         space: what was swept, by dotted name: the list of values, or a distribution.
         title: above all panels.
     """
@@ -60,8 +62,9 @@ def heat_map(
             if place >= len(rules):
                 panel.set_visible(False)
                 continue
-            of_rule = trials[trials.rule == rules[place]]
-            panel.set_title(_panel_title(rules[place], of_rule), loc="left")
+            rule, name = list(rules.items())[place]
+            of_rule = trials[trials.rule == rule]
+            panel.set_title(_panel_title(name, of_rule), loc="left")
             across.label(panel, "x", trials, outer=place + columns >= len(rules))
             up.label(panel, "y", trials, outer=place % columns == 0)
             if cells:
@@ -77,16 +80,16 @@ def heat_map(
         return figure
 
 
-def _panel_title(rule: str, trials: pandas.DataFrame) -> str:
+def _panel_title(name: str, trials: pandas.DataFrame) -> str:
     best = best_trial(trials)
     if best is None:
-        return f"{rule_name(rule)}: no trial finished"
-    return f"{rule_name(rule)}: best {spread_text(best, 'validation_accuracy', 100, 2)} %"
+        return f"{name}: no trial finished"
+    return f"{name}: best {spread_text(best, 'validation_accuracy', 100, 2)} %"
 
 
 def _add_bar(figure: Figure, colours: ScalarMappable, limits: tuple[float, float]) -> None:
     """The key to the colours: accuracies, better ones above."""
-    bar = figure.colorbar(colours, ax=figure.axes, label="accuracy (%)", aspect=30, pad=0.01)
+    bar = figure.colorbar(colours, ax=figure.axes, label=_SCALE, aspect=30, pad=0.01)
     bar.ax.invert_yaxis()
     label_accuracies(bar.ax.yaxis, *limits)
     bar.ax.tick_params(length=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy
@@ -45,6 +46,8 @@ DISTANCES = {
 
 # More columns than this are too narrow for a rule and its λ in one line.
 _WIDE_TITLES = 3
+# Characters that a narrow column's title may be wide.
+_TITLE_WIDTH = 22
 
 
 def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: str = "") -> Figure:
@@ -68,7 +71,7 @@ def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: 
             figure, panels, pairs = make_stacks(len(shown), 2)
         limit = epoch_limit(2 * len(shown) * layers * layer_vertices(layers))
         for (cosine, norm), (model, history) in zip(pairs, shown.items(), strict=True):
-            cosine.set_title(model_label(params, model, break_line=len(shown) > _WIDE_TITLES))
+            cosine.set_title(_title(params, model, len(shown)))
             draw_layers(cosine, layer_curves(history, "bp_cosine", arithmetic_mean, limit))
             norm.set_yscale("log")
             draw_layers(norm, layer_curves(history, "bp_relative_norm", geometric_mean, limit))
@@ -106,7 +109,7 @@ def orthogonality(
         limit = epoch_limit(len(stacks.flat) * layers * layer_vertices(layers))
         drawn: list[Curve] = []
         for stack, (model, history) in zip(stacks, histories.items(), strict=True):
-            stack[0].set_title(model_label(params, model, break_line=True))
+            stack[0].set_title(_title(params, model, len(histories)))
             for panel, quantity in zip(stack, DISTANCES, strict=True):
                 curves = layer_curves(history, quantity, geometric_mean, limit)
                 panel.set_yscale("log")
@@ -133,6 +136,14 @@ def orthogonality(
             others=others,
         )
         return figure
+
+
+def _title(params: Params, model: str, columns: int) -> str:
+    """A model's name, and its λ beneath it where a line has no room for both."""
+    if columns <= _WIDE_TITLES:
+        return model_label(params, model)
+    name, weight = model_label(params, model, break_line=True).split("\n")
+    return f"{textwrap.fill(name, _TITLE_WIDTH)}\n{weight}"
 
 
 def _defect_axis(panel: Axes, curves: Sequence[Curve]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import pandas
@@ -31,6 +32,9 @@ from pipeline.figures.style import look_of, model_label, style
 from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey
 
+_LEGEND_COLUMNS, _LEGEND_ROW = 3, 0.17
+"""How many models stand beside each other in the legend, and how high they are, in inches."""
+
 
 def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFrame]) -> Figure:
     """Validation and training error (percent, log axis) against epochs, a line a model.
@@ -44,7 +48,9 @@ def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFram
         histories: of any number of data sets and architectures.
     """
     with style():
-        figure, panels = _learning_panels(histories)
+        figure, panels = _learning_panels(
+            histories, math.ceil(len(params.models()) / _LEGEND_COLUMNS)
+        )
         limit = epoch_limit(3 * 2 * len(histories))
         curves = {
             (key, quantity): arithmetic_mean(error_rates(history, quantity), limit)
@@ -76,17 +82,17 @@ def _different(names: Iterable[str]) -> list[str]:
 
 
 def _learning_panels(
-    keys: Iterable[ModelKey],
+    keys: Iterable[ModelKey], legend_rows: int
 ) -> tuple[Figure, dict[tuple[str, str, str], Axes]]:
-    """Axes by data set, architecture and quantity."""
+    """Axes by data set, architecture and quantity, with room for a legend above them."""
     keys = list(keys)
     datasets = _different(key.dataset for key in keys)
     architectures = _different(key.architecture for key in keys)
     beside = len(datasets) == 1
     rows = len(architectures) * (1 if beside else 2)
-    figure, grid = make_panels(
-        rows, 2 if beside else len(datasets), 2.2 if rows == 1 else 1.65, sharex=True
-    )
+    height = 2.2 if rows == 1 else 1.65
+    height += max(0, legend_rows - 2) * _LEGEND_ROW / rows
+    figure, grid = make_panels(rows, 2 if beside else len(datasets), height, sharex=True)
     panels = {}
     for row, architecture in enumerate(architectures):
         for column, dataset in enumerate(datasets):
@@ -114,4 +120,4 @@ def _model_legend(figure: Figure, params: Params) -> None:
         for look in (look_of(params, model) for model in params.models())
     ]
     labels = [model_label(params, model) for model in params.models()]
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    figure.legend(handles, labels, loc="outside upper center", ncols=_LEGEND_COLUMNS)

@@ -50,9 +50,12 @@ def make_stacks(count: int, height: int) -> tuple[Figure, Any, Any]:
     # In several blocks there are other rules than the paper's, whose names are longer.
     blocks = 1 if count <= MOST_COLUMNS else -(-count // (MOST_COLUMNS - 1))
     columns = -(-count // blocks)
-    figure, panels = make_panels(height * blocks, columns, 1.75, sharex=True, sharey="row")
-    for row in range(height, height * blocks):
-        panels[row, 0].sharey(panels[row % height, 0])
+    figure, panels = make_panels(height * blocks, columns, 1.75, sharex=True)
+    # Rows that share with each other first would keep the ticks of before.
+    for row, column in list(numpy.ndindex(panels.shape)):
+        if row >= height or column:
+            panels[row, column].sharey(panels[row % height, 0])
+            panels[row, column].tick_params(labelleft=column == 0)
     stacks = panels.reshape(blocks, height, columns).swapaxes(1, 2).reshape(-1, height)
     for panel in stacks[count:].flat:
         panel.set_visible(False)

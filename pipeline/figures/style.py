@@ -146,5 +146,9 @@ def look_among(names: Sequence[str], name: str) -> Look:
     """The look of one of some models or rules; those without one of their own take turns."""
     if name in LOOKS:
         return LOOKS[name]
-    others = [other for other in names if other not in LOOKS]
-    return _OTHER_LOOKS[others.index(name) % len(_OTHER_LOOKS)]
+    turn, place = divmod(
+        [other for other in names if other not in LOOKS].index(name), len(_OTHER_LOOKS)
+    )
+    # Colours come again with other dashes and markers.
+    shape = _OTHER_LOOKS[(place + turn) % len(_OTHER_LOOKS)]
+    return Look(_OTHER_LOOKS[place].colour, shape.dashes, shape.marker)

@@ -9,12 +9,16 @@ from typing import Any
 
 import pandas
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pipeline.params.labels import setting_name, value_text
 from pipeline.results.trial_ranking import hashable, swept_settings
 
 _LOG_RATIO = 20.0
 """An axis of numbers further apart than this is logarithmic."""
+
+_WIDE_RATIO = 300.0
+"""Of numbers further apart than this, powers of ten alone are marked."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class SweptAxis:
             values = trials[self.name].astype(float)
             if values.min() > 0 and values.max() > _LOG_RATIO * values.min():
                 panel.set(**{f"{which}scale": "log"})
+                # Matplotlib's own labels of less than a decade or two cover each other.
+                wide = values.max() > _WIDE_RATIO * values.min()
+                axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5), numticks=7))
+                axis.set_minor_locator(NullLocator())
+                axis.set_major_formatter(FuncFormatter(lambda value, _: value_text(value)))
         else:
             axis.set_ticks(range(len(self.categories)), [value_text(v) for v in self.categories])
             panel.set(**{f"{which}lim": (-0.5, len(self.categories) - 0.5)})

@@ -85,10 +85,10 @@ def trade_off(
         error.set_title(title, loc="left")
         count = seeds.seed.nunique()
         text = f"Mean ± 1 standard deviation over {count} seeds." if count > 1 else "One seed."
-        axis = "Horizontal: mean over all layers but the first. Numbers: λ."
+        axis = "Horizontal: mean over all layers but the first. Numbers: λ, at a line's two ends."
         if any(params.settings_of(model).output_gain for model in params.run.rules):
             axis += " ×: output gain."
-        figure.supxlabel(f"After training. {text} {axis}", color="0.3")
+        figure.supxlabel(f"After training. {text}\n{axis}", color="0.3")
         return figure
 
 
@@ -154,5 +154,15 @@ def _draw(
         label=label,
         zorder=3,
     )
-    for place, note in zip(means, notes, strict=bool(notes)):
-        panel.annotate(note, tuple(place), (4, 4), textcoords="offset points")
+    # Along a line λ rises from end to end; in between, numbers would cover each other.
+    for index in sorted({0, len(notes) - 1}) if notes else ():
+        neighbour = across[min(1, len(across) - 1) if index == 0 else index - 1]
+        right = across[index] >= neighbour
+        panel.annotate(
+            notes[index],
+            tuple(means[index]),
+            (6, -5) if right else (-6, 5),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            va="center",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.params.schema import REFERENCE, Params, RuleSettings
@@ -40,6 +40,11 @@ def model_name(params: Params, model: str) -> str:
     if model == rule:
         return rule_name(rule)
     return f"{rule_name(rule)}, {model.removeprefix(f'{rule}_').replace('_', ' ')}"
+
+
+def model_names(params: Params, models: Iterable[str]) -> dict[str, str]:
+    """``model_name`` of each, by model."""
+    return {model: model_name(params, model) for model in models}
 
 
 def rule_name(rule: str) -> str:

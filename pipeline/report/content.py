@@ -15,7 +15,6 @@ from pipeline.figures.style import look_of
 from pipeline.params.labels import (
     model_name,
     regularizer_of,
-    rule_name,
     setting_name,
     spread_text,
     value_text,
@@ -129,14 +128,14 @@ def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:
         "best": [
             {
                 "accuracy": spread_text(row, "validation_accuracy", 100, 2),
-                "rule": rule_name(rule),
+                "rule": model_name(params, rule),
                 "run": sweep.runs.get(row["trial"]),
                 "values": [value_text(row[name]) for name in names],
             }
             for rule, row in best
             if row is not None
         ],
-        "charts": charts.heat_maps(sweep),
+        "charts": charts.heat_maps(params, sweep),
         "edges": [f"{edge}." for edge in edges(params, sweep.trials)],
         "name": sweep.folder.name,
         "settings": [setting_name(name) for name in names],

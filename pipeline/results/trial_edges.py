@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas
 
 from pipeline.params import search_space
-from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params.labels import model_name, setting_name, value_text
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
@@ -27,7 +27,8 @@ class Edge(NamedTuple):
     """A setting of a rule's best trial that is the smallest or largest of those tried.
 
     Attributes:
-        rule: whose best trial it is.
+        rule: whose best trial it is, by its name in params.yaml.
+        label: its name for readers.
         name: the setting, by its dotted name.
         value: in the best trial.
         end: ``smallest`` or ``largest``.
@@ -35,6 +36,7 @@ class Edge(NamedTuple):
     """
 
     rule: str
+    label: str
     name: str
     value: float
     end: str
@@ -44,7 +46,7 @@ class Edge(NamedTuple):
         """What a reader should do about it."""
         towards = "up" if self.end == "largest" else "down"
         return (
-            f"{rule_name(self.rule)}'s best {setting_name(self.name)}, {value_text(self.value)}, is"
+            f"{self.label}'s best {setting_name(self.name)}, {value_text(self.value)}, is"
             f" on the edge, the {self.end} of those tried: try values {towards} to"
             f" {value_text(self.further)} too"
         )
@@ -64,13 +66,15 @@ def edges(params: Params, trials: pandas.DataFrame) -> list[Edge]:
         best = best_trial(of_rule)
         for name in swept_settings(trials) if best is not None else []:
             assert best is not None
-            edge = _edge(str(rule), name, best, of_rule)
+            edge = _edge((str(rule), model_name(params, str(rule))), name, best, of_rule)
             if edge is not None and _allowed(params, edge):
                 found.append(edge)
     return found
 
 
-def _edge(rule: str, name: str, best: Mapping[str, Any], trials: pandas.DataFrame) -> Edge | None:
+def _edge(
+    rule: tuple[str, str], name: str, best: Mapping[str, Any], trials: pandas.DataFrame
+) -> Edge | None:
     tried = sorted({plain(value) for value in trials[name] if _is_number(value)})
     value = plain(best[name])
     if len(tried) < 2 or not _is_number(value):
@@ -86,8 +90,8 @@ def _edge(rule: str, name: str, best: Mapping[str, Any], trials: pandas.DataFram
         if len(tried) > LISTED:
             before = value * 10.0**-step if powers else value - step * SHARE * (high - low)
         if value > 0 and before > 0:
-            return Edge(rule, name, value, end, _rounded(value * value / before))
-        return Edge(rule, name, value, end, _rounded(2 * value - before))
+            return Edge(*rule, name, value, end, _rounded(value * value / before))
+        return Edge(*rule, name, value, end, _rounded(2 * value - before))
     return None
 
 

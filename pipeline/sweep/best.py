@@ -13,7 +13,7 @@ from rich.table import Table
 from ruamel.yaml.comments import CommentedSeq
 
 from pipeline.params import params_file
-from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params.labels import model_name, setting_name, value_text
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
@@ -50,7 +50,7 @@ def run(
             print(found.model_dump_json(indent=2))
             return
         # Only a terminal has an edge.
-        Console(width=None if sys.stdout.isatty() else 1000).print(table(found))
+        Console(width=None if sys.stdout.isatty() else 1000).print(table(found, params))
         print("`gait sweep best --apply` writes them into params.yaml")
         return
     changes = apply(folder, rule)
@@ -60,7 +60,7 @@ def run(
     print("`gait repro` trains and tests what has changed")
 
 
-def table(found: Winners) -> Table:
+def table(found: Winners, params: Params) -> Table:
     """The winners for a terminal: a row a rule, accuracies in percent on the validation set."""
     names = list(dict.fromkeys(name for _, each in _present(found) for name in each.values))
     title = f"{found.sweep}: each rule's best trial, on the validation set"
@@ -69,7 +69,7 @@ def table(found: Winners) -> Table:
         justify: JustifyMethod = "left" if column in ("rule", "trial") else "right"
         shown.add_column(column, justify=justify, overflow="fold")
     for rule, winner in found.rules.items():
-        name = rule_name(rule) + (" (best)" if rule == found.best_rule else "")
+        name = model_name(params, rule) + (" (best)" if rule == found.best_rule else "")
         if winner is None:
             shown.add_row(name, *["–" for _ in names], "no trial finished", "–", "–")
             continue

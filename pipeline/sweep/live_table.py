@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params.labels import model_names, setting_name, value_text
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.sweep.collect import Running
@@ -28,6 +28,7 @@ class Display:
 
     def __init__(self, params: Params, trials: int, ended: Iterable[Record]) -> None:
         self._names = list(params.sweep.space)
+        self._rules = model_names(params, params.sweep.rules)
         self._trials, self._ended = trials, 0
         self._running: dict[str, Running] = {}
         self._best: dict[str, Record] = {}
@@ -111,7 +112,7 @@ class Display:
 
     def _cells(self, configuration: Configuration) -> list[str]:
         values = (value_text(configuration.values[name]) for name in self._names)
-        return [rule_name(configuration.rule), *values]
+        return [self._rules[configuration.rule], *values]
 
 
 def _figures(last: Epoch | None) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import pandas
 
 from pipeline import figures
 from pipeline.figures.panels import case_title
+from pipeline.params.labels import model_names
 from pipeline.params.schema import Params
 from pipeline.project.files import as_json, whole_folder
 from pipeline.results import provenance
@@ -48,9 +49,10 @@ def write(
     table = in_file_order(trials, sweep.rules).astype({**kinds, "epochs": "Int64"})
     ended = table.set_index("trial").loc[list(order)].reset_index()
     title = case_title(sweep.dataset, sweep.architecture)
+    names = model_names(params, sweep.rules)
     drawn = {
-        HEAT_MAP: figures.heat_map(table, sweep.rules, sweep.space, title),
-        BEST_SO_FAR: figures.best_accuracies(ended, sweep.rules, title, list(params.rules)),
+        HEAT_MAP: figures.heat_map(table, names, sweep.space, title),
+        BEST_SO_FAR: figures.best_accuracies(ended, names, title, list(params.rules)),
     }
     captions = {
         HEAT_MAP: "Validation accuracy of every trial, a panel a rule",

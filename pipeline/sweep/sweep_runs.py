@@ -16,6 +16,7 @@ from pipeline.params.schema import Params
 from pipeline.sweep.collect import Running
 from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_runs import SWEEP_TAG, TrialRuns
+from pipeline.tracking import run_view
 from pipeline.tracking.run_descriptions import NOTE_TAG, describe_experiment, of_sweep, of_sweeps
 from pipeline.tracking.run_metrics import LEVEL_TAG
 from pipeline.tracking.sending import Sender
@@ -54,7 +55,8 @@ class SweepRuns:
         self._client, experiment = open_experiment(f"{params.profile}-sweeps")
         self._experiment = experiment
         with explained():
-            describe_experiment(self._client, experiment, of_sweeps(params.profile))
+            text, view = of_sweeps(params.profile), run_view.of_sweeps()
+            describe_experiment(self._client, experiment, text, view)
             self.parent = self._find_or_start(params, experiment, sweep_id, tags)
         self._trials = TrialRuns(
             self._client, experiment, self.parent, sweep_id, params, images, tags

@@ -9,7 +9,13 @@ from typing import Any
 import pandas
 
 from pipeline.data.image_sets import image_set
-from pipeline.params.labels import rule_name, setting_name, spread_text, value_text
+from pipeline.params.labels import (
+    model_name,
+    model_names,
+    setting_name,
+    spread_text,
+    value_text,
+)
 from pipeline.params.schema import Params
 from pipeline.params.sweep_section import Distribution
 from pipeline.results.trial_edges import edges
@@ -50,7 +56,7 @@ def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, 
         "",
         *_best_of_rules(params, trials),
         "",
-        _best_of_all(trials),
+        _best_of_all(params, trials),
         "",
         *_edges(params, trials),
         "`gait sweep best --apply` writes these values into params.yaml; `gait repro` then trains"
@@ -60,8 +66,8 @@ def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, 
     for file, what in figures.items():
         lines += [f"![{what}]({file})", ""]
     for rule in sweep.rules:
-        lines += _ranking(rule, ranked(trials[trials.rule == rule]))
-    lines += _failures(sweep.rules, trials)
+        lines += _ranking(model_name(params, rule), ranked(trials[trials.rule == rule]))
+    lines += _failures(model_names(params, sweep.rules), trials)
     return "\n".join(lines)
 
 
@@ -131,7 +137,7 @@ def _best_of_rules(params: Params, trials: pandas.DataFrame) -> list[str]:
         else:
             cells = _cells(best, names)
         counts = [str((of_rule.status == status).sum()) for status in (FINISHED, STOPPED, FAILED)]
-        rows.append([rule_name(rule), *cells, *counts])
+        rows.append([model_name(params, rule), *cells, *counts])
     head = ["rule", *map(setting_name, names), *_COLUMNS, "finished", "stopped", "failed"]
     return _table(head, rows)
 
@@ -149,12 +155,12 @@ def _cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     ]
 
 
-def _best_of_all(trials: pandas.DataFrame) -> str:
+def _best_of_all(params: Params, trials: pandas.DataFrame) -> str:
     best = best_trial(trials)
     if best is None:
         return "No trial of any rule finished."
     return (
-        f"Best of all: **{rule_name(best['rule'])}**, {_settings_text(best, trials)}:"
+        f"Best of all: **{model_name(params, best['rule'])}**, {_settings_text(best, trials)}:"
         f" {spread_text(best, 'validation_accuracy', 100, 2)} %."
     )
 
@@ -164,10 +170,10 @@ def _edges(params: Params, trials: pandas.DataFrame) -> list[str]:
     return [*(f"- **{edge}.**" for edge in found), ""] if found else []
 
 
-def _ranking(rule: str, trials: pandas.DataFrame) -> list[str]:
+def _ranking(name: str, trials: pandas.DataFrame) -> list[str]:
     """The rule's best trials; stopped ones have no place in it."""
     finished = trials[trials.status == FINISHED]
-    title = f"## {rule_name(rule)}"
+    title = f"## {name}"
     if finished.empty:
         return [title, "", f"None of its {len(trials)} trials finished.", ""]
     names = swept_settings(trials)
@@ -187,7 +193,7 @@ def _ranking(rule: str, trials: pandas.DataFrame) -> list[str]:
     ]
 
 
-def _failures(rules: Sequence[str], trials: pandas.DataFrame) -> list[str]:
+def _failures(rules: Mapping[str, str], trials: pandas.DataFrame) -> list[str]:
     """A line for each kind of reason: sentences that differ in numbers alone are one kind."""
     failed = trials[trials.status == FAILED]
     if failed.empty:
@@ -197,8 +203,8 @@ def _failures(rules: Sequence[str], trials: pandas.DataFrame) -> list[str]:
     for _, group in failed.groupby(kinds, sort=False):
         first = group.iloc[0].to_dict()
         counts = ", ".join(
-            f"{rule_name(rule)} {count}"
-            for rule in rules
+            f"{name} {count}"
+            for rule, name in rules.items()
             if (count := int((group.rule == rule).sum()))
         )
         lines.append(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.tracking import mlflow_model, run_metrics
+from pipeline.tracking import mlflow_model, run_metrics, run_view
 from pipeline.tracking.run_descriptions import (
     COLOUR_TAG,
     NOTE_TAG,
@@ -59,7 +59,8 @@ class ModelRuns:
             Of ``tracking.store_errors``: the store did not do it.
         """
         if self._runs is None:
-            describe_experiment(self._client, self._experiment_id, of_profile(training.experiment))
+            text, view = of_profile(training.experiment), run_view.of_profile()
+            describe_experiment(self._client, self._experiment_id, text, view)
             self._runs = self._in_store(training.id)
         parent = self._begun(training, MODEL, {**training.parameters, "seeds": training.seeds}, {})
         children = [

@@ -7,10 +7,17 @@ import statistics
 from typing import TYPE_CHECKING
 
 from pipeline.params import params_file, profiles
-from pipeline.params.labels import regularizer_text, rule_name, setting_name, value_text
+from pipeline.params.labels import (
+    model_names,
+    regularizer_text,
+    rule_name,
+    setting_name,
+    value_text,
+)
 from pipeline.params.schema import REFERENCE, WITHOUT_GAMMA, Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
+from pipeline.tracking import run_view
 from pipeline.training.epochs import FINISHED, KEPT, kept
 from pipeline.training.experiment import described, parameters
 from pipeline.training.training_record import Training
@@ -38,11 +45,19 @@ _IN_NAME = ("rule.orthogonality", "rule.penalty", "rule.constraint")
 _NAMED = 3
 
 
-def describe_experiment(client: MlflowClient, experiment_id: str, text: str) -> None:
-    """Gives the experiment its description, unless it has one: somebody may have edited it."""
+def describe_experiment(client: MlflowClient, experiment_id: str, text: str, view: str) -> None:
+    """Gives the experiment description and view, unless it has them: somebody may have edited it.
+
+    Args:
+        client: of the store.
+        experiment_id: in it.
+        text: what the experiment is.
+        view: how its runs are listed, see ``pipeline.tracking.run_view``.
+    """
     tags = client.get_experiment(experiment_id).tags
     # Else the pages are those of applications of language models, until somebody says otherwise.
-    for name, value in ((NOTE_TAG, text), (KIND_TAG, "custom_model_development")):
+    kind = "custom_model_development"
+    for name, value in ((NOTE_TAG, text), (KIND_TAG, kind), (run_view.TAG, view)):
         if name not in tags:
             client.set_experiment_tag(experiment_id, name, value)
 
@@ -76,7 +91,7 @@ def of_sweep(params: Params) -> str:
     space = "\n".join(
         f"| {setting_name(place)} | {values} |" for place, values in sweep.space.items()
     )
-    rules = ", ".join(map(rule_name, sweep.rules))
+    rules = ", ".join(model_names(params, sweep.rules).values())
     return f"""**{sweep.name}**: {sweep.search}, {rules} on {sweep.dataset} {sweep.architecture}.
 
 | setting | tried |

@@ -58,6 +58,10 @@ def picture(page: Any, name: str) -> None:
 def test_the_runs(runs: Any) -> None:
     assert runs.get_by_text("Models of the profile digits").count()
     assert runs.get_by_role("link", name=re.compile("^BP reference, digits square, λ 0")).count()
+    shown = runs.locator(".ag-header-cell")
+    columns = [each.get_attribute("col-id") for each in shown.all()]
+    for column in ("metrics.`test_accuracy`", "params.`rule.orthogonality`"):
+        assert column in columns
     picture(runs, "mlflow-runs")
 
 
@@ -76,12 +80,15 @@ def test_a_filter_of_the_documents(runs: Any) -> None:
 def test_charts_compare_the_rules(runs: Any) -> None:
     runs.locator("label:has(input[value=CHART])").click()
     second = runs.locator(".js-plotly-plot").first.locator(".scatterlayer .trace").nth(1)
-    runs.get_by_text("bp_cosine/layer_1").first.wait_for()
     second.wait_for(state="attached")
+    area = runs.get_by_test_id("experiment-view-compare-runs-chart-area").inner_text()
+    # Diagnostics have sections of their own, below.
+    assert area.index("validation_accuracy") < area.index("train_loss")
+    assert "bp_cosine/layer_1" not in area.partition("train_loss")[0]
     picture(runs, "mlflow-charts")
-    runs.get_by_placeholder("Search metric charts").fill("validation_accuracy")
-    runs.get_by_text("bp_cosine/layer_1").first.wait_for(state="detached")
-    runs.get_by_text("validation_accuracy").first.wait_for()
+    runs.get_by_placeholder("Search metric charts").fill("bp_cosine")
+    runs.get_by_text("validation_accuracy").first.wait_for(state="detached")
+    runs.get_by_text("bp_cosine/layer_1").first.wait_for()
     second.wait_for(state="attached")
 
 

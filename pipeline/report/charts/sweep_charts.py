@@ -10,7 +10,8 @@ import pandas
 
 from pipeline.figures.curves import LEAST_ERROR
 from pipeline.figures.swept_axes import SweptAxis, choose_axes
-from pipeline.params.labels import rule_name, setting_name, value_text
+from pipeline.params.labels import model_name, setting_name, value_text
+from pipeline.params.schema import Params
 from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
 from pipeline.report.evidence import Sweep
 from pipeline.results.trial_ranking import METRIC, hashable, ranked, swept_settings
@@ -20,7 +21,7 @@ MOST_CATEGORIES = 18
 """With more values than this a setting was drawn, not listed: every trial is then a dot."""
 
 
-def heat_maps(sweep: Sweep) -> list[Chart]:
+def heat_maps(params: Params, sweep: Sweep) -> list[Chart]:
     """Mean validation accuracy over the two settings with the most to say, a chart a rule.
 
     A cell is the best trial there, over whatever else was swept; colour is the error's logarithm,
@@ -32,7 +33,12 @@ def heat_maps(sweep: Sweep) -> list[Chart]:
     limits = [float(errors.min()), float(errors.max())] if len(errors) else [1.0, 100.0]
     return [
         _heat_map(
-            f"{sweep.folder.name}-{rule}", str(rule), of_rule, sweep.runs, (across, up), limits
+            f"{sweep.folder.name}-{rule}",
+            model_name(params, str(rule)),
+            of_rule,
+            sweep.runs,
+            (across, up),
+            limits,
         )
         for rule, of_rule in trials.groupby("rule", sort=False)
     ]
@@ -46,7 +52,7 @@ def _space(trials: pandas.DataFrame) -> dict[str, Any]:
 
 def _heat_map(
     name: str,
-    rule: str,
+    label: str,
     trials: pandas.DataFrame,
     runs: Mapping[str, str],
     axes: tuple[SweptAxis, SweptAxis],
@@ -88,7 +94,7 @@ def _heat_map(
     else:
         layers = [base.mark_point(filled=True, size=90, opacity=0.9).encode(color=colour)]
     best = next((row for row in rows if row["best"]), None)
-    title = rule_name(rule) + (f": best {best['accuracy']:.2f} %" if best else ": none finished")
+    title = label + (f": best {best['accuracy']:.2f} %" if best else ": none finished")
     where = (
         f" Best: {best['accuracy']:.2f} % at {setting_name(across.name)} {best['x']}"
         + (f", {setting_name(up.name)} {best['y']}" if up.name else "")
@@ -98,7 +104,7 @@ def _heat_map(
     return finished(
         f"sweep-{name}",
         title,
-        f"{rule_name(rule)}: validation accuracy over the swept settings.{where}.",
+        f"{label}: validation accuracy over the swept settings.{where}.",
         32 * up.length if cells else 240,
         *layers,
     )

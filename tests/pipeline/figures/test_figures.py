@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from gaitprop import RULES, InvertibleNetwork
 from pipeline import figures
-from pipeline.figures.style import LOOKS
+from pipeline.figures.style import LOOKS, look_among
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
@@ -296,7 +296,7 @@ def test_final_accuracy_shows_every_seed_and_enlarges_the_models_near_bp() -> No
         for model in params.models()
     ]
     assert 96.5 < near.get_xlim()[0] < 97 < 98.2 < near.get_xlim()[1] < 98.7
-    assert [text.get_text() for text in near.texts].count("◂ off this axis") == 2
+    assert [text.get_text() for text in near.texts].count("◂ mean off this axis") == 2
     assert "98.10 ± 0.10" in texts(figure)
     assert "n = 3" in texts(figure)
 
@@ -410,6 +410,34 @@ def test_run_keeps_the_old_figures_if_one_fails(
         plot.run(project)
     assert first.read_bytes() == before
     assert [path.name for path in Path("results/test").iterdir() if path.is_dir()] == ["plots"]
+
+
+def test_blocks_below_each_other_have_the_same_marks() -> None:
+    params = make_params(rules=["gait", "itp", "tp", "sign_symmetry", "kolen_pollack", "bp"])
+    for figure in (
+        figures.alignment(params, by_model(make_histories(params))),
+        figures.orthogonality(params, by_model(make_histories(params))),
+    ):
+        figure.draw_without_rendering()
+        shown = [panel for panel in figure.axes[:-1] if panel.get_visible()]
+        assert [len(panel.yaxis.get_minorticklocs()) for panel in shown] == [0] * len(shown)
+        height = 2 if len(shown) % 3 else 3
+        assert len({tuple(panel.get_yticks()) for panel in shown}) <= height
+
+
+def test_long_names_take_two_lines_where_columns_are_narrow() -> None:
+    name = "difference_target_propagation"
+    params = make_params(rules=["gait", "itp", "tp", name])
+    histories = {"gait": make_history("gait"), "itp": make_history("itp"), "tp": make_history("tp")}
+    figure = figures.alignment(params, {**histories, name: make_history("gait")})
+    titles = [panel.get_title() for panel in figure.axes]
+    assert "difference target\npropagation\nλ = 0.25" in titles
+
+
+def test_no_two_models_look_alike() -> None:
+    names = [f"gait_{number}" for number in range(40)]
+    looks = [look_among([*LOOKS, *names], name) for name in names]
+    assert len({(each.colour, str(each.dashes), each.marker) for each in looks}) == len(names)
 
 
 def test_every_built_in_rule_has_a_look_of_its_own() -> None:

@@ -107,6 +107,38 @@ def test_bars_are_standard_deviations(
     raise AssertionError("no such series")
 
 
+def test_a_lines_two_ends_have_their_lambda(
+    histories: dict[str, pandas.DataFrame], seeds: pandas.DataFrame
+) -> None:
+    document = params_of("gait", "gait_high").model_dump(exclude={"sweep"})
+    between = {**SETTINGS["gait_high"], "orthogonality": 1.0}
+    document["rules"] = {**document["rules"], "gait_between": between}
+    document["run"]["rules"] = list(document["rules"])
+    of_one = {"gait_between": histories["gait"].assign(bp_cosine_layer_1=0.5)}
+    more = seeds[seeds.model == "gait"].assign(model="gait_between")
+    figure = figures.trade_off(
+        Params.model_validate(document), {**histories, **of_one}, pandas.concat([seeds, more])
+    )
+    assert sorted(text.get_text() for text in figure.axes[1].texts) == ["0.1", "10"]
+
+
+def test_orthogonal_weights_have_their_output_gain(
+    histories: dict[str, pandas.DataFrame], seeds: pandas.DataFrame
+) -> None:
+    document = params_of("gait", "gait_fixed").model_dump(exclude={"sweep"})
+    document["rules"]["gait_gain"] = {**SETTINGS["gait_fixed"], "output_gain": 10.0}
+    document["run"]["rules"] = list(document["rules"])
+    more = seeds[seeds.model == "gait_fixed"].assign(model="gait_gain")
+    figure = figures.trade_off(
+        Params.model_validate(document),
+        {**histories, "gait_gain": histories["gait_fixed"]},
+        pandas.concat([seeds, more]),
+    )
+    for panel in figure.axes:
+        assert "×10" in [text.get_text() for text in panel.texts]
+    assert "×: output gain" in figure.get_supxlabel()
+
+
 def test_it_is_drawn_where_there_is_something_to_compare() -> None:
     assert figures.can_draw_trade_off(params_of("gait", "gait_full"))
     assert not figures.can_draw_trade_off(params_of("gait", "tp"))

@@ -299,7 +299,7 @@ def test_the_table_fits_a_terminal_and_names_every_rule(
         }
     )
     with (console := Console(width=80)).capture() as captured:
-        console.print(best.table(winners.read(folder)))
+        console.print(best.table(winners.read(folder), params_file.load()))
     lines = captured.get().splitlines()
     (row,) = (line for line in lines if "GAIT-prop" in line)
     assert row.split() == [
@@ -338,7 +338,7 @@ def test_nothing_is_cut_where_there_is_no_terminal_or_a_narrow_one(
     ):
         assert words in said
     with (console := Console(width=70)).capture() as captured:
-        console.print(best.table(winners.read(folder)))
+        console.print(best.table(winners.read(folder), params_file.load()))
     assert "…" not in captured.get()
 
 

@@ -16,10 +16,14 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from rich.console import Console
 
 from pipeline import figures
+from pipeline.params import params_file
+from pipeline.params.labels import rule_name
+from pipeline.results.trial_edges import edges
 from pipeline.results.trial_ranking import best_trial, in_file_order, ranked
-from pipeline.sweep import sweep_results, winners
+from pipeline.sweep import best, sweep_results, winners
 from tests.pipeline import sweep_tables as made
 
 FILES = {
@@ -44,7 +48,8 @@ def write(folder: Path, trials: pandas.DataFrame, **sweep: Any) -> Path:
 
 def heat_map(trials: pandas.DataFrame, space: dict[str, Any] = made.SPACE) -> Figure:
     rules = list(dict.fromkeys(trials.rule))
-    return figures.heat_map(in_file_order(trials, rules), rules, space, "a title")
+    names = {rule: rule_name(rule) for rule in rules}
+    return figures.heat_map(in_file_order(trials, rules), names, space, "a title")
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -281,6 +286,44 @@ def test_random_search_is_a_cloud_of_dots_on_log_axes(tmp_path: Path) -> None:
     assert "from 1e-5 to 0.01, uniform in the logarithm" in text and "drawn at random" in text
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (2e-2, 0.9, ["0.02", "0.05", "0.1", "0.2", "0.5", "1"]),
+        (1e-3, 1e3, ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]),
+    ],
+)
+def test_marks_of_drawn_values_are_round_and_few(
+    low: float, high: float, labels: list[str]
+) -> None:
+    trials = random_trials()
+    strengths = numpy.geomspace(low, high, len(trials))
+    figure = heat_map(trials.assign(**{"rule.orthogonality": strengths}), LOG_RATES)
+    figure.draw_without_rendering()
+    axis = panels(figure)[0].xaxis
+    (left, right), places = sorted(axis.get_view_interval()), axis.get_majorticklocs()
+    shown = zip(places, axis.get_majorticklabels(), strict=True)
+    assert [text.get_text() for place, text in shown if left <= place <= right] == labels
+    assert len(axis.get_minorticklocs()) == 0
+
+
+def test_a_rule_with_several_entries_is_called_as_in_other_tables(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = made.params_text("mnist_256", dataset="mnist", rules=["gait", "gait_full"])
+    path.write_text(text.replace("architecture: square", "architecture: projection"))
+    params = params_file.load(path)
+    trials = made.grid(rules=["gait", "bp"]).replace({"rule": {"bp": "gait_full"}})
+    out = tmp_path / "results"
+    sweep_results.write(params, out, trials, trials.trial.tolist(), {})
+    summary = (out / "summary.md").read_text()
+    assert "| GAIT-prop, full |" in summary and "## GAIT-prop, full" in summary
+    assert "gait full" not in summary
+    with (console := Console(width=120)).capture() as captured:
+        console.print(best.table(winners.read(out), params))
+    assert "GAIT-prop, full (best)" in captured.get()
+    assert {edge.label for edge in edges(params, trials)} <= {"GAIT-prop", "GAIT-prop, full"}
+
+
 def test_best_so_far_rises_in_the_order_of_ending() -> None:
     values = [{"rule.orthogonality": float(k)} for k in range(5)]
     rows = [
@@ -290,7 +333,7 @@ def test_best_so_far_rises_in_the_order_of_ending() -> None:
         made.trial("bp", values[3], 0.9),
         made.trial("bp", values[4], 0.85),
     ]
-    figure = figures.best_accuracies(pandas.DataFrame(rows), ["bp"])
+    figure = figures.best_accuracies(pandas.DataFrame(rows), {"bp": "BP"})
     (line,) = figure.axes[0].lines
     assert list(line.get_xdata()) == [1, 2, 3, 4, 5]
     numpy.testing.assert_allclose(line.get_ydata(), [numpy.nan, 20, 20, 10, 10])
@@ -355,7 +398,9 @@ def test_failures_are_told_once_a_kind(tmp_path: Path) -> None:
     assert "| TP | – | – | no trial finished | – | – | – | 0 | 0 | 24 |" in text
     assert "None of its 24 trials finished." in text
     assert yaml.safe_load((out / "best.yaml").read_text())["rules"]["tp"] is None
-    assert "TP: none finished" in texts(figures.best_accuracies(trials, made.RULES))
+    assert "TP: none finished" in texts(
+        figures.best_accuracies(trials, {rule: rule_name(rule) for rule in made.RULES})
+    )
 
 
 def test_every_trial_failed_and_its_figures_are_none(tmp_path: Path) -> None:
