@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gaitprop.constraints import ORTHOGONAL, orthogonalize
+from gaitprop.constraints import ORTHOGONAL, UNSEEN_ITERATIONS, orthogonalize
 from gaitprop.diagnostics import Diagnostics, diagnose
 from gaitprop.early_stopping import BestEpochs
 from gaitprop.errors import ArgumentError, DivergenceError
@@ -247,7 +247,7 @@ def train_step(
         optimizer.step()
     if constrained:
         for weight in filter(is_square, network.weights):
-            orthogonalize(weight)
+            orthogonalize(weight, None if weight.is_cpu else UNSEEN_ITERATIONS)
     return activations[-1], error
 
 
