@@ -25,7 +25,8 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     There is at most one leading dimension, the same of both.
     """
     if not numerics.is_chained(left, right):
-        return left @ right
+        # What ``@`` comes to, after a look at shapes that takes as long as a small product.
+        return torch.mm(left, right) if left.dim() == 2 else torch.bmm(left, right)
     if left.dim() == 2:
         return numerics.chained(left, right)
     return torch.stack([numerics.chained(*pair) for pair in zip(left, right, strict=True)])
@@ -112,7 +113,11 @@ def gram(weight: Tensor) -> Tensor:
     for matrix, out in zip(weight.reshape(-1, n, n), product.view(-1, n, n), strict=True):
         for start in range(0, n, block):
             rows, below = slice(start, start + block), slice(start + block, n)
-            out[rows, start:] = matmul(matrix[:, rows].mT, matrix[:, start:])
+            pair = matrix[:, rows].mT, matrix[:, start:]
+            if numerics.is_chained(*pair):
+                out[rows, start:] = numerics.chained(*pair)
+            else:
+                torch.mm(*pair, out=out[rows, start:])
             out[below, rows] = out[rows, below].mT
     return product
 
