@@ -224,7 +224,7 @@ def train_step(
     constrained = settings.constraint == "orthogonal"
     due = step % settings.orthogonality_interval == 0 and not constrained
     orthogonality = settings.orthogonality * settings.orthogonality_interval if due else 0.0
-    activations = network.forward(images)
+    activations, rows = network.forward_by_rows(images)
     error = find_loss(settings.loss).error(activations[-1], labels, n_classes)
     found = updates(
         network,
@@ -236,6 +236,7 @@ def train_step(
         settings.penalty,
         orthogonal=constrained,
         normal=normal_numbers(network, step),
+        rows=rows,
     )
     for layer, update in zip(range(network.depth - 1, -1, -1), list(found), strict=True):
         network.weights[layer].grad = update.weight
