@@ -18,7 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from benchmarks.contestants import AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL
+from benchmarks.contestants import (
+    AUTOGRAD_BP,
+    AUTOGRAD_BP_REGULARIZED,
+    LITERAL,
+    by_module,
+    constrained,
+)
 from pipeline.figures.panels import make_panels
 from pipeline.figures.style import LOOKS, style
 
@@ -35,6 +41,25 @@ DRAWN = {
     "bp, λ": ("BP, λ", LOOKS["bp"]),
     AUTOGRAD_BP_REGULARIZED: ("BP by autograd, λ", LOOKS["reference"]),
 }
+
+
+BOTH = "gait, λ", AUTOGRAD_BP_REGULARIZED
+ORTHOGONAL = constrained("gait"), constrained("bp")
+# Width, batch and seeds of 4 hidden layers; step; what it is compared to; the most aimed at.
+AIMS = (
+    ((784, 60, 1), *BOTH, 0.60),
+    ((256, 60, 1), *BOTH, 0.70),
+    ((256, 60, 5), *BOTH, 0.70),
+    ((64, 30, 1), *BOTH, 0.75),
+    ((64, 30, 5), *BOTH, 0.90),
+    ((784, 60, 1), *ORTHOGONAL, 1.15),
+    ((256, 60, 1), *ORTHOGONAL, 1.15),
+    ((64, 30, 1), *ORTHOGONAL, 1.15),
+    ((256, 60, 1), "gait", AUTOGRAD_BP, 1.60),
+    ((784, 60, 1), by_module("gait"), "gait", 1.10),
+    ((256, 60, 1), by_module("gait"), "gait", 1.10),
+)
+MOST_OF_CONVOLUTIONS, MOST_OF_FIVE_SEEDS = 1.60, 1.60
 
 
 def main() -> None:
@@ -75,14 +100,21 @@ def tables(document: dict[str, Any]) -> dict[str, str]:
         return {"growth": _growth(document)}
     if "numerics" in document:
         return {"machine": _machine(document["machine"]), "ratios": _numerics(document)}
+    if "rules" in document:
+        return {"machine": _machine(document["machine"]), "steps": _rules(document["rules"])}
     shapes = document["shapes"]
-    found = {"machine": _machine(document["machine"])}
+    found = {"machine": _machine(document["machine"]), "aims": _aims(document)}
     if LITERAL in shapes[0]["steps"]:
         return {
             **found,
             "published": _published(shapes[0]),
             "shapes": _shapes(shapes),
             "slopes": _slopes(shapes),
+            **(
+                {"convolutions": _published(document["convolutions"])}
+                if "convolutions" in document
+                else {}
+            ),
         }
     return {**found, "seeds": _seeds(shapes)}
 
@@ -148,9 +180,10 @@ def _published(measured: dict[str, Any]) -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, step in steps.items():
-        own = "bp, λ" if name.endswith("λ") else "bp"
+        how = name.partition(", ")[2]
+        own = f"bp, {how}" if how in ("λ", "orthogonal") else "bp"
         cells = [
-            _title(name),
+            title(name),
             _interval(step["seconds"], 1e3),
             *(
                 _ratio(step, other)
@@ -243,6 +276,59 @@ def _growth(document: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _rules(shapes: Sequence[dict[str, Any]]) -> str:
+    lines = ["| rule |", "|---|"]
+    for measured in shapes:
+        lines[0] += f" {measured['shape']['width']} wide: ms | ÷ BP | arithmetic ÷ BP |"
+        lines[1] += "--:|--:|--:|"
+    for rule in shapes[0]["steps"]:
+        cells = [title(rule)]
+        for measured in shapes:
+            step = measured["steps"][rule]
+            cells += [_interval(step["seconds"], 1e3), _interval(step["ratio"], 1.0)]
+            cells.append(f"{step['operations_ratio']:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    rounds = " and ".join(str(measured["rounds"]) for measured in shapes)
+    lines.append(f"\nn = {rounds} rounds.")
+    return "\n".join(lines) + "\n"
+
+
+def _aims(document: dict[str, Any]) -> str:
+    """Those that this document has measured."""
+    rows: list[tuple[str, float, float, str]] = []
+    shapes = {
+        tuple(s["shape"][field] for field in ("width", "batch_size", "seeds")): s["steps"]
+        for s in document["shapes"]
+        if s["shape"]["hidden_layers"] == 4
+    }
+    for shape, step, other, most in AIMS:
+        found = shapes.get(shape, {}).get(step)
+        if found and other in found["ratio_to"]:
+            width, _, seeds = shape
+            told = f"{title(step)} ÷ {title(other)}, {width} wide, {_of_seeds(seeds)}"
+            rows.append((told, most, found["ratio_to"][other]["median"], _ratio(found, other)))
+    if "convolutions" in document:
+        found = document["convolutions"]["steps"]["gait"]
+        middle = found["ratio_to"][AUTOGRAD_BP]["median"]
+        told = f"**GAIT-prop** ÷ {AUTOGRAD_BP}, convolutions"
+        rows.append((told, MOST_OF_CONVOLUTIONS, middle, _ratio(found, AUTOGRAD_BP)))
+    pair = [shapes.get((64, 30, seeds), {}).get("gait, λ") for seeds in (5, 1)]
+    if all(pair):
+        five, one = (step["seconds"]["median"] for step in pair)
+        told = "**GAIT-prop**, λ, 64 wide, five seeds ÷ one"
+        rows.append((told, MOST_OF_FIVE_SEEDS, five / one, f"{five / one:.2f}"))
+    lines = ["| ratio | at most | measured | |", "|---|--:|--:|---|"]
+    for told, most, middle, measured in rows:
+        lines.append(
+            f"| {told} | {most:.2f} | {measured} | {'met' if middle <= most else 'missed'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _of_seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"
+
+
 def _seeds(shapes: Sequence[dict[str, Any]]) -> str:
     """Steps of one seed and of several together, as ratios of medians."""
     alone = shapes[0]["steps"]
@@ -252,7 +338,7 @@ def _seeds(shapes: Sequence[dict[str, Any]]) -> str:
     lines.append("|---|" + "--:|" * (2 * len(counts) - 1))
     for name in alone:
         times = [measured["steps"][name]["seconds"] for measured in shapes]
-        cells = [_title(name), *(_interval(each, 1e3) for each in times)]
+        cells = [title(name), *(_interval(each, 1e3) for each in times)]
         cells += [f"{each['median'] / times[0]['median']:.2f}" for each in times[1:]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -269,7 +355,7 @@ def _numerics(document: dict[str, Any]) -> str:
             for row in rows
             if row["step"] == step
         ]
-        lines.append(f"| {_title(step)} | {' | '.join(cells)} |")
+        lines.append(f"| {title(step)} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"n = {document['rounds']} rounds."])
 
 
@@ -287,7 +373,8 @@ def _parts(document: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _title(name: str) -> str:
+def title(name: str) -> str:
+    """What the tables call a step."""
     names = {"bp": "BP", "gait": "**GAIT-prop**", "itp": "ITP", "tp": "TP"}
     rule, comma, rest = name.partition(",")
     return names.get(rule, rule) + comma + rest

@@ -21,16 +21,31 @@ from typing import Any
 import torch
 
 from benchmarks import contestants, floor
-from benchmarks.contestants import AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL, Shape, ours
+from benchmarks.contestants import (
+    AUTOGRAD_BP,
+    AUTOGRAD_BP_REGULARIZED,
+    EXACT,
+    LITERAL,
+    Shape,
+    by_module,
+    constrained,
+    ours,
+)
 from benchmarks.memory import peak_bytes
 from benchmarks.timing import in_turn
-from gaitprop.rules import RULES
 
 PUBLISHED = Shape(width=784, hidden_layers=4, batch_size=60, seeds=1)
-OURS = [ours(rule, regularized) for rule in RULES for regularized in (False, True)]
-EVERYTHING = [AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL, *OURS]
-# What the other shapes are measured with.
-FEW = [AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, "bp", "bp, λ", "gait", "gait, λ"]
+OURS = [ours(rule, regularized) for rule in EXACT for regularized in (False, True)]
+CONSTRAINED = [constrained("bp"), constrained("gait")]
+EVERYTHING = [
+    *(AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL),
+    *(*OURS, *CONSTRAINED, by_module("gait")),
+]
+# What the other shapes are measured with; those of one seed by a torch model, too.
+FEW = [AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, "bp", "bp, λ", "gait", "gait, λ", *CONSTRAINED]
+# What a step is compared to.
+BASES = (AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL, "bp", "bp, λ", "gait", CONSTRAINED[0])
+CONVOLUTIONAL = Shape(width=784, hidden_layers=2, batch_size=60, seeds=1, convolutional=True)
 CUBIC, THIN = "n × n by n × n", "b × n by n × n"
 
 
@@ -64,11 +79,22 @@ def main() -> None:
     measured: list[dict[str, Any]] = []
     for shape in shapes(options.digits):
         names = EVERYTHING if shape == PUBLISHED else FEW
+        if names is FEW and shape.seeds == 1 and shape.width == 256:
+            names = [*FEW, by_module("gait")]
         measured.append(measure(shape, names, device, options.seconds))
         print(_line(measured[-1]), file=sys.stderr, flush=True)
         # What has been measured is not lost if the rest is interrupted.
         content = {"machine": machine(device), "shapes": measured}
-        options.output.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        _write(options.output, content)
+    if not options.digits:
+        names = [AUTOGRAD_BP, "bp", "gait", *CONSTRAINED]
+        found = measure(CONVOLUTIONAL, names, device, options.seconds)
+        print(_line(found), file=sys.stderr, flush=True)
+        _write(options.output, content | {"convolutions": found})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def measure(
@@ -90,14 +116,14 @@ def measure(
         "operations_a_second": speed,
         "steps": {
             name: {
-                "seconds": _spread(seconds[name]),
+                "seconds": spread(seconds[name]),
                 "peak_bytes": memory[name],
                 "ratio_to": {
-                    other: _spread(
+                    other: spread(
                         [a / b for a, b in zip(seconds[name], seconds[other], strict=True)]
                     )
                     for other in names
-                    if other in (AUTOGRAD_BP, AUTOGRAD_BP_REGULARIZED, LITERAL, "bp", "bp, λ")
+                    if other in BASES
                 },
                 **_floor(name, shape, speed),
             }
@@ -132,10 +158,10 @@ def _processor() -> str:
 
 
 def _floor(name: str, shape: Shape, speed: dict[str, float]) -> dict[str, float]:
-    rule, _, regularized = name.partition(", ")
-    if rule not in RULES:
+    rule, _, how = name.partition(", ")
+    if rule not in EXACT or how not in ("", "λ") or shape.convolutional:
         return {}
-    work = floor.work(rule, bool(regularized), shape)
+    work = floor.work(rule, how == "λ", shape)
     return {
         "operations": work.cubic + work.thin,
         "floor_seconds": work.cubic / speed[CUBIC] + work.thin / speed[THIN],
@@ -151,7 +177,7 @@ def _peak(name: str, shape: Shape, device: torch.device) -> int | None:
     return peak_bytes(run, device)
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
     """Median and quartiles."""
     low, _, high = quantiles(values, n=4)
     return {"median": median(values), "low": low, "high": high}

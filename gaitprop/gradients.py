@@ -12,7 +12,7 @@ from gaitprop.errors import ArgumentError
 from gaitprop.feedback import Normal, feedback_of, learned
 from gaitprop.linalg import matmul
 from gaitprop.losses import Loss, check_classes, check_targets, find_loss
-from gaitprop.network import InvertibleNetwork
+from gaitprop.network import InvertibleNetwork, Rows
 from gaitprop.regularizer import add_penalty_gradient, check_penalty, is_square
 from gaitprop.rules import Rule, find_rule
 from gaitprop.rules.feedback import FeedbackRule, Lesson
@@ -56,14 +56,16 @@ def passages(
     rule: Rule,
     gamma: float,
     orthogonal: bool = False,
+    rows: Sequence[Rows] | None = None,
 ) -> Iterator[Passage]:
-    """The way of the output's error down the layers, L first; arguments as for ``propagate``."""
+    """The way of the output's error down the layers, L first; arguments as for ``updates``."""
     kept = feedback_of(network, rule)
     output_error: Tensor | None = None
     for layer in range(network.depth, 0, -1):
         reading = network.architecture.readings[layer - 1]
-        outputs, rows = reading.rows(activations[layer]), reading.rows(error)
-        local_error = network.activation.times_derivative(rows, outputs)
+        outputs = reading.rows(activations[layer]) if rows is None else rows[layer - 1].outputs
+        arriving = reading.rows(error)
+        local_error = network.activation.times_derivative(arriving, outputs)
         if output_error is None:
             output_error = reading.units(local_error)
         view = LayerView(
@@ -78,10 +80,10 @@ def passages(
             output_error,
         )
         scale = gamma ** (network.depth - layer + 1)
-        yield Passage(view, rows, scale)
+        yield Passage(view, arriving, scale)
         if layer > 1:
             # Auxiliary units feed nothing forward: their target is their own value.
-            error = reading.fold(rule(view, rows, scale))
+            error = reading.fold(rule(view, arriving, scale))
 
 
 def propagate(
@@ -112,6 +114,7 @@ def updates(
     *,
     orthogonal: bool = False,
     normal: Normal | None = None,
+    rows: Sequence[Rows] | None = None,
 ) -> Iterator[LayerUpdate]:
     """Gradients layer by layer, L first, from the activations and the output's error.
 
@@ -127,10 +130,16 @@ def updates(
         orthogonal: whether the square weights are known to be orthogonal to rounding, which saves
             the rules an LU decomposition.
         normal: where what the rule keeps is to learn, the random numbers for that.
+        rows: each layer's, from ``network.forward_by_rows``; made anew from the activations where
+            not given.
     """
     batch_size = error.shape[-2]
-    for view, _, _ in passages(network, activations, error, rule, gamma, orthogonal):
-        below = network.architecture.readings[view.number - 1].read(activations[view.number - 1])
+    for view, _, _ in passages(network, activations, error, rule, gamma, orthogonal, rows):
+        layer = view.number - 1
+        if rows is None:
+            below = network.architecture.readings[layer].read(activations[layer])
+        else:
+            below = rows[layer].read
         share = view.local_error / batch_size
         weight_gradient = matmul(share.mT, below)
         feedback: Mapping[str, Tensor] = NOTHING

@@ -15,6 +15,9 @@ from gaitprop.errors import SingularLayerError
 GRAM_IN_BLOCKS = 512
 GRAM_BLOCKS = 4
 
+# Up to this width a decomposition gains nothing from a second CPU thread, and several are one call.
+_ONE_THREAD = 256
+
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:
     """A product of matrices: (…, m, k) by (…, k, n) to (…, m, n), of one dtype.
@@ -22,7 +25,8 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     There is at most one leading dimension, the same of both.
     """
     if not numerics.is_chained(left, right):
-        return left @ right
+        # What ``@`` comes to, after a look at shapes that takes as long as a small product.
+        return torch.mm(left, right) if left.dim() == 2 else torch.bmm(left, right)
     if left.dim() == 2:
         return numerics.chained(left, right)
     return torch.stack([numerics.chained(*pair) for pair in zip(left, right, strict=True)])
@@ -58,10 +62,10 @@ def affine(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
     """W⁻¹ applied to each row vector: the X with X Wᵀ = rows.
 
-    With several CPU threads the matrices are solved one by one: PyTorch's batched LU, run by
+    With several CPU threads wide matrices are solved one by one: PyTorch's batched LU, run by
     several threads on top of MKL, returns wrong pivots or never ends for matrices of about 200 and
-    more (torch 2.13.0). So are those that are wide, in portable mode. Each seed gets exactly the
-    bits that it gets alone, either way.
+    more (torch 2.13.0). Small ones are solved together, by one thread. Wide ones are solved one by
+    one in portable mode too. Each seed gets exactly the bits that it gets alone, either way.
 
     Args:
         weight: (…, n, n).
@@ -76,8 +80,11 @@ def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
             the check would stall the device; the result then holds inf or NaN, which the training
             loop reports).
     """
+    if weight.is_cpu and weight.shape[-1] <= _ONE_THREAD:
+        with numerics.one_thread():
+            return _solve(weight, rows).contiguous()
     together = torch.get_num_threads() == 1 and not blocked_lu.serves(weight)
-    if weight.is_cuda or weight.dim() == 2 or together:
+    if not weight.is_cpu or weight.dim() == 2 or together:
         return _solve(weight, rows).contiguous()
     n, batch = rows.shape[-1], rows.shape[-2]
     solution = torch.empty_like(rows, memory_format=torch.contiguous_format)
@@ -99,14 +106,18 @@ def gram(weight: Tensor) -> Tensor:
     diagonal are copied instead of computed.
     """
     n = weight.shape[-1]
-    if n < GRAM_IN_BLOCKS or weight.is_cuda:
+    if n < GRAM_IN_BLOCKS or not weight.is_cpu:
         return matmul(weight.mT, weight)
     product = torch.empty_like(weight, memory_format=torch.contiguous_format)
     block = -(-n // GRAM_BLOCKS)
     for matrix, out in zip(weight.reshape(-1, n, n), product.view(-1, n, n), strict=True):
         for start in range(0, n, block):
             rows, below = slice(start, start + block), slice(start + block, n)
-            out[rows, start:] = matmul(matrix[:, rows].mT, matrix[:, start:])
+            pair = matrix[:, rows].mT, matrix[:, start:]
+            if numerics.is_chained(*pair):
+                out[rows, start:] = numerics.chained(*pair)
+            else:
+                torch.mm(*pair, out=out[rows, start:])
             out[below, rows] = out[rows, below].mT
     return product
 
@@ -118,7 +129,7 @@ def _solve(weight: Tensor, rows: Tensor, which: str = "") -> Tensor:
         return columns.mT
     # The transpose is column-major where W is row-major, as LAPACK wants it: nothing is copied.
     lu, pivots, _ = torch.linalg.lu_factor_ex(weight.mT)
-    if not weight.is_cuda:
+    if weight.is_cpu:
         _refuse_singular(lu.diagonal(dim1=-2, dim2=-1), which)
     # X Wᵀ = rows is W Xᵀ = rowsᵀ; asked for as it stands, PyTorch would copy the factors first.
     solution: Tensor = torch.linalg.lu_solve(lu, pivots, rows.mT, adjoint=True).mT

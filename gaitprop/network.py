@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,18 @@ from gaitprop.seeding import generator
 from gaitprop.surroundings import drawn_on_the_cpu, own_precision
 
 PRECISIONS = (torch.float32, torch.float64)
+
+
+class Rows(NamedTuple):
+    """A layer as it passed: a row for each position of each sample.
+
+    Attributes:
+        read: r_l, (S, batch · positions, features).
+        outputs: y_l, (S, batch · positions, outputs of a position).
+    """
+
+    read: Tensor
+    outputs: Tensor
 
 
 class InvertibleNetwork:
@@ -233,13 +246,18 @@ class InvertibleNetwork:
         Raises:
             ArgumentError: the inputs' shape or dtype does not fit the network.
         """
-        activations = [self._checked(inputs)]
+        return self.forward_by_rows(inputs)[0]
+
+    def forward_by_rows(self, inputs: Tensor) -> tuple[list[Tensor], list[Rows]]:
+        """The same, and each layer's rows, layer 1 first, which convolutions take long to make."""
+        activations, rows = [self._checked(inputs)], []
         layers = zip(self.architecture.readings, self.weights, self.biases, strict=True)
         with own_precision():
             for reading, weight, bias in layers:
-                hidden = affine(reading.read(activations[-1]), weight, bias)
-                activations.append(reading.units(self.activation.value(hidden)))
-        return activations
+                read = reading.read(activations[-1])
+                rows.append(Rows(read, self.activation.value(affine(read, weight, bias))))
+                activations.append(reading.units(rows[-1].outputs))
+        return activations, rows
 
     def invert_layer(self, layer: int, outputs: Tensor) -> Tensor:
         """W_l⁻¹ (f⁻¹(y_l) − b_l), the rows that layer l has read: R_l y_{l-1}.

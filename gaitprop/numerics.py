@@ -135,7 +135,7 @@ def all_threads() -> Iterator[None]:
 
 def is_chained(left: Tensor, right: Tensor) -> bool:
     """Whether a product of these two is one for ``chained``; decided by shape, dtype and device."""
-    if _mode == "fast" or left.dtype != torch.float32 or left.is_cuda or not _has_onednn():
+    if _mode == "fast" or left.dtype != torch.float32 or not left.is_cpu or not _has_onednn():
         return False
     rows, terms, columns = left.shape[-2], left.shape[-1], right.shape[-1]
     return min(rows, columns) >= _FEWEST and rows * terms * columns >= _ENOUGH

@@ -12,6 +12,7 @@ The convolution whose inverse this gives is that of arXiv 2102.11598; see docs/t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ class Reading:
                     f" {self.kernel_size} and padding {self.padding}; allowed: {least} to {most}"
                 )
 
-    @property
+    @cached_property
     def n_units(self) -> int:
         """How many units the layer below has, read or not."""
         channels, height, width = self.shape
@@ -94,7 +95,7 @@ class Reading:
     def read(self, units: Tensor) -> Tensor:
         """R y: (…, batch, n_units) to (…, batch · positions, features), sample by sample."""
         if self._flat:
-            return units[..., : self.channels]
+            return units if self.channels == self.n_units else units[..., : self.channels]
         images = units.reshape(-1, *self.shape)[:, : self.channels]
         patches = torch.nn.functional.unfold(
             images, self.kernel_size, padding=self.padding, stride=self.stride
@@ -135,7 +136,7 @@ class Reading:
         by_feature = units.reshape(*units.shape[:-1], -1, self.n_positions)
         return by_feature.mT.flatten(-3, -2)
 
-    @property
+    @cached_property
     def _flat(self) -> bool:
         """Whether a row is a sample's units as they stand."""
         return self.shape[1:] == (1, 1) and self.kernel_size == 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gaitprop.constraints import ORTHOGONAL, orthogonalize
+from gaitprop.constraints import ORTHOGONAL, UNSEEN_ITERATIONS, orthogonalize
 from gaitprop.diagnostics import Diagnostics, diagnose
 from gaitprop.early_stopping import BestEpochs
 from gaitprop.errors import ArgumentError, DivergenceError
@@ -224,7 +224,7 @@ def train_step(
     constrained = settings.constraint == "orthogonal"
     due = step % settings.orthogonality_interval == 0 and not constrained
     orthogonality = settings.orthogonality * settings.orthogonality_interval if due else 0.0
-    activations = network.forward(images)
+    activations, rows = network.forward_by_rows(images)
     error = find_loss(settings.loss, settings.output_gain).error(activations[-1], labels, n_classes)
     found = updates(
         network,
@@ -236,6 +236,7 @@ def train_step(
         settings.penalty,
         orthogonal=constrained,
         normal=normal_numbers(network, step),
+        rows=rows,
     )
     for layer, update in zip(range(network.depth - 1, -1, -1), list(found), strict=True):
         network.weights[layer].grad = update.weight
@@ -247,7 +248,7 @@ def train_step(
         optimizer.step()
     if constrained:
         for weight in filter(is_square, network.weights):
-            orthogonalize(weight)
+            orthogonalize(weight, None if weight.is_cpu else UNSEEN_ITERATIONS)
     return activations[-1], error
 
 

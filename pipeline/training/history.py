@@ -12,11 +12,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas
+from typing import TYPE_CHECKING
 
 from gaitprop.training import EpochRecord
 from pipeline.training.epochs import KEPT
+
+if TYPE_CHECKING:
+    # Half a second at the start of each training, which reads no table.
+    import pandas
 
 
 def rows(record: EpochRecord, seeds: Sequence[int]) -> list[dict[str, float]]:
@@ -36,6 +39,8 @@ def write(path: Path, table: Sequence[dict[str, float]]) -> None:
 
 def read(path: Path) -> pandas.DataFrame:
     """The table as written; missing values are NaN."""
+    import pandas
+
     return pandas.read_csv(path)
 
 

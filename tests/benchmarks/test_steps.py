@@ -32,12 +32,23 @@ def prepared(name: str, shape: Shape = SMALL) -> Contestant:
     return contestant(name, shape, CPU, torch.float64)
 
 
+CONVOLUTIONAL = Shape(width=784, hidden_layers=2, batch_size=3, seeds=2, convolutional=True)
+
+
 @pytest.mark.parametrize(
-    ("name", "ours"),
-    [(AUTOGRAD_BP, "bp"), (AUTOGRAD_BP_REGULARIZED, "bp, λ"), (LITERAL, "gait, λ")],
+    ("name", "ours", "shape"),
+    [
+        (AUTOGRAD_BP, "bp", SMALL),
+        (AUTOGRAD_BP_REGULARIZED, "bp, λ", SMALL),
+        (LITERAL, "gait, λ", SMALL),
+        (AUTOGRAD_BP, "bp", CONVOLUTIONAL),
+        # Where weights are orthogonal the rules are one.
+        ("bp, orthogonal", "gait, orthogonal", SMALL),
+        ("bp, orthogonal", "gait, orthogonal", CONVOLUTIONAL),
+    ],
 )
-def test_contestants_take_the_same_step(name: str, ours: str) -> None:
-    left, right = prepared(name), prepared(ours)
+def test_contestants_take_the_same_step(name: str, ours: str, shape: Shape) -> None:
+    left, right = prepared(name, shape), prepared(ours, shape)
     for _ in range(2):
         left.step()
         right.step()
@@ -89,6 +100,7 @@ def test_a_measurement_makes_the_tables_and_the_plot(
 ) -> None:
     monkeypatch.setattr(steps, "shapes", lambda _: [SMALL])
     monkeypatch.setattr(steps, "PUBLISHED", SMALL)
+    monkeypatch.setattr(steps, "CONVOLUTIONAL", CONVOLUTIONAL)
     path = tmp_path / "cpu.json"
     monkeypatch.setattr("sys.argv", ["steps", str(path), "--device", "cpu", "--seconds", "0.1"])
     steps.main()

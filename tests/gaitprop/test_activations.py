@@ -38,6 +38,12 @@ def test_inverse_difference_by_hand() -> None:
     expected = [4.0, 4.0, 12.0, -8.0, -8.0, -12.0, 8.0, -4.0]
     received = Activation(0.5).inverse_difference(outputs, direction, 0.25)
     assert received.tolist() == expected
+    # None of several that do not cross is computed as those are that do.
+    for each in range(len(expected)):
+        alone = outputs[each : each + 1], direction[each : each + 1]
+        assert (
+            Activation(0.5).inverse_difference(*alone, 0.25).tolist() == expected[each : each + 1]
+        )
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-320])

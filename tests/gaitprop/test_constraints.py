@@ -15,7 +15,7 @@ from gaitprop import (
     InvertibleNetwork,
     SingularLayerError,
 )
-from gaitprop.constraints import orthogonalize, solve_orthogonal_rows
+from gaitprop.constraints import UNSEEN_ITERATIONS, orthogonalize, solve_orthogonal_rows
 from gaitprop.diagnostics import orthogonality_defects
 from gaitprop.linalg import solve_rows
 from gaitprop.settings import OPTIMIZERS
@@ -69,6 +69,19 @@ def test_the_nearest_orthogonal_matrix(n: int, size: float, dtype: torch.dtype) 
     torch.testing.assert_close(received.double(), left @ right, rtol=0, atol=ROUNDING[dtype])
     excess = received.mT @ received - torch.eye(n, dtype=dtype)
     assert float(excess.abs().max()) < ROUNDING[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_iterations_that_nobody_looks_at_lead_to_the_same_matrix(dtype: torch.dtype) -> None:
+    """Of a defect as large as ½, which is more than a step of training leaves."""
+    sizes = torch.tensor([0.0, 1e-3, 0.1])[:, None, None]
+    weights = rotations(3, 16) + sizes * draw(3, 16, 16, seed=1) / 4
+    weights[2] *= 1.22
+    weights = weights.to(dtype)
+    expected = orthogonalize(weights.clone())
+    received = orthogonalize(weights, UNSEEN_ITERATIONS)
+    assert received is weights
+    torch.testing.assert_close(received, expected, rtol=0, atol=ROUNDING[dtype])
 
 
 def test_seeds_go_on_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaitprop import blocked_lu, numerics
 from gaitprop.errors import SingularLayerError
@@ -129,3 +130,31 @@ def test_narrow_and_double_matrices_are_lapacks():
         lu, pivots, _ = torch.linalg.lu_factor_ex(weight.mT)
         expected = torch.linalg.lu_solve(lu, pivots, rows.mT, adjoint=True).mT
         assert torch.equal(solve_rows(weight, rows), expected)
+
+
+class Counting(TorchDispatchMode):
+    """Counts the decompositions."""
+
+    found = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.found += function is torch.ops.aten.linalg_lu_factor_ex.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("n", [3, 64, 256])
+def test_small_matrices_are_solved_in_one_call_whatever_the_threads(n):
+    weights, rows = torch.stack([orthogonal(n)] * 5) + drawn(5, n, n) / (4 * n**0.5), drawn(5, 7, n)
+    alone = torch.stack([solve_rows(*pair) for pair in zip(weights, rows, strict=True)])
+    exact = torch.linalg.solve(weights.double(), rows.double().mT).mT
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Counting() as counting:
+            together = solve_rows(weights, rows)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert counting.found == 1
+    assert torch.equal(together, alone)
+    assert (together - exact).norm() < 1e-4 * exact.norm()

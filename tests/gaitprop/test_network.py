@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gaitprop import InvertibleNetwork, layer_gradients
 from gaitprop.seeding import generator
+from tests.gaitprop.plain import CONVOLUTIONS
 
 WIDTHS = (40, 40, 30, 30, 10)
 
@@ -216,3 +217,13 @@ def test_a_layer_alone_inverts() -> None:
     for layer, n in enumerate((7, 4), start=1):
         received = network.invert_layer(layer, activations[layer])
         torch.testing.assert_close(received, activations[layer - 1][..., :n], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_rows_are_what_the_activations_give(name: str) -> None:
+    network = InvertibleNetwork(CONVOLUTIONS[name], seeds=(0, 1))
+    inputs = torch.rand(2, 3, network.widths[0], generator=torch.Generator().manual_seed(0))
+    activations, rows = network.forward_by_rows(inputs)
+    for layer, reading in enumerate(network.architecture.readings):
+        assert torch.equal(rows[layer].read, reading.read(activations[layer]))
+        assert torch.equal(rows[layer].outputs, reading.rows(activations[layer + 1]))

@@ -17,10 +17,12 @@ from gaitprop import (
     layer_gradients,
     training,
 )
+from gaitprop.feedback import feedback_of
 from gaitprop.gradients import updates
 from gaitprop.losses import LOSSES
 from gaitprop.regularizer import PENALTIES, penalty
 from gaitprop.rules import find_rule
+from gaitprop.rules.feedback import Feedback
 from gaitprop.seeding import generator
 from gaitprop.settings import SCHEDULES
 from gaitprop.training import (
@@ -33,6 +35,7 @@ from gaitprop.training import (
     train,
     train_step,
 )
+from tests.gaitprop.plain import CONVOLUTIONS
 
 WIDTHS = {"square": [16] * 5, "tower": [32, 32, 16, 16]}
 SEEDS = (3, 0, 11, 7, 5)
@@ -442,3 +445,27 @@ def test_settings_are_checked_before_any_work(changes: dict, message: str) -> No
     optimizer = make_optimizer(network, settings)
     with pytest.raises(ArgumentError, match=message):
         next(train(network, optimizer, clouds(), replace(settings, **changes)))
+
+
+@pytest.mark.parametrize("constraint", ["none", "orthogonal"])
+@pytest.mark.parametrize("architecture", ["dense", "overlaps", "rectangular first"])
+@pytest.mark.parametrize("rule", RULES)
+def test_no_step_waits_for_the_device(rule: str, architecture: str, constraint: str) -> None:
+    """Tensors of the device ``meta`` have no values: whatever asks the host for one fails."""
+    layers = [12, 12, 12, 8] if architecture == "dense" else CONVOLUTIONS[architecture]
+    network = InvertibleNetwork(layers, seeds=(0, 1), device="meta")
+    drawn = feedback_of(InvertibleNetwork(layers, seeds=(0, 1)), find_rule(rule))
+    if drawn is not None:
+        kept = [{name: each.to("meta") for name, each in layer.items()} for layer in drawn.layers]
+        network.feedback = Feedback(drawn.rule, tuple(kept))
+    settings = TrainingSettings(rule=rule, orthogonality=0.1, constraint=constraint)
+    images = torch.empty(2, 6, network.widths[0], device="meta")
+    labels = torch.empty(2, 6, dtype=torch.long, device="meta")
+    # Fused optimizers want a device with values.
+    optimizer = torch.optim.SGD(network.tensors(), lr=0.1)
+    sums = training._Sums(network, LOSSES["squared_error"], 3)
+    outputs, error = train_step(network, optimizer, images, labels, 3, find_rule(rule), settings)
+    sums.add(outputs, labels, error)
+    assert outputs.shape == (2, 6, network.widths[-1])
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        outputs.sum().item()
