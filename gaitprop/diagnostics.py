@@ -32,6 +32,8 @@ class Diagnostics(NamedTuple):
         bp_cosine: (S, L), float64, cosine of the rule's weight gradient with BP's.
         bp_relative_norm: (S, L), float64, ratio of their norms.
         defect_of_errors: (S, L), see ``defects_of_errors``.
+        inverse_defect: (S, L − 1), layer 2 first, see ``inverse_defects``; None for rules that
+            learn no inverses.
     """
 
     orthogonality_defect: Tensor
@@ -39,6 +41,7 @@ class Diagnostics(NamedTuple):
     bp_cosine: Tensor
     bp_relative_norm: Tensor
     defect_of_errors: Tensor
+    inverse_defect: Tensor | None = None
 
 
 class Alignment(NamedTuple):
@@ -122,12 +125,14 @@ def diagnose(
 ) -> Diagnostics:
     """All of it for the network as it is; arguments as for ``alignment_with_bp``."""
     alignment = alignment_with_bp(network, inputs, labels, n_classes, rule, gamma, loss)
+    missed = inverse_defects(network)
     return Diagnostics(
         orthogonality_defect=orthogonality_defects(network).cpu(),
         condition_number=condition_numbers(network).cpu(),
         bp_cosine=alignment.cosine.cpu(),
         bp_relative_norm=alignment.relative_norm.cpu(),
         defect_of_errors=defects_of_errors(network, inputs, labels, n_classes, loss).cpu(),
+        inverse_defect=missed if missed is None else missed.cpu(),
     )
 
 
@@ -150,6 +155,32 @@ def close_to_singular(condition_numbers: Tensor) -> Tensor:
 def orthogonality_defects(network: InvertibleNetwork) -> Tensor:
     """‖WᵀW − I‖_F / √n of every layer: (S, L), in the network's dtype."""
     return torch.stack([orthogonality_defect(weight) for weight in network.weights], dim=-1)
+
+
+@undisturbed
+def inverse_defects(network: InvertibleNetwork) -> Tensor | None:
+    """δ = ‖V_l W_l − I‖₂ of the inverses V_l that the network's rule learns: (S, L − 1).
+
+    Layer 2 first; None where it learns none. With ε of the weights' orthogonality it bounds how far
+    the rule's errors are from backpropagation's, see docs/theory_deviations.md. NaN where something
+    is not finite.
+    """
+    if network.feedback is None:
+        return None
+    layers = zip(network.feedback.layers[1:], network.weights[1:], strict=True)
+    # What another package's rule calls so may be anything.
+    pairs = [(kept["inverse"], weight) for kept, weight in layers if "inverse" in kept]
+    if not pairs or any(inverse.shape != weight.shape for inverse, weight in pairs):
+        return None
+    return torch.stack([_missed(inverse, weight) for inverse, weight in pairs], dim=-1)
+
+
+def _missed(inverse: Tensor, weight: Tensor) -> Tensor:
+    product = matmul(inverse, weight)
+    product.diagonal(dim1=-2, dim2=-1).sub_(1)
+    finite = product.isfinite().flatten(-2).all(-1)
+    size: Tensor = torch.linalg.svdvals(product.where(finite[..., None, None], 0.0))[..., 0]
+    return size.where(finite, torch.nan)
 
 
 def _forward(

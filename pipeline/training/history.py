@@ -3,8 +3,8 @@
 Columns: epoch, seed, train_loss, train_accuracy (empty at epoch 0), validation_loss,
 validation_accuracy, with early stopping kept_epoch (the seed's best so far), then for each layer,
 from 1: orthogonality_defect_layer_1…, condition_number_layer_1…, bp_cosine_layer_1…,
-bp_relative_norm_layer_1…, defect_of_errors_layer_1… (empty between two intervals of the
-diagnostics).
+bp_relative_norm_layer_1…, defect_of_errors_layer_1…, and for rules that learn inverses
+inverse_defect_layer_2… (empty between two intervals of the diagnostics).
 """
 
 from __future__ import annotations
@@ -62,7 +62,14 @@ def _row(record: EpochRecord, index: int, seed: int) -> dict[str, float]:
     row["validation_accuracy"] = record.validation.accuracy[index].item()
     if record.kept is not None:
         row[KEPT] = int(record.kept[index])
-    for quantity, values in (record.diagnostics._asdict() if record.diagnostics else {}).items():
-        of_seed = values[index].tolist()
-        row |= {f"{quantity}_layer_{layer}": v for layer, v in enumerate(of_seed, start=1)}
+    found = record.diagnostics
+    if found is None:
+        return row
+    depth = found.bp_cosine.shape[-1]
+    for quantity, values in found._asdict().items():
+        if values is not None:
+            of_seed = values[index].tolist()
+            # What the first layer does not have begins with the second.
+            layers = range(depth - len(of_seed) + 1, depth + 1)
+            row |= {f"{quantity}_layer_{n}": v for n, v in zip(layers, of_seed, strict=True)}
     return row

@@ -13,10 +13,13 @@ from gaitprop.diagnostics import (
     condition_numbers,
     defects_of_errors,
     diagnose,
+    inverse_defects,
     orthogonality_defects,
 )
 from gaitprop.linalg import solve_rows
+from gaitprop.rules.feedback import FeedbackRule
 from tests.gaitprop import plain
+from tests.gaitprop.learned import LEARNED, trained
 from tests.gaitprop.oracles import autograd_gradients, literal, random_case
 from tests.gaitprop.plain import ARCHITECTURES
 
@@ -94,6 +97,25 @@ def test_few_directions_hide_in_the_mean_defect() -> None:
     # W = diag(1.5, 1, …) Q: E = Qᵀ diag(1.5² − 1, 0, …) Q, and the error is along its direction.
     assert after.item() == pytest.approx(1.25, rel=1e-9)
     assert orthogonality_defects(network)[0, 1].item() == pytest.approx(1.25 / 40**0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize("rule", ["gait_learned_inverse", "gait_learned_from_transpose"])
+def test_defects_of_learned_inverses_by_numpy(rule: str) -> None:
+    network = trained((3, 5), rule=rule)
+    assert network.feedback is not None
+    found = inverse_defects(network)
+    assert found is not None and found.shape == (2, network.depth - 1)
+    for layer in range(2, network.depth + 1):
+        inverses = network.feedback.layers[layer - 1]["inverse"].double().numpy()
+        weights = network.weights[layer - 1].double().numpy()
+        for seed, (inverse, weight) in enumerate(zip(inverses, weights, strict=True)):
+            delta = np.linalg.norm(inverse @ weight - np.eye(len(weight)), 2)
+            assert found[seed, layer - 2].item() == pytest.approx(delta, rel=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["bp", "gait", LEARNED])
+def test_rules_that_learn_no_inverse_have_no_such_defect(rule: str | FeedbackRule) -> None:
+    assert inverse_defects(trained((0,), rule=rule)) is None
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
