@@ -65,7 +65,7 @@ class Events(Callback):
         **_: Any,
     ) -> None:
         """A worker has reported."""
-        said = {name: result[name] for name in ("epochs", "outcome", "failure", "facts")}
+        said = {name: result[name] for name in ("epochs", "outcome", "failure", "facts", "now_ms")}
         self._tell(self._collector.reported, trial.trial_id, said)
 
     def on_trial_complete(

@@ -157,6 +157,7 @@ class _Reports:
             "outcome": outcome,
             "failure": failure,
             "facts": self.facts,
+            "now_ms": int(time.time() * 1000),
         }
         try:
             self._send(report)
