@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -21,6 +22,9 @@ OBJECT_STORE_BYTES = 512 * 1024 * 1024
 CONNECTING_S = 10.0
 # A node may first have to be sent the project's code, and to start a worker.
 ANSWERING_S = 90.0
+# A head takes a silent node for dead after some 40 s, and so does a node with its head; a process
+# that cannot reach it for longer than RECONNECTING_S Ray ends without a word.
+SILENCE_S, KNOCKING_S, RECONNECTING_S = 40.0, 5.0, 600
 # What a trial's figures depend on, and a node brings itself.
 LIBRARIES = ("torch", "numpy")
 QUIET = {
@@ -51,6 +55,7 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
         _check_reachable(address)
         # Ray would try for a quarter of an hour.
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(RECONNECTING_S))
     import ray
 
     for name in ("ray", "ray.tune", "ray.train"):
@@ -94,6 +99,35 @@ def living_nodes() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+class Belonging:
+    """Sees to it that this machine belongs to the connected cluster still: Ray would never say."""
+
+    def __init__(self) -> None:
+        self._answered = time.monotonic()
+
+    def check(self) -> None:
+        """Raises ConnectionError: the head took this node for dead, or has long been silent."""
+        import ray
+
+        here = ray.get_runtime_context()
+        if self._head_answers(here.gcs_address):
+            own = here.get_node_id()
+            if not any(node["NodeID"] == own and node["Alive"] for node in ray.nodes()):
+                raise ConnectionError("the Ray cluster was lost (it took this node for dead)")
+        elif time.monotonic() - self._answered >= SILENCE_S:
+            why = f"no answer from {here.gcs_address} for {SILENCE_S:.0f} s"
+            raise ConnectionError(f"the Ray cluster was lost ({why})")
+
+    def _head_answers(self, address: str) -> bool:
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=KNOCKING_S).close()
+        except OSError:
+            return False
+        self._answered = time.monotonic()
+        return True
 
 
 def closed_ports(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
