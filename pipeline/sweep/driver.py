@@ -127,7 +127,14 @@ class _Sweep:
                 if address is None:
                     raise GaitError(lacking)
                 print(f"gait: {lacking}; waiting for one", flush=True)
-            if address is not None and (others := ray_cluster.other_versions()):
+            others, silent = ray_cluster.other_versions() if address is not None else ([], [])
+            if silent:
+                print(
+                    f"gait: no answer for {ray_cluster.ANSWERING_S:.0f} s from"
+                    f" {', '.join(silent)}; should versions differ there, trials fail there",
+                    flush=True,
+                )
+            if others:
                 raise GaitError(
                     f"--address: received a cluster whose nodes compute with other versions:"
                     f" {', '.join(others)}; allowed: the same everywhere (run `make setup` there)"

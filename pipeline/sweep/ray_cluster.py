@@ -69,8 +69,8 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
             ray.init(address=address, runtime_env=_project(), **quiet)
     except Exception as error:  # Ray raises no less
         if address is None:
-            raise GaitError(f"Ray cannot be started here: {_first_line(error)}") from None
-        raise _unusable(address, _first_line(error)) from None
+            raise GaitError(f"Ray cannot be started here: {first_line(error)}") from None
+        raise _unusable(address, first_line(error)) from None
     try:
         yield
     finally:
@@ -153,8 +153,8 @@ def difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
     return "; ".join(f"{n} {v}, here {here[n]}" for n, v in there.items() if v != here[n])
 
 
-def other_versions() -> list[str]:
-    """Of the nodes that train, those with other libraries than here; silent ones are left aside."""
+def other_versions() -> tuple[list[str], list[str]]:
+    """Of the nodes that train, those with other libraries than here, and those that do not say."""
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -166,15 +166,15 @@ def other_versions() -> list[str]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             asked[ask.options(scheduling_strategy=there).remote()] = node["NodeManagerHostname"]
     if not asked:
-        return []
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWERING_S)
+        return [], []
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWERING_S)
     found = []
     for each in answered:
         # A node that is lost by now is none that will train.
         with suppress(RayError):
             if unlike := difference(ray.get(each), libraries()):
                 found.append(f"{asked[each]} ({unlike})")
-    return found
+    return found, [asked[each] for each in silent]
 
 
 def lacking(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> str | None:
@@ -221,5 +221,8 @@ def _project() -> dict[str, Any]:
     return {"py_modules": modules, "env_vars": {**QUIET, "DO_NOT_TRACK": "true"}}
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line; all of it where Ray sets versions below each other."""
+    if str(error).startswith("Version mismatch"):
+        return " ".join(str(error).split())
     return (str(error).splitlines() or [type(error).__name__])[0]
