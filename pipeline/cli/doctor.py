@@ -285,8 +285,12 @@ def _cluster(address: str) -> Finding:
         if closed := ray_cluster.closed_ports(ray.nodes()):
             advice = "open these ports between the nodes, in every firewall"
             return Finding(name, f"no way to {', '.join(closed)}", advice)
-        if others := ray_cluster.other_versions():
+        others, silent = ray_cluster.other_versions()
+        if others:
             return Finding(name, f"other versions on {', '.join(others)}", "run `make setup` there")
+        if silent:
+            advice = "look into their logs, or end them with `ray stop`"
+            return Finding(name, f"no answer from {', '.join(silent)}", advice)
         nodes = ray_cluster.living_nodes()
     cpus, gpus = (sum(node.get(each, 0) for node in nodes) for each in ("CPU", "GPU"))
     return Finding(name, f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs, all within reach")

@@ -99,7 +99,14 @@ class Collector:
         running = self._running.get(ray_trial)
         if running is None:
             return
-        new = [Epoch(**each) for each in result["epochs"]]
+        # By the driver's clock, as the trial's start and end: a node's own may be hours off. And
+        # in order: this report may have been faster on its way than the one before.
+        off = _now_ms() - result["now_ms"]
+        last = running.epochs[-1].ended_ms if running.epochs else running.started_ms
+        new = []
+        for each in result["epochs"]:
+            last = max(last, each["ended_ms"] + off)
+            new.append(Epoch(**{**each, "ended_ms": last}))
         running.epochs = trial_records.merged(running.epochs, new)
         running.facts |= result["facts"]
         if result["outcome"] is not None:

@@ -13,13 +13,14 @@ from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
+from pipeline.project import environment
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.paths import data_file, results_folder, store_folder
 from pipeline.project.redaction import shown, without_password
 from pipeline.project.source import source
 from pipeline.results import trial_ranking
 from pipeline.results.trial_edges import edges
-from pipeline.sweep import ray_cluster, trial_records
+from pipeline.sweep import ray_cluster, states, trial_records
 from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.collect import Collector
 from pipeline.sweep.live_table import Display
@@ -111,6 +112,7 @@ class _Sweep:
     ) -> None:
         self._params, self._options, self._images = params, options, images
         self._folder = folder
+        self._state_s = environment.seconds(environment.STATE_INTERVAL_S)
         self._by_trial = {trial_id(params, c, images): c for c in configurations}
         self._count = len(configurations) or params.sweep.trials * len(params.sweep.rules)
 
@@ -127,7 +129,14 @@ class _Sweep:
                 if address is None:
                     raise GaitError(lacking)
                 print(f"gait: {lacking}; waiting for one", flush=True)
-            if address is not None and (others := ray_cluster.other_versions()):
+            others, silent = ray_cluster.other_versions() if address is not None else ([], [])
+            if silent:
+                print(
+                    f"gait: no answer for {ray_cluster.ANSWERING_S:.0f} s from"
+                    f" {', '.join(silent)}; should versions differ there, trials fail there",
+                    flush=True,
+                )
+            if others:
                 raise GaitError(
                     f"--address: received a cluster whose nodes compute with other versions:"
                     f" {', '.join(others)}; allowed: the same everywhere (run `make setup` there)"
@@ -175,11 +184,12 @@ class _Sweep:
             self._folder.clear()
         self._folder.begin(definition, sweep_id)
         runs.send_all(ended.values())
-        states = self._states()
-        collector = Collector(self._folder.records, ended, tags, states, [runs, display])
+        collector = Collector(
+            self._folder.records, ended, tags, self._folder.states, [runs, display]
+        )
         if run_trials:
             with display:
-                reason, code = self._fit(states, collector)
+                reason, code = self._fit(collector)
             if code:
                 runs.close(SHORT_PATIENCE_S)
                 runs.end("KILLED", {}, None)
@@ -191,7 +201,7 @@ class _Sweep:
                 return code
         return self._end(collector, runs)
 
-    def _fit(self, states: Path | None, collector: Collector) -> tuple[str, int]:
+    def _fit(self, collector: Collector) -> tuple[str, int]:
         """Has the trials run; why they did not all end, and the exit code that says so."""
         from ray.exceptions import RayError
         from ray.tune import TuneError
@@ -201,7 +211,7 @@ class _Sweep:
         for _ in range(ROUNDS):
             collector.dropped = 0
             try:
-                task, left = self._task(states, collector), self._left(collector)
+                task, left = self._task(collector), self._left(collector)
                 number = ray_loop.fit(self._params, task, left, collector)
             except (RayError, TuneError, ConnectionError) as error:
                 if collector.failure is not None:
@@ -217,19 +227,23 @@ class _Sweep:
                 break
         return "", 0
 
-    def _task(self, states: Path | None, collector: Collector) -> Task:
+    def _task(self, collector: Collector) -> Task:
         replayed = dict(collector.ended) if _learns(self._params) else {}
         early = self._params.sweep.early_stopping != "none"
         rules = map(self._params.rule_of, self._params.sweep.rules)
         found = {rule: plugin_of(rule) for rule in rules}
         plugins = {rule: plugin for rule, plugin in found.items() if plugin is not None}
         report_s = 0 if early else 1
+        # Without --storage the nodes of a cluster may not see this machine's folders.
+        seen = self._options.address is None or self._options.storage is not None
         return Task(
             self._params,
             self._images,
             plugins=plugins,
             ended=replayed,
-            states=states,
+            states=self._folder.states if seen else None,
+            keeper=None if seen else states.keeper(self._folder.states),
+            state_s=self._state_s,
             report_s=report_s,
         )
 
@@ -273,11 +287,6 @@ class _Sweep:
             return INCOMPLETE
         self._folder.finish()
         return 0
-
-    def _states(self) -> Path | None:
-        """Where trials keep their states: not where the nodes of a cluster may not see it."""
-        shared = self._options.address is None or self._options.storage is not None
-        return self._folder.states if shared else None
 
 
 def _learns(params: Params) -> bool:

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -21,6 +22,9 @@ OBJECT_STORE_BYTES = 512 * 1024 * 1024
 CONNECTING_S = 10.0
 # A node may first have to be sent the project's code, and to start a worker.
 ANSWERING_S = 90.0
+# A head takes a silent node for dead after some 40 s, and so does a node with its head; a process
+# that cannot reach it for longer than RECONNECTING_S Ray ends without a word.
+SILENCE_S, KNOCKING_S, RECONNECTING_S = 40.0, 5.0, 600
 # What a trial's figures depend on, and a node brings itself.
 LIBRARIES = ("torch", "numpy")
 QUIET = {
@@ -51,6 +55,7 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
         _check_reachable(address)
         # Ray would try for a quarter of an hour.
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(RECONNECTING_S))
     import ray
 
     for name in ("ray", "ray.tune", "ray.train"):
@@ -64,8 +69,8 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
             ray.init(address=address, runtime_env=_project(), **quiet)
     except Exception as error:  # Ray raises no less
         if address is None:
-            raise GaitError(f"Ray cannot be started here: {_first_line(error)}") from None
-        raise _unusable(address, _first_line(error)) from None
+            raise GaitError(f"Ray cannot be started here: {first_line(error)}") from None
+        raise _unusable(address, first_line(error)) from None
     try:
         yield
     finally:
@@ -96,6 +101,35 @@ def living_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+class Belonging:
+    """Sees to it that this machine belongs to the connected cluster still: Ray would never say."""
+
+    def __init__(self) -> None:
+        self._answered = time.monotonic()
+
+    def check(self) -> None:
+        """Raises ConnectionError: the head took this node for dead, or has long been silent."""
+        import ray
+
+        here = ray.get_runtime_context()
+        if self._head_answers(here.gcs_address):
+            own = here.get_node_id()
+            if not any(node["NodeID"] == own and node["Alive"] for node in ray.nodes()):
+                raise ConnectionError("the Ray cluster was lost (it took this node for dead)")
+        elif time.monotonic() - self._answered >= SILENCE_S:
+            why = f"no answer from {here.gcs_address} for {SILENCE_S:.0f} s"
+            raise ConnectionError(f"the Ray cluster was lost ({why})")
+
+    def _head_answers(self, address: str) -> bool:
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=KNOCKING_S).close()
+        except OSError:
+            return False
+        self._answered = time.monotonic()
+        return True
+
+
 def closed_ports(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Of nodes, as Ray describes them, the ports that do not let this machine in."""
     closed = []
@@ -119,8 +153,8 @@ def difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
     return "; ".join(f"{n} {v}, here {here[n]}" for n, v in there.items() if v != here[n])
 
 
-def other_versions() -> list[str]:
-    """Of the nodes that train, those with other libraries than here; silent ones are left aside."""
+def other_versions() -> tuple[list[str], list[str]]:
+    """Of the nodes that train, those with other libraries than here, and those that do not say."""
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -132,15 +166,15 @@ def other_versions() -> list[str]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             asked[ask.options(scheduling_strategy=there).remote()] = node["NodeManagerHostname"]
     if not asked:
-        return []
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWERING_S)
+        return [], []
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWERING_S)
     found = []
     for each in answered:
         # A node that is lost by now is none that will train.
         with suppress(RayError):
             if unlike := difference(ray.get(each), libraries()):
                 found.append(f"{asked[each]} ({unlike})")
-    return found
+    return found, [asked[each] for each in silent]
 
 
 def lacking(wanted: Resources, nodes: Sequence[Mapping[str, float]]) -> str | None:
@@ -187,5 +221,8 @@ def _project() -> dict[str, Any]:
     return {"py_modules": modules, "env_vars": {**QUIET, "DO_NOT_TRACK": "true"}}
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line; all of it where Ray sets versions below each other."""
+    if str(error).startswith("Version mismatch"):
+        return " ".join(str(error).split())
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
@@ -13,8 +14,12 @@ from ray.tune.experiment import Trial
 from pipeline.data.image_tensors import ImageData
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
+from pipeline.sweep import ray_cluster
 from pipeline.sweep.collect import Collector
 from pipeline.sweep.trial_id import trial_id
+
+# Between two looks at the cluster.
+LOOK_S = 10.0
 
 
 class Events(Callback):
@@ -27,6 +32,7 @@ class Events(Callback):
     def __init__(self, params: Params, images: ImageData, collector: Collector) -> None:
         self._params, self._images, self._collector = params, images, collector
         self.interrupted: int | None = None
+        self._belonging, self._looked = ray_cluster.Belonging(), time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray writes its callbacks into a file that is never read here."""
@@ -50,6 +56,12 @@ class Events(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, leave)
 
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Now and then it is seen to that this machine belongs to the cluster."""
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._tell(self._belonging.check)
+            self._looked = time.monotonic()
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A worker begins."""
         configuration = Configuration(**trial.config["configuration"])
@@ -65,7 +77,7 @@ class Events(Callback):
         **_: Any,
     ) -> None:
         """A worker has reported."""
-        said = {name: result[name] for name in ("epochs", "outcome", "failure", "facts")}
+        said = {name: result[name] for name in ("epochs", "outcome", "failure", "facts", "now_ms")}
         self._tell(self._collector.reported, trial.trial_id, said)
 
     def on_trial_complete(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError, os_sentence
-from pipeline.sweep import ray_cluster
+from pipeline.sweep import ray_cluster, states
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.training import state_file
@@ -43,7 +44,8 @@ class Task:
         libraries: versions that all nodes must have, those that come later, too.
         plugins: of each rule that is no built-in one, the code that all nodes must have.
         ended: records by trial, of configurations that may be suggested again.
-        states: folder of the states of unfinished trials, which every node sees; None: no states.
+        states: folder of the states of unfinished trials, which every node sees.
+        keeper: who has that folder, where no node sees it; without either there are no states.
         state_s: seconds of training between two states.
         report_s: seconds between two reports; 0: one every epoch.
     """
@@ -54,6 +56,7 @@ class Task:
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
     ended: Mapping[str, Record] = field(default_factory=dict)
     states: Path | None = None
+    keeper: Any = None
     state_s: float = 30.0
     report_s: float = 1.0
 
@@ -73,7 +76,12 @@ def run(config: Mapping[str, Any], task: Task) -> None:
         "host": socket.gethostname(),
         "version.python": platform.python_version(),
     }
-    attempt(Configuration(**config["configuration"]), task, facts, tune.report)
+    configuration = Configuration(**config["configuration"])
+    if task.keeper is None:
+        attempt(configuration, task, facts, tune.report)
+        return
+    with tempfile.TemporaryDirectory(prefix="gait-states-") as own:
+        attempt(configuration, replace(task, states=Path(own)), facts, tune.report)
 
 
 def attempt(
@@ -109,7 +117,7 @@ def attempt(
         made = prepare(params, search_space.key(params, configuration.rule), task.images)
         by = computing(_code(rule), made.network.device)
         reports.facts |= {**machine(), **as_facts(by)}
-        _train(made, state, by, task.state_s, reports)
+        _train(made, state, by, task, reports)
     except (DivergenceError, SingularLayerError, GaitError) as error:
         reports.end(FAILED, str(error))
     except Exception as error:
@@ -157,6 +165,7 @@ class _Reports:
             "outcome": outcome,
             "failure": failure,
             "facts": self.facts,
+            "now_ms": int(time.time() * 1000),
         }
         try:
             self._send(report)
@@ -182,10 +191,12 @@ def _train(
     made: Experiment,
     path: Path | None,
     by: Mapping[str, str],
-    state_s: float,
+    task: Task,
     reports: _Reports,
 ) -> None:
     device = made.network.device
+    if path is not None and task.keeper is not None:
+        states.fetch(task.keeper, path)
     state = usable(path, device, by, "the trial", _epochs) if path else None
     epochs: list[Epoch] = state["notes"] if state is not None else []
     for epoch in epochs:
@@ -194,11 +205,13 @@ def _train(
     saved = time.monotonic()
     for record, epoch, snapshot in trained(made, state):
         epochs.append(epoch)
-        due = record.epoch and not record.last and time.monotonic() - saved >= state_s
+        due = record.epoch and not record.last and time.monotonic() - saved >= task.state_s
         if path is not None and due:
             notes = {"identity": dict(by), "epochs": [asdict(each) for each in epochs]}
             try:
                 state_file.write(path, snapshot(), notes)
+                if task.keeper is not None:
+                    states.send(task.keeper, path)
             except OSError as error:
                 print(f"no state can be kept ({os_sentence(error)}); the trial goes on", flush=True)
             saved = time.monotonic()

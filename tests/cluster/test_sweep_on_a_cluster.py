@@ -120,7 +120,10 @@ class Project:
             assert run.data.metrics["validation_accuracy"] == row["validation_accuracy_mean"]
             for metric, first in (("validation_accuracy", 0), ("train_loss", 1)):
                 history = self.store.get_metric_history(run.info.run_id, metric)
-                assert sorted(each.step for each in history) == list(range(first, EPOCHS + 1))
+                history = sorted(history, key=lambda each: each.step)
+                assert [each.step for each in history] == list(range(first, EPOCHS + 1))
+                times = [run.info.start_time, *(each.timestamp for each in history)]
+                assert [*times, run.info.end_time] == sorted([*times, run.info.end_time])
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +140,13 @@ def undisturbed(project: Project) -> bytes:
     return project.trials_csv("undisturbed")
 
 
-def until(process: subprocess.Popen[str], ended: int) -> str:
+def until(process: subprocess.Popen[str], ended: int, of: int = TRIALS) -> str:
     """Reads what the sweep says until so many trials have ended."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if f"({ended} of {TRIALS})" in line:
+        if f"({ended} of {of})" in line:
             return "".join(lines)
     raise AssertionError(f"the sweep ended early:\n{''.join(lines)}")
 

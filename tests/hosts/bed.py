@@ -1,6 +1,7 @@
 """Hosts on one machine: network namespaces joined by a switch, whose lines can be cut and spoiled.
 
-Each has its own address, name, processes, /tmp and /dev/shm; the project is where it is anywhere.
+Each has its own address, name, processes, /tmp and /dev/shm, and /tmp/shared, which is the same
+folder on all; the project is where it is anywhere.
 """
 
 from __future__ import annotations
@@ -22,14 +23,23 @@ from tests.pipeline.project_copy import REPOSITORY
 NETWORK = "198.18.77"
 SWITCH = "gait-switch"
 WAITING_S = 400
-TOOLS = ("ip", "tc", "unshare", "nsenter", "runuser", "initdb", "postgres", "psql")
+TOOLS = ("ip", "unshare", "nsenter", "runuser", "initdb", "postgres", "psql", "faketime")
+PACKAGES = "iproute2, util-linux, postgresql, faketime"
+# By its place, and not by its command: what that shares between processes ends with the first.
+FAKETIME = "/usr/$LIB/faketime/libfaketimeMT.so.1"
 RAY_PORT, MLFLOW_PORT = 6379, 5000
+# The disk of the database, small enough to be filled.
+DATABASE_BYTES = 400 * 2**20
+RELAY = Path(__file__).with_name("relay.py")
 # What a host is: the first process of its own namespaces; with it all that runs there ends.
 INIT = f"""
 set -e
 hostname "$1"
+mount --bind "$3/names" /etc/hosts
+mkdir -p "$2/shared"
+mount --bind "$3/shared" "$2/shared"
 mount --bind "{REPOSITORY}" /mnt
-mount --bind "$2" /tmp
+mount --rbind "$2" /tmp
 mkdir -p "{REPOSITORY}"
 mount --move /mnt "{REPOSITORY}"
 mount -t tmpfs -o size=300m tmpfs /dev/shm
@@ -43,24 +53,12 @@ def why_not() -> str | None:
     if os.geteuid() != 0:
         return "the hosts are network namespaces, which root alone may make"
     if lacking := [name for name in TOOLS if shutil.which(name) is None]:
-        return f"the hosts need {', '.join(lacking)} (Debian: iproute2, util-linux, postgresql)"
+        return f"the hosts need {', '.join(lacking)} (Debian: {PACKAGES})"
     made = subprocess.run(["ip", "netns", "add", "gait-try"], capture_output=True, check=False)
     subprocess.run(["ip", "netns", "del", "gait-try"], capture_output=True, check=False)
     if made.returncode:
         return "the hosts are network namespaces, which this container may not make"
     return None
-
-
-def why_no_bad_lines() -> str | None:
-    """What keeps lines from being spoiled here; None if nothing does."""
-    _ip("netns", "add", "gait-try")
-    try:
-        add = ["tc", "-n", "gait-try", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "1%"]
-        if subprocess.run(add, capture_output=True, check=False).returncode == 0:
-            return None
-        return "lines with loss and delay need netem, a module (sch_netem) that this kernel lacks"
-    finally:
-        _ip("netns", "del", "gait-try")
 
 
 def wait_for(what: str, seen: Callable[[], bool]) -> None:
@@ -98,7 +96,7 @@ class Host:
         # Without one, Ray believes that its address is 127.0.0.1.
         _ip("-n", self._space, "route", "add", "default", "via", f"{NETWORK}.254")
         spaces = ["--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        names = ("init", self.name, str(self.tmp))
+        names = ("init", self.name, str(self.tmp), str(self.tmp.parent))
         self._init = subprocess.Popen(
             ["ip", "netns", "exec", self._space, "unshare", *spaces, "sh", "-c", INIT, *names],
             stdout=subprocess.PIPE,
@@ -159,19 +157,30 @@ class Host:
         _ip("-n", SWITCH, "link", "set", self.name, "up")
 
     @contextlib.contextmanager
-    def bad_line(self, *netem: str) -> Iterator[None]:
-        """Within the block both directions of its line are as ``tc netem`` says."""
-        ends = ((SWITCH, self.name), (self._space, "eth0"))
-        for space, device in ends:
-            add = ["qdisc", "add", "dev", device, "root", "netem", *netem]
-            subprocess.run(["tc", "-n", space, *add], check=True)
-        try:
-            yield
-        finally:
-            for space, device in ends:
-                subprocess.run(
-                    ["tc", "-n", space, "qdisc", "del", "dev", device, "root"], check=True
-                )
+    def bad_line(self, seconds: float, loss: float) -> Iterator[None]:
+        """Within the block each direction of its line is so much slower, and loses such a share."""
+        near, far, bridge = "bad-near", "bad-far", "bad"
+        words = [sys.executable, str(RELAY), near, far, str(seconds), str(loss)]
+        with subprocess.Popen(
+            ["ip", "netns", "exec", SWITCH, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as relay:
+            assert relay.stdin is not None and relay.stdout is not None
+            assert relay.stdout.readline() == "up\n", "no bad line can be made"
+            link = ["-n", SWITCH, "link"]
+            _ip(*link, "add", bridge, "type", "bridge")
+            _ip(*link, "set", bridge, "up")
+            _ip(*link, "set", near, "master", bridge, "up")
+            _ip(*link, "set", far, "master", "br0", "up")
+            _ip(*link, "set", self.name, "master", bridge)
+            try:
+                yield
+            finally:
+                _ip(*link, "set", self.name, "master", "br0")
+                _ip(*link, "del", bridge)
+                relay.stdin.close()
 
     @contextlib.contextmanager
     def closed(self, port: int) -> Iterator[None]:
@@ -192,6 +201,8 @@ class Host:
 
     def power_off(self) -> None:
         """All of its processes end at once, without a word, and its line is dead."""
+        if self._init.poll() is not None:
+            return
         self._init.kill()
         self._init.communicate(timeout=60)
         subprocess.run(["kill", "-KILL", self._first], capture_output=True, check=False)
@@ -216,6 +227,10 @@ class Bed:
 
     def __init__(self, folder: Path) -> None:
         names = ("head", "worker1", "worker2", "mlflow", "driver")
+        known = [f"{NETWORK}.{number} {name}" for number, name in enumerate(names, 1)]
+        (folder / "names").write_text("\n".join(["127.0.0.1 localhost", *known, ""]))
+        self.shared = folder / "shared"
+        self.shared.mkdir()
         self.head, self.worker1, self.worker2, self.mlflow, self.driver = (
             Host(folder, number, name) for number, name in enumerate(names, 1)
         )
@@ -237,7 +252,9 @@ class Bed:
         """PostgreSQL with an empty database, if there is none yet."""
         if (self.mlflow.tmp / "postgres").exists():
             return
-        self.mlflow.run("install", "-d", "-o", "postgres", "-m", "700", "/tmp/postgres")
+        self.mlflow.run("install", "-d", "/tmp/postgres")
+        options = f"size={DATABASE_BYTES},mode=700,uid=postgres"
+        self.mlflow.run("mount", "-t", "tmpfs", "-o", options, "tmpfs", "/tmp/postgres")
         database = ["-D", "/tmp/postgres", "-U", "mlflow", "--auth=trust", "--no-sync"]
         self.mlflow.run("runuser", "-u", "postgres", "--", "initdb", *database)
         self.start_postgres()
@@ -247,8 +264,7 @@ class Bed:
         """The database, on the loopback of MLflow's host."""
         server = ["postgres", "-D", "/tmp/postgres", "-h", "127.0.0.1", "-k", "/tmp"]
         self.mlflow.start("runuser", "-u", "postgres", "--", *server, log="postgres.log")
-        ask = self.mlflow.command("pg_isready", "-h", "127.0.0.1", "-q")
-        wait_for("PostgreSQL", lambda: subprocess.run(ask, check=False).returncode == 0)
+        wait_for("PostgreSQL", self._database_answers)
 
     def stop_postgres(self) -> None:
         """Quickly, as for a new version: its connections are closed."""
@@ -278,11 +294,36 @@ class Bed:
             self.head, "--head", f"--port={RAY_PORT}", "--num-cpus=0", "--include-dashboard=false"
         )
 
-    def join(self, host: Host, **more: str) -> None:
-        """One more Ray node: of the workers each has a CPU, and one says that it has GPUs."""
+    @contextlib.contextmanager
+    def database_disk_full(self) -> Iterator[None]:
+        """Within the block PostgreSQL's disk has not a byte left."""
+        data = "/tmp/postgres"
+        fill = ["dd", "if=/dev/zero", f"of={data}/filler", "bs=4k", "status=none"]
+        done = subprocess.run(
+            self.mlflow.command(*fill), capture_output=True, text=True, check=False
+        )
+        assert "No space left" in done.stderr, done.stderr
+        try:
+            yield
+        finally:
+            self.mlflow.run("rm", f"{data}/filler")
+            # It may have gone down, as it does without room for its log.
+            if not self._database_answers():
+                self.start_postgres()
+
+    def join(self, host: Host, *, clock: str = "", **more: str) -> None:
+        """One more Ray node: of the workers each has a CPU, and one says that it has GPUs.
+
+        Args:
+            host: where.
+            clock: how far its clock is off, as faketime has it.
+            more: of its environment.
+        """
         cpus = 0 if host is self.driver else 1
         gpus = 2 if host is self.worker1 else 0
         words = [f"--address={self.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
+        if clock:
+            more = {**more, "FAKETIME": clock, "LD_PRELOAD": FAKETIME}
         self._ray(host, *words, **more)
 
     def stop(self, host: Host) -> None:
@@ -303,19 +344,27 @@ class Bed:
 
         wait_for(f"Ray on {host.name}", started)
 
+    def join_again(self, host: Host) -> None:
+        """If the others took it for lost while its line was cut."""
+        if host is not self.mlflow and host.name not in self._living():
+            self.stop(host)
+            self.join(host)
+        self.wait_for_nodes(4)
+
     def wait_for_nodes(self, count: int) -> None:
         """Until the cluster has so many living nodes."""
+        wait_for(f"{count} nodes", lambda: len(self._living()) == count)
+
+    def _living(self) -> list[str]:
         look = (
             f"import ray; ray.init(address='{self.address}', log_to_driver=False);"
-            "print(sum(node['Alive'] for node in ray.nodes()))"
+            "print(*(n['NodeManagerHostname'] for n in ray.nodes() if n['Alive']))"
         )
-        last = [""]
+        return self.head.run(sys.executable, "-c", look).split()
 
-        def all_there() -> bool:
-            last[0] = self.driver.run(sys.executable, "-c", look).strip()
-            return last[0] == str(count)
-
-        wait_for(f"{count} nodes", all_there)
+    def _database_answers(self) -> bool:
+        ask = self.mlflow.command("pg_isready", "-h", "127.0.0.1", "-q")
+        return subprocess.run(ask, check=False).returncode == 0
 
     def _mlflow_answers(self) -> bool:
         try:

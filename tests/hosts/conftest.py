@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.test_sweep_on_a_cluster import WAITING_S
 from tests.hosts import bed
+from tests.hosts.sweeps import Project
 
 
 @pytest.fixture(scope="session")
@@ -25,5 +27,16 @@ def hosts(wired: bed.Bed) -> bed.Bed:
     return wired
 
 
-WHY_NO_BAD_LINES = bed.why_not() or bed.why_no_bad_lines()
-needs_netem = pytest.mark.skipif(WHY_NO_BAD_LINES is not None, reason=str(WHY_NO_BAD_LINES))
+@pytest.fixture(scope="session")
+def project(hosts: bed.Bed) -> Project:
+    """Of the driver's host."""
+    return Project(hosts, "project")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(project: Project) -> bytes:
+    """trials.csv of a sweep to which nothing happened."""
+    with project.sweep("undisturbed") as process:
+        output, _ = process.communicate(timeout=WAITING_S)
+    project.check("undisturbed", output, process.returncode)
+    return project.trials_csv("undisturbed")

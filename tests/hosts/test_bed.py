@@ -7,7 +7,6 @@ import subprocess
 import time
 
 from tests.hosts.bed import Bed, Host, wait_for
-from tests.hosts.conftest import needs_netem
 
 LISTEN = "import socket, time; s = socket.create_server(('', {})); time.sleep(1000)"
 
@@ -52,15 +51,14 @@ def test_a_firewall_closes_one_port(wired: Bed) -> None:
     assert reached(wired.worker1, 7002, 30)
 
 
-@needs_netem
 def test_a_bad_line(wired: Bed) -> None:
     """The delay is each direction's own."""
     listen(wired.worker1, 7005)
-    with wired.worker1.bad_line("delay", "200ms"):
+    with wired.worker1.bad_line(seconds=0.2, loss=0.0):
         started = time.monotonic()
         assert reached(wired.worker1, 7005, 30)
         assert time.monotonic() - started >= 0.4
-    with wired.worker1.bad_line("loss", "100%"):
+    with wired.worker1.bad_line(seconds=0.0, loss=1.0):
         assert not reached(wired.worker1, 7005)
     assert reached(wired.worker1, 7005, 30)
 

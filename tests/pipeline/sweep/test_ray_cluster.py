@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+from ray._private.utils import check_version_info
+
 from pipeline.sweep import ray_cluster
 
 
@@ -30,3 +33,13 @@ def test_other_versions_are_named() -> None:
     assert ray_cluster.difference(here, here) == ""
     there = {**here, "numpy": "1.0.0"}
     assert ray_cluster.difference(there, here) == f"numpy 1.0.0, here {here['numpy']}"
+
+
+def test_an_error_is_a_line() -> None:
+    """Ray sets the versions of a cluster of another Python below each other."""
+    assert ray_cluster.first_line(ValueError("one\ntwo")) == "one"
+    assert ray_cluster.first_line(ValueError()) == "ValueError"
+    with pytest.raises(RuntimeError) as raised:
+        check_version_info({"ray_version": "2.0.0", "python_version": "3.9.1"}, "node 1.2.3.4")
+    said = ray_cluster.first_line(raised.value)
+    assert "Ray: 2.0.0 Python: 3.9.1 This process on node 1.2.3.4" in said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,25 @@ def test_what_is_known_is_told_again_without_training(task: Task, tmp_path: Path
     assert rows(again) == rows(said)
     assert [report["epoch"] for report in again] == [report["epoch"] for report in said]
     # Times and all: nothing was trained.
-    assert [each["epochs"] for each in again] == [each["epochs"] for each in said]
+    (known,) = collector.ended.values()
+    assert [epoch for each in again for epoch in each["epochs"]] == list(map(asdict, known.epochs))
+
+
+@pytest.mark.parametrize("off_ms", [-3_600_000, 3_600_000])
+def test_a_nodes_clock_may_be_wrong(task: Task, tmp_path: Path, off_ms: int) -> None:
+    """A trial's epochs end between its start and its end, which are the driver's."""
+    collector = Collector(tmp_path, {}, {}, None, [])
+    collector.started("ray-1", "trial-1", GOOD)
+
+    def send(report: dict[str, Any]) -> None:
+        there = [{**each, "ended_ms": each["ended_ms"] + off_ms} for each in report["epochs"]]
+        own = {"now_ms": report["now_ms"] + off_ms, "epochs": there}
+        collector.reported("ray-1", {**report, **own})
+
+    attempt(GOOD, task, {}, send)
+    record = collector.ended["trial-1"]
+    times = [record.started_ms, *(each.ended_ms for each in record.epochs), record.ended_ms]
+    assert times == sorted(times)
 
 
 def test_stopped_and_lost_trials(task: Task, tmp_path: Path) -> None:
