@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
+import gaitprop
 from gaitprop import InvertibleNetwork, numerics
 from gaitprop.rules import find_rule
 from gaitprop.training import (
@@ -28,6 +29,7 @@ from gaitprop.training import (
 )
 
 RULES = ("bp", "gait", "itp", "tp")
+OTHERS = tuple(name for name in gaitprop.RULES if name not in RULES)
 # Widths, seeds, batch, steps: narrow, middling and wide networks, square and tower.
 SHAPES: dict[str, tuple[tuple[int, ...], int, int, int]] = {
     "64": ((64,) * 4, 2, 30, 4),
@@ -42,6 +44,7 @@ WITHOUT_DIAGNOSTICS = ("784",)
 PARTS = {
     "shortest": [("64", "float32", ("gait",))],
     "short": [("64", "float32", ("bp", "itp", "tp")), ("tower", "float32", ("bp", "gait"))],
+    "others": [("64", "float32", OTHERS)],
     "double": [("64", "float64", ("bp", "gait")), ("256", "float64", ("gait",))],
     "middling": [("256", "float32", RULES), ("tower-256", "float32", ("gait",))],
     "wide": [("784", "float32", ("gait",))],
@@ -95,7 +98,8 @@ def trained(rule: str, shape: str, precision: str) -> str:
 def _figures(record: EpochRecord) -> list[Tensor]:
     assert record.diagnostics is not None
     known = [each for each in (record.validation, record.training) if each is not None]
-    return [*(part for each in known for part in (each.loss, each.accuracy)), *record.diagnostics]
+    looked = [each for each in record.diagnostics if each is not None]
+    return [*(part for each in known for part in (each.loss, each.accuracy)), *looked]
 
 
 def _images(samples: int, inputs: int) -> Tensor:
