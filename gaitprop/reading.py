@@ -12,7 +12,6 @@ The convolution whose inverse this gives is that of arXiv 2102.11598; see docs/t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -66,7 +65,7 @@ class Reading:
                     f" {self.kernel_size} and padding {self.padding}; allowed: {least} to {most}"
                 )
 
-    @cached_property
+    @property
     def n_units(self) -> int:
         """How many units the layer below has, read or not."""
         channels, height, width = self.shape
@@ -136,7 +135,7 @@ class Reading:
         by_feature = units.reshape(*units.shape[:-1], -1, self.n_positions)
         return by_feature.mT.flatten(-3, -2)
 
-    @cached_property
+    @property
     def _flat(self) -> bool:
         """Whether a row is a sample's units as they stand."""
         return self.shape[1:] == (1, 1) and self.kernel_size == 1
