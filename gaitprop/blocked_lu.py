@@ -27,7 +27,8 @@ _FROM = 768
 
 def serves(matrix: Tensor) -> bool:
     """Whether a system is one for ``solve``; decided by the matrix's shape, dtype and device."""
-    return matrix.shape[-1] >= _FROM and numerics.is_chained(matrix, matrix)
+    wide = matrix.shape[-1] >= _FROM and numerics.mode() == "portable"
+    return wide and numerics.is_chained(matrix, matrix)
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gaitprop import numerics
+from gaitprop import InvertibleNetwork, layer_gradients, numerics
 from gaitprop.errors import ArgumentError
+from gaitprop.linalg import matmul
 from gaitprop.numerics import CHAIN, chained, is_chained
 
 SHAPES = [
@@ -151,3 +152,28 @@ def test_a_portable_process_does_not_become_fast():
 def test_wrong_arguments_get_a_sentence(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         numerics.use(*arguments)
+
+
+@pytest.mark.parametrize("amd", [True, False])
+def test_fast_products_are_onednns_on_amd_alone(amd, monkeypatch):
+    monkeypatch.setattr(numerics, "_mode", "fast")
+    monkeypatch.setattr(numerics, "_is_of_amd", lambda: amd)
+    left, right = drawn(256, 784, 200)
+    assert is_chained(left, right) is amd
+    assert not is_chained(left[:60], right)
+    exact = left.double() @ right.double()
+    for weight in (right, right.mT.contiguous().mT, right.clone().requires_grad_()):
+        # Autograd gets its derivative.
+        assert is_chained(left, weight) is (amd and not weight.requires_grad)
+        product = matmul(left, weight)
+        assert product.requires_grad is weight.requires_grad
+        assert (product.double() - exact).norm() < 1e-6 * exact.norm()
+    network, other = (InvertibleNetwork((300, 300, 300), seeds=(0, 1)) for _ in "12")
+    images = torch.rand(40, 300, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 10
+    found = layer_gradients(network, images, labels, 10, orthogonality=0.1)
+    monkeypatch.setattr(numerics, "_is_of_amd", lambda: False)
+    for one, two in zip(
+        found, layer_gradients(other, images, labels, 10, orthogonality=0.1), strict=True
+    ):
+        assert (one.weight - two.weight).norm() < 1e-5 * two.weight.norm()
