@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pandas
 from ruamel.yaml import YAML
 
-from pipeline.params.schema import REFERENCE
+from pipeline.params.schema import REFERENCE, Architecture, Data, RuleSettings, Training
+from pipeline.params.section import Section
 from pipeline.project.errors import GaitError
 from pipeline.project.source import git
 from pipeline.results.seeds_table import FILE as SEEDS
@@ -43,6 +44,12 @@ _OF_SEEDS = {
 _RUN = re.compile(r"[0-9a-f]{32}")
 _EXPERIMENT = "mlflow:"
 _CURVE = "validation_accuracy"
+_SECTIONS: dict[str, type[Section]] = {
+    "architecture": Architecture,
+    "data": Data,
+    "rule": RuleSettings,
+    "training": Training,
+}
 
 
 @dataclass(frozen=True)
@@ -121,11 +128,21 @@ def _of_results(word: str, profile: str, read: Callable[[str], str | None]) -> C
         stage = f"reference@{name}" if model == REFERENCE else f"train@{name}-{model}"
         params = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
         settings = {"dataset": dataset, "architecture": architecture, "model": model}
-        settings |= _renamed(params)
+        settings |= {**(_defaults() if params else {}), **_renamed(params)}
         own = of_epochs[of_epochs.model == key] if of_epochs is not None else None
         curve = dict(zip(own.epoch, own[_CURVE], strict=True)) if own is not None else {}
         models[key] = ComparedModel(settings, seeds, curve)
     return Compared(word, models)
+
+
+def _defaults() -> dict[str, Any]:
+    """What settings are that a params.yaml does not name, as MLflow's runs say of all."""
+    return {
+        f"{section}.{name}": field.default
+        for section, model in _SECTIONS.items()
+        for name, field in model.model_fields.items()
+        if isinstance(field.default, int | float | str)
+    }
 
 
 def _of_run(run_id: str) -> Compared:

@@ -31,7 +31,8 @@ class Sender(Generic[Record]):
         interval_s: between two looks at what there is to send.
 
     Attributes:
-        problem: why the store could not be written the last time; None if it could.
+        problem: why the store could not be written the last time, or lacks something once closed;
+            None if it could.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Sender(Generic[Record]):
         while self._thread.is_alive() and self._arrived > arrived:
             arrived = self._arrived
             self._thread.join(patience_s)
+        if not self._complete and self.problem is None:
+            self.problem = f"nothing arrived there within {patience_s:g} s"
         return self._complete
 
     def _work(self) -> None:

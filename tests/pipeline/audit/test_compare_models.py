@@ -83,7 +83,11 @@ def project(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "dvc.lock").write_text(text)
     run(folder, "git", "init", "--quiet")
     commit(folder)
-    (folder / "dvc.lock").write_text(text.replace('"orthogonality": 0.1', '"orthogonality": 0.2'))
+    other = text.replace('"orthogonality": 0.1', '"orthogonality": 0.2')
+    # A default that one names, and the other does not.
+    (folder / "dvc.lock").write_text(
+        other.replace('"epochs": 2', '"epochs": 2, "optimizer": "adam"')
+    )
     seeds = folder / "results/digits/seeds.csv"
     head, *rows = seeds.read_text().splitlines()
     at = head.split(",").index("test_accuracy")

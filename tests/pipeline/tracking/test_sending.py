@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,21 @@ def test_what_never_arrives_is_not_called_delivered() -> None:
     sender.put("a", "record")
     assert not sender.close(0.1)
     assert sender.problem == "'record'"
+
+
+def test_a_store_that_does_not_answer_is_the_reason() -> None:
+    answered = threading.Event()
+
+    def send(record: str) -> None:
+        answered.wait()
+
+    sender = Sender(send, lambda: None, "training", lambda _: None, INTERVAL_S)
+    sender.put("a", "record")
+    try:
+        assert not sender.close(0.1)
+        assert sender.problem == "nothing arrived there within 0.1 s"
+    finally:
+        answered.set()
 
 
 def test_a_notebooks_shell(tmp_path: Path, new_project: Callable[..., Path]) -> None:
