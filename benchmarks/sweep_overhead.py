@@ -151,25 +151,27 @@ def training_seconds(project: Path) -> float:
     """The median time that a trial's training takes in this process."""
     sys.path.insert(0, str(REPOSITORY))
     with chdir(project):
-        from gaitprop.training import make_optimizer, train
+        import torch
+
         from pipeline.data import image_tensors
         from pipeline.params import params_file, search_space
         from pipeline.project.paths import data_file
-        from pipeline.training.experiment import prepare, threads
+        from pipeline.training.experiment import choose_numerics, prepare
+        from pipeline.training.training_loop import trained
 
         params = params_file.load()
         images = image_tensors.load(data_file(params.profile, params.sweep.dataset))
         tried = search_space.configurations(params)[0]
         experiment = search_space.experiment(params, tried)
         seconds = []
-        with threads(1):
-            for _ in range(20):
-                began = time.perf_counter()
-                made = prepare(experiment, search_space.key(experiment, tried.rule), images)
-                optimizer = make_optimizer(made.network, made.settings)
-                for _ in train(made.network, optimizer, made.data, made.settings, 0):
-                    pass
-                seconds.append(time.perf_counter() - began)
+        choose_numerics(experiment)
+        torch.set_num_threads(1)
+        for _ in range(20):
+            began = time.perf_counter()
+            made = prepare(experiment, search_space.key(experiment, tried.rule), images)
+            for _ in trained(made, None):
+                pass
+            seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from tests.cluster.test_sweep_on_a_cluster import FEW, SECTION, TRIALS, WAITING_S, until
 from tests.cluster.test_sweep_on_a_cluster import Project as OnOneMachine
@@ -95,12 +96,15 @@ class Project(OnOneMachine):
 
     def tags(self, name: str, tag: str) -> list[str]:
         """What the trials' runs in MLflow have under it."""
+        return [run.data.tags[tag] for run in self.runs(name)]
+
+    def runs(self, name: str) -> list[Run]:
+        """The trials' runs in MLflow."""
         experiment = self.store.get_experiment_by_name("digits-sweeps")
         assert experiment is not None
         runs = self.store.search_runs([experiment.experiment_id], max_results=5000)
         (parent,) = (run.info.run_id for run in runs if run.info.run_name == name)
-        mine = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
-        return [run.data.tags[tag] for run in mine]
+        return [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
 
     def resumed(self, name: str) -> str:
         """The rest of a sweep, to its end."""
