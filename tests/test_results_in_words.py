@@ -73,6 +73,13 @@ def behind(profile: str, model: str) -> str:
     return f"{-100 * float(summary(profile)[model]['difference_to_bp_mean']):.1f} points"
 
 
+def cosine(profile: str, name: str) -> str:
+    """Of the lowest layer's update with BP's, after training."""
+    lines = published(f"results/{profile}/rules.md").splitlines()
+    (row,) = (line.split(" | ") for line in lines if line.startswith(f"| {name} |"))
+    return f"cosine of {float(row[4]):.2f}"
+
+
 def worst_seed(profile: str, model: str) -> str:
     table = csv.DictReader(io.StringIO(published(f"results/{profile}/seeds.csv")))
     return f"{100 * min(float(r['test_accuracy']) for r in table if r['model'] == model):.0f} %"
@@ -139,7 +146,16 @@ FACTS = {
     ],
     "docs/results_rules.md": [
         lambda: difference("board", "gait_learned_from_transpose"),
+        lambda: difference("board", "gait"),
         lambda: difference("board", "gait_learned_inverse"),
+        lambda: difference("board", "damped"),
+        lambda: difference("board", "sign_symmetry"),
+        lambda: cosine("board", "GAIT-prop"),
+        lambda: behind("board", "feedback_alignment"),
+        lambda: behind("board", "direct_feedback_alignment"),
+        lambda: behind("board", "difference_target_propagation"),
+        lambda: behind("board", "itp"),
+        lambda: behind("board", "tp"),
     ],
 }
 
