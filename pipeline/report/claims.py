@@ -141,11 +141,16 @@ def _near_bp(evidence: Evidence) -> list[dict[str, str]]:
     for model in _of_rules(params, "gait"):
         twins = ["bp"]
         if model != "gait":
-            own = regularizer_of(params, model)
-            near = [each for each in params.run.rules if regularizer_of(params, each) == own]
+            own = _held(params, model)
+            near = [each for each in params.run.rules if _held(params, each) == own]
             twins = [each for each in near if params.rule_of(each) == "bp"]
         found += _cases(evidence, (model,), (REFERENCE, *twins))
     return found
+
+
+def _held(params: Params, model: str) -> tuple[str, float | None]:
+    """What holds the weights near orthogonal, and what makes up for it in the loss."""
+    return regularizer_of(params, model), params.settings_of(model).output_gain
 
 
 def _cases(
