@@ -42,9 +42,7 @@ def test_digits_are_stratified_and_complete(digits: image_tensors.ImageData) -> 
 def test_mnist1d_is_its_authors_own_and_the_same_every_time(tmp_path: Path) -> None:
     path = tmp_path / "mnist1d.safetensors"
     before = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
-    assert image_tensors.prepare("mnist1d", path, tmp_path) == (
-        "bbf34dc4c45a28e0f0ade8e92f5c9449c1df7de3f8b5bfdf4badc2522c4877ec"
-    )
+    assert image_tensors.prepare("mnist1d", path, tmp_path).startswith("bbf34dc4")
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # type: ignore[index, union-attr]
     data = image_tensors.load(path)
     assert (data.train_images.shape, data.test_images.shape) == ((4000, 40), (1000, 40))
