@@ -123,6 +123,8 @@ FACTS = {
         lambda: behind("digits", "tp"),
         lambda: behind("trade_off", "gait_orthogonal"),
         lambda: behind("trade_off_cross_entropy", "gait_orthogonal"),
+        lambda: difference("trade_off_cross_entropy", "gait_orthogonal_gain"),
+        lambda: difference("board", "gait_learned_from_transpose"),
     ],
     "docs/results.md": [
         lambda: difference("mnist_256", "gait_strong"),
@@ -143,6 +145,8 @@ FACTS = {
         lambda: behind("trade_off", "gait_orthogonal"),
         lambda: behind("trade_off_cross_entropy", "bp_orthogonal"),
         lambda: behind("trade_off_cross_entropy", "gait_orthogonal"),
+        lambda: difference("trade_off_cross_entropy", "gait_orthogonal_gain"),
+        lambda: difference("trade_off", "gait_orthogonal_gain"),
     ],
     "docs/results_rules.md": [
         lambda: difference("board", "gait_learned_from_transpose"),

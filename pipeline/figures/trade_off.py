@@ -67,7 +67,9 @@ def trade_off(
             points = [_points(histories[model], seeds[seeds.model == model]) for model in models]
             notes = [_note(params, model) for model in models]
             errors = [(x, 100 * (1 - y)) for x, y, _ in points]
-            _draw(error, look, label, errors, notes if kind == "constraint" else ())
+            _draw(
+                error, look, label, errors, notes if (rule, kind) == ("gait", "constraint") else ()
+            )
             if rule != "bp":
                 far = [(x, numpy.maximum(1 - z, _ROUNDING)) for x, _, z in points]
                 _draw(angle, look, label, far, notes)
@@ -157,7 +159,8 @@ def _draw(
     # Along a line λ rises from end to end; in between, numbers would cover each other.
     for index in sorted({0, len(notes) - 1}) if notes else ():
         neighbour = across[min(1, len(across) - 1) if index == 0 else index - 1]
-        right = across[index] >= neighbour
+        # Of points above one another, on the side where the axis is not.
+        right = across[index] >= 0.9 * neighbour
         panel.annotate(
             notes[index],
             tuple(means[index]),
