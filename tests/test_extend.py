@@ -87,7 +87,8 @@ def test_table_and_figures_have_the_rule(followed: tuple[Path, dict[str, str]]) 
     results = folder / "results/digits"
     table = (results / "summary.md").read_text()
     assert "## Noisy digits, square" in table
-    assert re.search(r"\| weight mirror \| 0.001 \| 0.1 \| – \| 2 \| \d\d\.", table)
+    own = "feedback's learning rate 0.01, decay 1"
+    assert re.search(rf"\| weight mirror \| 0.001 \| 0.1 \| – \| {own} \| 2 \| \d\d\.", table)
     assert (results / "plots/alignment-noisy_digits-square.svg").is_file()
     history = folder / "models/digits/noisy_digits/square/weight_mirror/history.csv"
     first, *_ = csv.DictReader(history.read_text().splitlines())
