@@ -31,7 +31,8 @@ def trained(settings: TrainingSettings, known: TrainingData, grad: bool = False)
         parameter.requires_grad_(grad)
     last = list(train(network, make_optimizer(network, settings), known, settings))[-1]
     assert last.training is not None and last.diagnostics is not None
-    return [*network.parameters(), last.training.loss, last.validation.loss, *last.diagnostics]
+    looked = [each for each in last.diagnostics if each is not None]
+    return [*network.parameters(), last.training.loss, last.validation.loss, *looked]
 
 
 @contextmanager

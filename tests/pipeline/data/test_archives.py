@@ -321,7 +321,7 @@ def test_a_killed_download_is_harmless(
     [("mnsit", "mnist"), ("MNIST", "mnist"), ("FashionMNIST", "fashion"), ("digit", "digits")],
 )
 def test_unknown_name(tmp_path: Path, name: str, nearest: str) -> None:
-    with pytest.raises(GaitError, match=f"'{name}'.*did you mean '{nearest}'.*digits, mnist, "):
+    with pytest.raises(GaitError, match=f"'{name}'.*did you mean '{nearest}'.*digits, mnist1d, "):
         image_tensors.prepare(name, tmp_path / "x", tmp_path)
 
 
