@@ -19,7 +19,7 @@ from tests.pipeline.project_copy import REPOSITORY
 from tests.pipeline.report.test_claims import BP, make_evidence, shifted
 from tests.pipeline.report_project import CLAIMS, PAGE, SWEEP, VERIFICATION, add_evidence
 
-FILES = (PAGE, CLAIMS, PAGE.with_name("report.provenance.json"))
+FILES = (PAGE, CLAIMS, PAGE.with_name("rules.md"), PAGE.with_name("report.provenance.json"))
 
 
 @pytest.fixture(scope="module")
