@@ -125,6 +125,8 @@ FACTS = {
         lambda: behind("trade_off_cross_entropy", "gait_orthogonal"),
         lambda: difference("trade_off_cross_entropy", "gait_orthogonal_gain"),
         lambda: difference("board", "gait_learned_from_transpose"),
+        lambda: difference("mnist1d", "gait", "bp"),
+        lambda: difference("mnist1d", "gait_orthogonal", "bp_orthogonal"),
     ],
     "docs/results.md": [
         lambda: difference("mnist_256", "gait_strong"),
@@ -160,6 +162,8 @@ FACTS = {
         lambda: behind("board", "difference_target_propagation"),
         lambda: behind("board", "itp"),
         lambda: behind("board", "tp"),
+        lambda: difference("mnist1d", "gait", "bp"),
+        lambda: difference("mnist1d", "gait_orthogonal", "bp_orthogonal"),
     ],
 }
 
