@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pandas
 from ruamel.yaml import YAML
 
-from pipeline.params.schema import REFERENCE, Architecture, Data, RuleSettings, Training
-from pipeline.params.section import Section
+from pipeline.params.schema import REFERENCE
+from pipeline.params.search_space import SECTIONS
 from pipeline.project.errors import GaitError
 from pipeline.project.source import git
 from pipeline.results.seeds_table import FILE as SEEDS
@@ -44,12 +44,6 @@ _OF_SEEDS = {
 _RUN = re.compile(r"[0-9a-f]{32}")
 _EXPERIMENT = "mlflow:"
 _CURVE = "validation_accuracy"
-_SECTIONS: dict[str, type[Section]] = {
-    "architecture": Architecture,
-    "data": Data,
-    "rule": RuleSettings,
-    "training": Training,
-}
 
 
 @dataclass(frozen=True)
@@ -139,7 +133,7 @@ def _defaults() -> dict[str, Any]:
     """What settings are that a params.yaml does not name, as MLflow's runs say of all."""
     return {
         f"{section}.{name}": field.default
-        for section, model in _SECTIONS.items()
+        for section, model in SECTIONS.items()
         for name, field in model.model_fields.items()
         if isinstance(field.default, int | float | str)
     }
