@@ -27,6 +27,7 @@ from benchmarks.contestants import (
 )
 from pipeline.figures.panels import make_panels
 from pipeline.figures.style import LOOKS, style
+from pipeline.params.labels import rule_name
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted((REPOSITORY / "docs").glob("performance*.md"))
@@ -375,9 +376,8 @@ def _parts(document: dict[str, Any]) -> str:
 
 def title(name: str) -> str:
     """What the tables call a step."""
-    names = {"bp": "BP", "gait": "**GAIT-prop**", "itp": "ITP", "tp": "TP"}
     rule, comma, rest = name.partition(",")
-    return names.get(rule, rule) + comma + rest
+    return ("**GAIT-prop**" if rule == "gait" else rule_name(rule)) + comma + rest
 
 
 def _interval(spread: dict[str, float], scale: float) -> str:
