@@ -6,9 +6,12 @@ train next to nothing: one hidden layer, one epoch of the digits, one seed. Meas
 - seconds a trial and trials a minute, with 1, 2, … trials at once, from the times at which
   trials ended, without the first ones (workers start then);
 - the driver's memory in a sweep of 1,000 trials;
-- how long the run table of MLflow's pages waits for its rows among 1,000 runs.
+- how long the run table of MLflow's pages waits for its rows among 1,000 runs;
+- with `--workers`, the long sweep alone, on a Ray cluster with so many worker processes, however
+  few cores they share; with `--database`, MLflow's store there, and how many rows a second it got.
 
     .venv/bin/python benchmarks/sweep_overhead.py --trials 1000 --repeats 3
+    .venv/bin/python benchmarks/sweep_overhead.py --workers 24 --database postgresql+psycopg://…
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import argparse
 import json
 import os
 import platform
+import secrets
 import signal
 import socket
 import statistics
@@ -59,6 +63,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000, help="of the long sweep")
     parser.add_argument("--repeats", type=int, default=3, help="of the short sweeps")
+    parser.add_argument("--workers", type=int, default=0, help="measure the long sweep alone")
+    parser.add_argument("--database", default="", help="MLflow's, in place of a SQLite file")
     options = parser.parse_args()
     # What is done is seen at once in a file, too; and SIGTERM must not leave the server behind.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -70,13 +76,19 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="gait-bench-") as folder:
         project = Path(folder)
-        with server(project) as address:
+        database = options.database or f"sqlite:///{project / 'runs.db'}"
+        with server(project, database) as address:
             write_params(project, "setup", trials=1, cpus=1)
             gait(project, address, "download").wait()
             training = training_seconds(project)
             print(f"training alone, without Ray: {training * 1000:.0f} ms a trial\n")
-            throughput(project, address, cores, options.repeats, training)
-            many(project, address, cores, options.trials)
+            if options.workers:
+                with cluster(project, options.workers) as ray:
+                    many(project, address, options.workers, options.trials, ray)
+                    rows_sent(database)
+            else:
+                throughput(project, address, cores, options.repeats, training)
+                many(project, address, cores, options.trials)
             run_table(address)
 
 
@@ -104,20 +116,37 @@ def throughput(project: Path, address: str, cores: int, repeats: int, training: 
     print(f"\nfrom the command to the first trial's end: {statistics.mean(starts):.0f} s\n")
 
 
-def many(project: Path, address: str, cores: int, trials: int) -> None:
+def many(project: Path, address: str, at_once: int, trials: int, ray: str = "") -> None:
     """A long sweep: does a trial get dearer, and what does the driver hold?"""
-    measured = sweep(project, address, "many", trials, cpus=1)
+    measured = sweep(project, address, "many", trials, cpus=1, ray=ray)
     quarter = trials // 4
     quarters = [
         (measured.ends[(k + 1) * quarter - 1] - measured.ends[k * quarter]) / (quarter - 1)
         for k in range(4)
     ]
     print(
-        f"{trials} trials, {cores} at once: {measured.wall:.0f} s;"
+        f"{trials} trials, {at_once} at once: {measured.wall:.0f} s;"
+        f" the first ended after {measured.ends[0]:.0f} s, the last after"
+        f" {measured.ends[-1]:.0f} s;"
+        f" {60 / measured.seconds_a_trial(max(WARM_UP, at_once)):.0f} a minute;"
         f" s a trial by quarters: {', '.join(f'{each:.3f}' for each in quarters)};"
         f" {measured.wall - measured.ends[-1]:.1f} s from the last trial's end to the results;"
         f" the driver's memory at its highest: {measured.peak_mb:.0f} MB\n"
     )
+
+
+def rows_sent(database: str) -> None:
+    """How many rows MLflow's store got, from the first run's start to the last one's end."""
+    import sqlalchemy
+
+    with sqlalchemy.create_engine(database).connect() as connection:
+
+        def ask(what: str) -> int:
+            return int(connection.execute(sqlalchemy.text(f"select {what}")).scalar_one())
+
+        rows = sum(ask(f"count(*) from {each}") for each in ("runs", "metrics", "params", "tags"))
+        seconds = (ask("max(end_time) from runs") - ask("min(start_time) from runs")) / 1000
+    print(f"MLflow's store: {rows} rows in {seconds:.0f} s, {rows / seconds:.0f} a second\n")
 
 
 def run_table(address: str) -> None:
@@ -175,11 +204,13 @@ def training_seconds(project: Path) -> float:
     return statistics.median(seconds)
 
 
-def sweep(project: Path, address: str, name: str, trials: int, cpus: int) -> Measured:
+def sweep(
+    project: Path, address: str, name: str, trials: int, cpus: int, ray: str = ""
+) -> Measured:
     """One `gait sweep`, and what its records' times tell."""
     write_params(project, name, trials, cpus)
     began, wall_began = time.perf_counter(), time.time()
-    process = gait(project, address, "sweep")
+    process = gait(project, address, "sweep", *(["--address", ray] if ray else []))
     driver, peak = psutil.Process(process.pid), 0
     while process.poll() is None:
         try:
@@ -233,14 +264,42 @@ def gait(project: Path, address: str, *arguments: str) -> subprocess.Popen[bytes
 
 
 @contextmanager
-def server(project: Path) -> Iterator[str]:
-    """An MLflow server with a SQLite store, as the default of `mlflow server` is."""
+def cluster(project: Path, workers: int) -> Iterator[str]:
+    """A Ray node that takes so many trials at once."""
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    port, ray = free_port(), str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", "--head", "--block", "--disable-usage-stats", f"--port={port}"]
+    command += [f"--num-cpus={workers}", "--include-dashboard=false", "--node-ip-address=127.0.0.1"]
+    with (project / "ray").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        for _ in range(240):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.5)
+        # The port is there before the node is.
+        time.sleep(10)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(project: Path, database: str) -> Iterator[str]:
+    """An MLflow server; its default store is a SQLite file."""
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{project / 'runs.db'}"]
+    command += ["--backend-store-uri", database]
     command += ["--artifacts-destination", str(project / "artifacts")]
     # Without the processes for MLflow's own jobs, which a sweep has none of.
     quiet = {"DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

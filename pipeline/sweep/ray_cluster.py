@@ -105,7 +105,7 @@ class Belonging:
     """Sees to it that this machine belongs to the connected cluster still: Ray would never say."""
 
     def __init__(self) -> None:
-        self._answered = time.monotonic()
+        self._answered, self._silent = time.monotonic(), False
 
     def check(self) -> None:
         """Raises ConnectionError: the head took this node for dead, or has long been silent."""
@@ -125,8 +125,18 @@ class Belonging:
         try:
             socket.create_connection((host, int(port)), timeout=KNOCKING_S).close()
         except OSError:
+            if not self._silent:
+                # Said now, since Ray may end this process before anything else is.
+                print(
+                    f"gait: no answer from the Ray cluster's head at {address}; should the sweep"
+                    " end by that, `gait sweep --resume` goes on",
+                    flush=True,
+                )
+            self._silent = True
             return False
-        self._answered = time.monotonic()
+        if self._silent:
+            print("gait: the Ray cluster's head answers again", flush=True)
+        self._answered, self._silent = time.monotonic(), False
         return True
 
 

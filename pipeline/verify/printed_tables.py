@@ -22,7 +22,7 @@ def show(document: dict[str, Any], console: Console) -> None:
         "Difference of each rule's gradients to backpropagation's (autograd), relative to them:"
         f" the largest over layers and {len(settings['seeds'])} seeds. Orthogonal weights, leaky"
         f" ReLU of slope {settings['negative_slope']:g}, γ = {settings['gamma']:g}."
-        " [bold]stable[/]: as this library computes it; [bold]literal[/]: as published."
+        " [bold]stable[/]: as this library computes it; [bold]published[/]: as the paper does."
     )
     gait = [row for row in rows if (row["rule"], row["activation"]) == ("gait", "leaky_relu")]
     console.print(_comparisons("GAIT-prop", gait, rule_column=False))
@@ -87,7 +87,7 @@ def failures(document: dict[str, Any]) -> list[str]:
 
 
 def _comparisons(title: str, rows: list[Row], rule_column: bool) -> Table:
-    forms = [f"{form}\n{precision}" for form in ("stable", "literal") for precision in PRECISIONS]
+    forms = [f"{form}\n{precision}" for form in ("stable", "published") for precision in PRECISIONS]
     left_out = [] if rule_column else ["left out"]
     numbers = (*forms, "across\nkink", *left_out, "theorem")
     table = _table(title, ["hidden × width", *(["rule"] if rule_column else [])], numbers)
@@ -137,7 +137,7 @@ def _convolutions(rows: list[Row]) -> Table:
 
 
 def _rescalings(rows: list[Row]) -> Table:
-    numbers = ("precision", "length", "stable", "rescaled", "literal", "theorem")
+    numbers = ("precision", "length", "stable", "rescaled", "published", "theorem")
     table = _table("GAIT-prop as the follow-up evaluates it", ["hidden × width"], numbers)
     for row in rows:
         table.add_row(

@@ -49,9 +49,10 @@ def test_undisturbed(undisturbed: bytes) -> None:
 @pytest.mark.parametrize("name", ["worker2", "mlflow", "driver"])
 def test_a_line_is_cut_twice(project: Project, undisturbed: bytes, name: str) -> None:
     host = getattr(project.bed, name)
-    project.disturbed(
+    said = project.disturbed(
         f"cut_{name}", cut(5, host), cut(30, host), after=lambda: project.bed.join_again(host)
     )
+    assert ("no answer from the Ray cluster's head" in said) == (name == "driver")
     assert project.trials_csv(f"cut_{name}") == undisturbed
 
 
