@@ -171,7 +171,7 @@ def export(
 
         gait export crate
 
-        gait export crate --results results/mnist
+        gait export crate --results results/mnist_256
     """
     from pipeline.audit import export_crate
     from pipeline.params import params_file
@@ -231,7 +231,7 @@ def compare(
 
         gait compare HEAD~1 results/digits
 
-        gait compare results/mnist results/fashion --page compared.html
+        gait compare results/mnist_256 results/fashion_256 --page compared.html
 
         gait compare 8a1f0c2d9e7b4f6a8c3d5e1f0a2b4c6d 33d011633b5e4b949e3d9272c3ece710
 
