@@ -1,6 +1,8 @@
 """MNIST by PyTorch's usual script, its hidden layers trained by GAIT-prop: five lines differ.
 
 python examples/mnist_torch.py --data data
+
+It needs torchvision, which fetches MNIST where --data has none.
 """
 
 import argparse

@@ -5,10 +5,11 @@ factor of W, by Newton and Schulz's iteration (Higham, *Functions of Matrices*, 
 
     W ← W − ½ W E,  E = WᵀW − I,  which leaves E ← −¾ E² + ¼ E³.
 
-It needs products alone: after a usual step two iterations of a Gram matrix and a product. It
-converges for singular values below √3, which a step exceeds only where the learning rate is too
-large for anything. A rectangular first layer is left as it is:
-it is never inverted, so GAIT-prop is backpropagation whatever its matrix.
+It needs products alone: after a usual step two iterations of a Gram matrix and a product. It leads
+to the nearest matrix from singular values below √3, and from those between √3 and √5 to one with a
+direction turned round. A weight that may have such is made smaller first: of all its multiples the
+nearest orthogonal matrix is the same. A rectangular first layer is left as it is: it is never
+inverted, so GAIT-prop is backpropagation whatever its matrix.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from gaitprop.surroundings import undisturbed
 
 CONSTRAINTS = ("none", "orthogonal")
 
-MOST_ITERATIONS = 40
+MOST_ITERATIONS = 100
+"""A singular value grows by a half in each: enough for any that is not 0 to rounding."""
 
 UNSEEN_ITERATIONS = 6
 """After a step on a GPU: a defect of ½ in any direction becomes one of rounding in five."""
+
+SAFE = 2.0
+"""Below this ‖WᵀW − I‖_F every singular value of W is below √3."""
 
 ORTHOGONAL = 0.1
 """A matrix with a larger ‖WᵀW − I‖_F / √n is not one that a training left orthogonal."""
@@ -45,9 +50,10 @@ def orthogonalize(weight: Tensor, iterations: int | None = None) -> Tensor:
     iterations is given, the host looks at each of them, which a GPU waits for.
 
     Args:
-        weight: (…, n, n), contiguous, of full rank and with singular values below √3; changed.
-            A matrix outside that is left not orthogonal, or not finite.
-        iterations: how many are done, without a look; None: as many as are needed.
+        weight: (…, n, n), contiguous, of full rank; changed. A matrix that has no inverse, or is
+            not finite, is left not orthogonal.
+        iterations: how many are done, without a look, for singular values below √3; None: as many
+            as are needed.
 
     Returns:
         ``weight``.
@@ -61,10 +67,14 @@ def orthogonalize(weight: Tensor, iterations: int | None = None) -> Tensor:
             add_matmul(together, together.clone(), excess, -0.5)
         return weight
     for matrix in weight.view(-1, n, n):
-        for _ in range(MOST_ITERATIONS):
+        for iteration in range(MOST_ITERATIONS):
             excess = gram(matrix)
             excess.diagonal().sub_(1.0)
             size = float(excess.norm())
+            if iteration == 0 and size >= SAFE:
+                # No squared singular value is above 1 + size.
+                matrix.mul_((0.99 * (1.0 + SAFE) / (1.0 + size)) ** 0.5)
+                continue
             # The update reads the matrix while it writes it, so it reads a copy.
             add_matmul(matrix, matrix.clone(), excess, -0.5)
             # This step has left a defect of ¾ size² at most. What a product of rows of length 1

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from gaitprop.errors import ArgumentError
 from gaitprop.network import PRECISIONS
 from gaitprop.nn.functional import check_gamma
 from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
@@ -43,8 +44,10 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
         What was replaced, and what was left alone and why.
 
     Raises:
-        ArgumentError: the rule or γ is not allowed; nothing was changed.
+        ArgumentError: the model, rule or γ is not allowed; nothing was changed.
     """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model is a {type(model).__name__}; allowed: an nn.Module")
     rule_key(rule)
     feedback_rule(rule)
     check_gamma(gamma)

@@ -54,6 +54,7 @@ def invertible_linear(
         SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
             GPU gradients are inf or NaN instead).
     """
+    check_tensor(input)
     n = _check_parameters(weight, bias)
     if input.dim() < 1 or input.shape[-1] < n:
         raise ArgumentError(
@@ -115,6 +116,7 @@ def invertible_conv2d(
         SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
             GPU gradients are inf or NaN instead).
     """
+    check_tensor(input)
     n = _check_parameters(weight, bias)
     channels, rest = divmod(n, kernel_size**2) if kernel_size > 0 else (0, 1)
     if rest:
@@ -167,9 +169,15 @@ def check_dtype(dtype: torch.dtype, of: str) -> None:
         )
 
 
+def check_tensor(input: object) -> None:
+    """Raises ArgumentError unless it is a tensor."""
+    if not isinstance(input, Tensor):
+        raise ArgumentError(f"input is a {type(input).__name__}; allowed: a tensor")
+
+
 def check_gamma(gamma: float) -> None:
     """Raises ArgumentError unless γ is finite and at least 0."""
-    if not 0.0 <= gamma < float("inf"):
+    if not isinstance(gamma, int | float) or not 0.0 <= gamma < float("inf"):
         raise ArgumentError(f"gamma is {gamma!r}; allowed: 0 or more, finite")
 
 
@@ -197,7 +205,7 @@ def _settings(
 ) -> tuple[float, str, float, int]:
     """Checked, as ``InvertibleLayer`` takes them."""
     check_gamma(gamma)
-    half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    half = _autocast(device) and torch.get_autocast_dtype(device) == torch.float16
     if half and (gamma > 0.0 or rule in ("tp", "difference_target_propagation")):
         raise ArgumentError(
             f"rule is {rule!r}, gamma {gamma!r}, under autocast to float16, whose losses are"
@@ -208,10 +216,15 @@ def _settings(
     return slope, rule_key(rule), float(gamma), number
 
 
+def _autocast(device: str) -> bool:
+    # PyTorch knows no autocast of its device of shapes alone, and refuses the question.
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
 def _cast(input: Tensor, weight: Tensor) -> Tensor:
     """The input in the weight's dtype under autocast; else it has to be of that dtype."""
     if input.dtype == weight.dtype:
         return input
-    if input.is_floating_point() and torch.is_autocast_enabled(input.device.type):
+    if input.is_floating_point() and _autocast(input.device.type):
         return input.to(weight.dtype)
     raise ArgumentError(f"input is {input.dtype}; allowed: {weight.dtype}, as the weight")

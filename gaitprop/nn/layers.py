@@ -9,10 +9,22 @@ from torch import Tensor, nn
 
 from gaitprop.activations import make_activation
 from gaitprop.errors import ArgumentError
-from gaitprop.nn.functional import check_dtype, check_gamma, invertible_conv2d, invertible_linear
+from gaitprop.nn.functional import (
+    check_dtype,
+    check_gamma,
+    check_tensor,
+    invertible_conv2d,
+    invertible_linear,
+)
 from gaitprop.nn.rule import feedback_rule, rule_key
 from gaitprop.rules import Rule
 from gaitprop.rules.feedback import Site
+
+
+def check_size(name: str, size: object, least: int) -> None:
+    """Raises ArgumentError unless it is an integer of at least so much."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < least:
+        raise ArgumentError(f"{name} is {size!r}; allowed: an integer, {least} or more")
 
 
 class Settings(TypedDict):
@@ -158,7 +170,9 @@ class InvertibleLinear(_InvertibleLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if not 1 <= out_features <= in_features:
+        check_size("in_features", in_features, 1)
+        check_size("out_features", out_features, 1)
+        if out_features > in_features:
             raise ArgumentError(
                 f"out_features is {out_features} of {in_features} in_features; allowed: 1 to"
                 f" {in_features}, since a layer's inverse needs all that it reads back"
@@ -168,6 +182,7 @@ class InvertibleLinear(_InvertibleLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """The outputs, (…, out_features)."""
+        check_tensor(input)
         if input.shape[-1:] != (self.in_features,):
             raise ArgumentError(
                 f"input is of shape {tuple(input.shape)}; allowed: (…, {self.in_features})"
@@ -232,8 +247,7 @@ class InvertibleConv2d(_InvertibleLayer):
         sizes = {"in_channels": (in_channels, 1), "kernel_size": (kernel_size, 1)}
         sizes |= {"stride": (stride, 1), "padding": (padding, 0)}
         for name, (size, least) in sizes.items():
-            if not isinstance(size, int) or size < least:
-                raise ArgumentError(f"{name} is {size!r}; allowed: an integer, {least} or more")
+            check_size(name, size, least)
         n = in_channels * kernel_size**2
         super().__init__(n, rule, gamma, activation, negative_slope, bias, device, dtype)
         self.in_channels, self.out_channels = in_channels, n

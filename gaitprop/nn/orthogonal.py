@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gaitprop.constraints import ORTHOGONAL, orthogonalize
 from gaitprop.errors import ArgumentError
 from gaitprop.nn.function import WeightPenalty
+from gaitprop.nn.functional import check_dtype
 from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
 from gaitprop.regularizer import check_penalty, orthogonality_defect
 
@@ -30,7 +31,7 @@ def orthogonality_penalty(module: nn.Module, kind: str = "off_diagonal") -> Tens
     check_penalty(kind)
     penalties = [
         WeightPenalty.apply(weight, kind)[0]  # type: ignore[no-untyped-call]
-        for weight in _weights(module)
+        for weight in _weights(module).values()
     ]
     return torch.stack(penalties).sum()
 
@@ -40,26 +41,38 @@ def orthogonal_(module: nn.Module) -> None:
     """Makes the weights of the module's invertible layers orthogonal to rounding, in place.
 
     To be called after each step of an optimizer: GAIT-prop is then backpropagation throughout. Each
-    weight becomes the orthogonal matrix nearest to it; see ``gaitprop.constraints``.
+    weight becomes the orthogonal matrix nearest to it, of whatever size it is; see
+    ``gaitprop.constraints``.
 
     Raises:
-        ArgumentError: there is no invertible layer, or a weight is too far from any orthogonal
-            matrix, as one of a singular value above √3 is; it is left as it was.
+        ArgumentError: there is no invertible layer, or a weight has no inverse, or holds inf or
+            NaN; it is left as it was.
     """
-    for weight in _weights(module):
+    for name, weight in _weights(module).items():
+        check_dtype(weight.dtype, name)
         nearest = orthogonalize(weight.clone(memory_format=torch.contiguous_format))
         if not orthogonality_defect(nearest) < ORTHOGONAL:
-            largest = float(torch.linalg.matrix_norm(weight, 2))
+            n, fault = len(weight), "holds inf or NaN"
+            if weight.isfinite().all():
+                smallest = float(torch.linalg.matrix_norm(weight, -2))
+                fault = f"is singular to working precision (smallest singular value {smallest:.3g})"
             raise ArgumentError(
-                f"a {len(weight)} x {len(weight)} weight of largest singular value {largest:.3g} is"
-                " too far from any orthogonal matrix; allowed: full rank, and below 1.73"
+                f"{name}, {n} x {n}, {fault}, so that no orthogonal matrix is the nearest; allowed:"
+                " a weight of full rank"
             )
         weight.copy_(nearest)
 
 
-def _weights(module: nn.Module) -> list[nn.Parameter]:
+def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
+    """By the names that the module has for them."""
+    if not isinstance(module, nn.Module):
+        raise ArgumentError(f"module is a {type(module).__name__}; allowed: an nn.Module")
     kinds = (InvertibleLinear, InvertibleConv2d)
-    found = [each.weight for each in module.modules() if isinstance(each, kinds)]
+    found = {
+        f"{name}.weight" if name else "weight": each.weight
+        for name, each in module.named_modules()
+        if isinstance(each, kinds)
+    }
     if not found:
         raise ArgumentError(
             f"{type(module).__name__} has no invertible layer; allowed: a module with an"

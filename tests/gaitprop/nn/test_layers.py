@@ -43,7 +43,9 @@ def test_what_they_start_with() -> None:
     torch.manual_seed(0)
     assert torch.equal(InvertibleLinear(9, 5).weight, dense.weight)
     assert InvertibleLinear(3, 3, bias=False).bias is None
-    assert InvertibleLinear(3, 3, device="meta").weight.is_meta
+    shapes = InvertibleLinear(3, 3, device="meta")
+    assert shapes.weight.is_meta
+    assert shapes(torch.ones(2, 3, device="meta")).shape == (2, 3)
 
 
 def test_repr() -> None:
@@ -117,7 +119,21 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "out_features is 4 of 3 in_features; allowed: 1 to 3, since a layer's inverse needs all"
         " that it reads back",
     ),
-    "no outputs": (lambda: InvertibleLinear(3, 0), "out_features is 0 of 3 in_features; .*"),
+    "no outputs": (
+        lambda: InvertibleLinear(3, 0),
+        "out_features is 0; allowed: an integer, 1 or more",
+    ),
+    "less than nothing": (lambda: InvertibleLinear(-3, -3), "in_features is -3; .*"),
+    "a width with a point": (lambda: InvertibleLinear(3.0, 3.0), r"in_features is 3\.0; .*"),
+    "a width in words": (lambda: InvertibleLinear("3", 3), "in_features is '3'; .*"),
+    "no tensor": (
+        lambda: InvertibleLinear(3, 3)([1.0, 2.0, 3.0]),
+        "input is a list; allowed: a tensor",
+    ),
+    "no tensor for a convolution": (
+        lambda: InvertibleConv2d(1, 2)([1.0]),
+        "input is a list; allowed: a tensor",
+    ),
     "rule": (
         lambda: InvertibleLinear(3, 3, "gate"),
         "rule is 'gate'; allowed: bp, gait, itp, tp, .*",
@@ -137,6 +153,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: InvertibleLinear(3, 3, gamma=-1.0),
         "gamma is -1.0; allowed: 0 or more, finite",
     ),
+    "gamma in words": (lambda: InvertibleLinear(3, 3, gamma="x"), "gamma is 'x'; .*"),
     "gamma of a call": (
         lambda: invertible_linear(torch.ones(1, 3), _square_of_3(), gamma=float("nan")),
         "gamma is nan; allowed: 0 or more, finite",
@@ -216,6 +233,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "Linear has no invertible layer; allowed: a module with an InvertibleLinear or"
         " InvertibleConv2d in it",
     ),
+    "no module": (
+        lambda: orthogonality_penalty(torch.eye(3)),
+        "module is a Tensor; allowed: an nn.Module",
+    ),
+    "half precision to keep orthogonal": (
+        lambda: orthogonal_(InvertibleLinear(3, 3).half()),
+        "weight is torch.float16; allowed: .*",
+    ),
+    "no model": (lambda: convert(None), "model is a NoneType; allowed: an nn.Module"),
     "nothing to keep orthogonal": (lambda: orthogonal_(nn.Linear(3, 3)), "Linear has no .*"),
     "rule of a conversion": (
         lambda: convert(nn.Linear(3, 3), "gate"),

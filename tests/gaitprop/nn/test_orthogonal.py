@@ -92,12 +92,19 @@ def test_the_nearest_orthogonal_matrix() -> None:
     torch.testing.assert_close(layer.weight.detach(), u @ v)
 
 
-@pytest.mark.parametrize("spoil", [lambda w: w.mul_(3.0), lambda w: w[0].zero_()])
-def test_weights_that_are_far_from_orthogonal_are_left(spoil) -> None:
-    layer = InvertibleLinear(4, 4)
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda w: w[0].zero_(), r"is singular .* \(smallest singular value .*\)"),
+        (lambda w: w[0, 0].fill_(torch.inf), "holds inf or NaN"),
+        (lambda w: w.fill_(torch.nan), "holds inf or NaN"),
+    ],
+)
+def test_weights_without_a_nearest_orthogonal_matrix_are_left(spoil, fault: str) -> None:
+    model = nn.Sequential(InvertibleLinear(4, 4), InvertibleLinear(4, 4))
     with torch.no_grad():
-        spoil(layer.weight)
-    before = layer.weight.clone()
-    with pytest.raises(ArgumentError, match="a 4 x 4 weight of largest singular value"):
-        orthogonal_(layer)
-    assert torch.equal(layer.weight, before)
+        spoil(model[1].weight)
+    before = model[1].weight.clone()
+    with pytest.raises(ArgumentError, match=rf"^1\.weight, 4 x 4, {fault}, so that .*"):
+        orthogonal_(model)
+    torch.testing.assert_close(model[1].weight, before, rtol=0, atol=0, equal_nan=True)
