@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ def test_evaluation_without_a_server(project: Path, helper: Preloaded, line: Lin
 
 def test_a_locked_database(project: Path, helper: Preloaded, reference: dict[str, bytes]) -> None:
     database = project / "mlflow.db"
-    with sqlite3.connect(database, isolation_level=None) as other:
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
         process = helper.start(project, *TRAIN, GAIT_STATE_INTERVAL_S="0")
         wait_for(lambda: (project / STATE / "state.pt").exists(), process)
         other.execute("BEGIN EXCLUSIVE")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,7 @@ def test_a_store_that_is_locked_for_a_while(
     for running in trials(swept, 2):
         runs.going(running)
     time.sleep(0.5)
-    with sqlite3.connect(store, isolation_level=None, timeout=60) as lock:
+    with closing(sqlite3.connect(store, isolation_level=None, timeout=60)) as lock:
         lock.execute("BEGIN EXCLUSIVE")
         for running in trials(swept, EPOCHS):
             runs.ended(running.record("FINISHED"))
