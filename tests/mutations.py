@@ -25,7 +25,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 COPIED = (
     *("gaitprop", "pipeline", "profiles", "results/digits", "results/verify", "watched"),
-    *("tests/conftest.py", "tests/gaitprop", "tests/pipeline"),
+    *("tests/conftest.py", "tests/own_packages.py", "tests/gaitprop", "tests/pipeline"),
     *("dvc.yaml", "params.yaml", "pyproject.toml", "requirements.lock"),
 )
 # Imported once; a test run is a fork of this process and begins with them.
