@@ -128,8 +128,8 @@ class Belonging:
             if not self._silent:
                 # Said now, since Ray may end this process before anything else is.
                 print(
-                    f"gait: no answer from the Ray cluster's head at {address}; should the sweep"
-                    " end by that, `gait sweep --resume` goes on",
+                    f"gait: no answer from the Ray cluster's head at {address}; if that"
+                    " ends the sweep, `gait sweep --resume` goes on",
                     flush=True,
                 )
             self._silent = True

@@ -43,3 +43,19 @@ def test_an_error_is_a_line() -> None:
         check_version_info({"ray_version": "2.0.0", "python_version": "3.9.1"}, "node 1.2.3.4")
     said = ray_cluster.first_line(raised.value)
     assert "Ray: 2.0.0 Python: 3.9.1 This process on node 1.2.3.4" in said
+
+
+def test_a_silent_head_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    belonging = ray_cluster.Belonging()
+    with socket.socket() as head:
+        # Bound and not listened on: it refuses.
+        head.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        assert not belonging._head_answers(address)
+        assert not belonging._head_answers(address)
+        (said,) = capsys.readouterr().out.splitlines()
+        assert address in said and said.endswith("`gait sweep --resume` goes on")
+        head.listen()
+        assert belonging._head_answers(address)
+        assert belonging._head_answers(address)
+    assert capsys.readouterr().out == "gait: the Ray cluster's head answers again\n"
