@@ -52,8 +52,7 @@ def orthogonalize(weight: Tensor, iterations: int | None = None) -> Tensor:
     Args:
         weight: (…, n, n), contiguous, of full rank; changed. A matrix that has no inverse, or is
             not finite, is left not orthogonal.
-        iterations: how many are done, without a look, for singular values below √3; None: as many
-            as are needed.
+        iterations: how many are done, without a look by the host; None: as many as are needed.
 
     Returns:
         ``weight``.
@@ -61,19 +60,18 @@ def orthogonalize(weight: Tensor, iterations: int | None = None) -> Tensor:
     n = weight.shape[-1]
     if iterations is not None:
         together = weight.view(-1, n, n)
+        size = _excess(together).norm(dim=(-2, -1), keepdim=True)
+        together.mul_(torch.where(size < SAFE, 1.0, _made_safe(size)))
         for _ in range(iterations):
-            excess = gram(together)
-            excess.diagonal(dim1=-2, dim2=-1).sub_(1.0)
-            add_matmul(together, together.clone(), excess, -0.5)
+            add_matmul(together, together.clone(), _excess(together), -0.5)
         return weight
     for matrix in weight.view(-1, n, n):
         for iteration in range(MOST_ITERATIONS):
-            excess = gram(matrix)
-            excess.diagonal().sub_(1.0)
-            size = float(excess.norm())
+            excess = _excess(matrix)
+            norm = excess.norm()
+            size = float(norm)
             if iteration == 0 and size >= SAFE:
-                # No squared singular value is above 1 + size.
-                matrix.mul_((0.99 * (1.0 + SAFE) / (1.0 + size)) ** 0.5)
+                matrix.mul_(_made_safe(norm))
                 continue
             # The update reads the matrix while it writes it, so it reads a copy.
             add_matmul(matrix, matrix.clone(), excess, -0.5)
@@ -82,6 +80,21 @@ def orthogonalize(weight: Tensor, iterations: int | None = None) -> Tensor:
             if not size * size > n * torch.finfo(weight.dtype).eps:
                 break
     return weight
+
+
+def _excess(weight: Tensor) -> Tensor:
+    """WᵀW − I."""
+    excess = gram(weight)
+    excess.diagonal(dim1=-2, dim2=-1).sub_(1.0)
+    return excess
+
+
+def _made_safe(size: Tensor) -> Tensor:
+    """The factor that brings all singular values of W below √3, where ‖WᵀW − I‖_F is ``size``.
+
+    No squared singular value is above 1 + size.
+    """
+    return (0.99 * (1.0 + SAFE) / (1.0 + size)) ** 0.5
 
 
 def solve_orthogonal_rows(weight: Tensor, rows: Tensor) -> Tensor:

@@ -90,6 +90,19 @@ def test_iterations_that_nobody_looks_at_lead_to_the_same_matrix(dtype: torch.dt
     torch.testing.assert_close(received, expected, rtol=0, atol=ROUNDING[dtype])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1.74, 1.9, 2.2, 30.0])
+def test_nothing_is_turned_round_when_nobody_looks(scale: float, dtype: torch.dtype) -> None:
+    """Far from orthogonal it may take more than UNSEEN_ITERATIONS, but goes to the nearest."""
+    weights = rotations(2, 16)
+    weights[0] *= scale
+    weights[1, 3] *= scale
+    weights = weights.to(dtype)
+    expected = orthogonalize(weights.clone())
+    received = orthogonalize(weights, 5 * UNSEEN_ITERATIONS)
+    torch.testing.assert_close(received, expected, rtol=0, atol=30 * ROUNDING[dtype])
+
+
 def test_seeds_go_on_alone() -> None:
     """One that needs more iterations changes nothing for the others."""
     sizes = torch.tensor([1e-9, 0.1, 1e-4])[:, None, None]
