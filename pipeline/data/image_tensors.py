@@ -76,7 +76,7 @@ def prepare(
         tensors = read_own(chosen)
         facts |= {"maximum": chosen.maximum}
     elif chosen.source is None:
-        tensors, made = _read_digits() if name == "digits" else _read_mnist1d()
+        tensors, made = _FROM_PACKAGES[name]()
         facts |= {"maximum": chosen.maximum, "archives": {}, **made}
     else:
         tensors, checksums = archives.read(chosen, root, mirror, progress)
@@ -245,3 +245,6 @@ def _read_mnist1d() -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         key: torch.from_numpy(made[name].astype(np.uint8 if name[0] == "y" else np.float32))
         for key, name in names.items()
     }, {"seed": data.get_dataset_args().seed}
+
+
+_FROM_PACKAGES = {"digits": _read_digits, "mnist1d": _read_mnist1d}
