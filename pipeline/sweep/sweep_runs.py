@@ -20,7 +20,14 @@ from pipeline.tracking import run_view
 from pipeline.tracking.run_descriptions import NOTE_TAG, describe_experiment, of_sweep, of_sweeps
 from pipeline.tracking.run_metrics import LEVEL_TAG
 from pipeline.tracking.sending import Sender
-from pipeline.tracking.store import end_run, explained, log_metrics, open_experiment, sentence
+from pipeline.tracking.store import (
+    end_run,
+    explained,
+    log_metrics,
+    open_experiment,
+    sentence,
+    start_run,
+)
 from pipeline.training.epochs import FAILED, KILLED, RUNNING
 from pipeline.training.experiment import flat
 
@@ -141,9 +148,9 @@ class SweepRuns:
             self._client.update_run(found.info.run_id, status="RUNNING")
             return str(found.info.run_id)
         own = {**tags, SWEEP_TAG: sweep_id, LEVEL_TAG: "sweep", NOTE_TAG: of_sweep(params)}
-        run = self._client.create_run(experiment, run_name=params.sweep.name, tags=own)
+        run_id = start_run(self._client, experiment, params.sweep.name, own)
         facts = flat({"sweep": params.sweep.model_dump(exclude_none=True)})
         self._client.log_batch(
-            run.info.run_id, params=[Param(name, str(value)) for name, value in facts.items()]
+            run_id, params=[Param(name, str(value)) for name, value in facts.items()]
         )
-        return str(run.info.run_id)
+        return run_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.params import params_file, profiles
 from pipeline.params.labels import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NOTE_TAG, KIND_TAG = "mlflow.note.content", "mlflow.experimentKind"
 COLOUR_TAG = "mlflow.runColor"
+_LISTED = 20
 # MLflow takes no longer digest of a data set.
 _DIGEST = 36
 _SETTINGS = {
@@ -85,11 +86,19 @@ Each sweep is a run, and nested in it one run a trial, with the means over the t
 """
 
 
+def _tried(values: Any) -> str:
+    """Values or a range; of many values the first and the last."""
+    if isinstance(values, list) and len(values) > _LISTED:
+        first = ", ".join(map(str, values[:_LISTED]))
+        return f"[{first}, … {values[-1]}], {len(values)} values"
+    return str(values)
+
+
 def of_sweep(params: Params) -> str:
     """A sweep's run: what is tried, and where the results are."""
     sweep = params.sweep
     space = "\n".join(
-        f"| {setting_name(place)} | {values} |" for place, values in sweep.space.items()
+        f"| {setting_name(place)} | {_tried(values)} |" for place, values in sweep.space.items()
     )
     rules = ", ".join(model_names(params, sweep.rules).values())
     return f"""**{sweep.name}**: {sweep.search}, {rules} on {sweep.dataset} {sweep.architecture}.

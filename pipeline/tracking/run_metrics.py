@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.tracking.run_descriptions import chart_name
-from pipeline.tracking.store import METRICS_A_REQUEST, end_run
+from pipeline.tracking.store import METRICS_A_REQUEST, end_run, start_run
 from pipeline.training.epochs import RUNNING, Epoch
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def create(
     client: MlflowClient, experiment_id: str, name: str, started_ms: int, tags: Mapping[str, str]
 ) -> StoredRun:
     """A new run, without parameters yet."""
-    run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=dict(tags))
-    return StoredRun(run.info.run_id, RUNNING, described=False, steps=set())
+    run_id = start_run(client, experiment_id, name, tags, started_ms)
+    return StoredRun(run_id, RUNNING, described=False, steps=set())
 
 
 def describe(client: MlflowClient, run: StoredRun, parameters: Mapping[str, Any]) -> None:

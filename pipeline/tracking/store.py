@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # An MLflow request holds at most 1,000 metrics, and 100 parameters or tags.
 METRICS_A_REQUEST = 1000
+LONGEST_TAG = 8000
+"""PostgreSQL refuses a run with a longer one; MLflow asks it, and SQLite takes anything."""
 DATABASE = "mlflow.db"
 KEY_TAG = "gait.result"
 _RELATIVE = re.compile(r"(sqlite:///|file:|)(?!databricks|uc$)([^/:][^:]*)")
@@ -313,6 +315,22 @@ def _metrics(values: Mapping[str, float], step: int) -> list[Metric]:
     return [Metric(key, value, now, step) for key, value in values.items()]
 
 
+def start_run(
+    client: MlflowClient,
+    experiment_id: str,
+    name: str,
+    tags: Mapping[str, str],
+    started_ms: int | None = None,
+) -> str:
+    """A new run's id; what is too long of a tag is cut off."""
+    short = {
+        tag: text if len(text) <= LONGEST_TAG else f"{text[: LONGEST_TAG - 1]}…"
+        for tag, text in tags.items()
+    }
+    run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=short)
+    return str(run.info.run_id)
+
+
 def end_run(client: MlflowClient, run_id: str, status: str, ended_ms: int | None = None) -> None:
     """Ends a run, and asks whether it has ended: what answers may be a page to log in by now.
 
@@ -365,6 +383,13 @@ def provenance_tags(source: Source, data_checksum: str, device: str) -> dict[str
 
 
 def sentence(error: BaseException) -> str:
-    """The first line of what an error says, without what may be a token."""
-    said = without_password(str(error)).strip()
-    return said.splitlines()[0] if said else type(error).__name__
+    """The first line of what an error says, without what may be a token.
+
+    Of a database's error the first line that is its own: SQLAlchemy's may come before it.
+    """
+    lines = [
+        line
+        for line in without_password(str(error)).strip().splitlines()
+        if "(raised as a result of" not in line
+    ]
+    return lines[0] if lines else type(error).__name__

@@ -48,3 +48,14 @@ def test_a_killed_search_is_resumed(project: Project, name: str) -> None:
     stopped = {"STOPPED"} if name == "asha" else set()
     assert all({"FINISHED"} <= each <= {"FINISHED"} | stopped for each in ended.values()), ended
     assert sorted(project.tags(name, "gait.trial")) == sorted(table["trial"])
+
+
+def test_a_long_list_of_values(project: Project) -> None:
+    """PostgreSQL takes no tag of more than 8,000 characters, where SQLite takes any."""
+    rates = [round(1e-4 + k * 1e-6, 6) for k in range(1000)]
+    section = SECTION.replace("SPACE", str(rates)).replace("[bp, gait]", "[bp]")
+    assert len(str(rates)) > 8000
+    with project.sweep("long", section=f"{section}  search: random\n  trials: 1\n") as process:
+        output, _ = process.communicate(timeout=WAITING_S)
+    assert process.returncode == 0, output
+    assert len(project.tags("long", "gait.trial")) == 1

@@ -15,7 +15,10 @@ import pytest
 from mlflow import MlflowClient
 from psutil import net_connections
 
+from pipeline.tracking.run_descriptions import of_sweep
+from pipeline.tracking.store import sentence, start_run
 from tests.pipeline.project_copy import gait, small_params
+from tests.pipeline.sweep_tables import make_params
 
 STARTING_S = 180
 
@@ -97,3 +100,29 @@ def test_the_page_of_the_default_store(project: Path) -> None:
         assert listening == {"127.0.0.1"}
         said = gait(project, "ui", "--port", str(port), code=2)
         assert f"port {port} of 127.0.0.1 cannot be used" in said
+
+
+def test_a_tag_is_no_longer_than_a_database_takes(tmp_path: Path) -> None:
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs.db'}")
+    experiment = client.create_experiment("any", artifact_location=str(tmp_path))
+    run = start_run(client, experiment, "run", {"short": "x", "long": "x" * 9000}, started_ms=7)
+    found = client.get_run(run)
+    assert (found.info.run_name, found.info.start_time) == ("run", 7)
+    assert found.data.tags["short"] == "x"
+    assert found.data.tags["long"] == "x" * 7999 + "…"
+
+
+def test_a_databases_reason_is_told() -> None:
+    preface = "BAD_REQUEST: (raised as a result of Query-invoked autoflush; consider …)"
+    error = OSError(f"{preface}\n(psycopg.errors.X) value too long\n[SQL: INSERT …]")
+    assert sentence(error) == "(psycopg.errors.X) value too long"
+    assert sentence(OSError("one\ntwo")) == "one"
+    assert sentence(OSError()) == "OSError"
+
+
+def test_of_many_values_a_sweeps_page_lists_the_first_and_the_last(tmp_path: Path) -> None:
+    rates = [float(k) for k in range(1, 1001)]
+    note = of_sweep(make_params(tmp_path, space={"rule.learning_rate": rates}))
+    assert "| learning rate | [1.0, 2.0, " in note
+    assert ", 20.0, … 1000.0], 1000 values |" in note
+    assert "21.0" not in note
