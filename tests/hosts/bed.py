@@ -250,7 +250,9 @@ class Bed:
 
     def make_database(self) -> None:
         """PostgreSQL with an empty database, if there is none yet."""
-        if (self.mlflow.tmp / "postgres").exists():
+        # Its disk is memory, and gone with the host's power.
+        mounted = self.mlflow.command("mountpoint", "-q", "/tmp/postgres")
+        if subprocess.run(mounted, check=False).returncode == 0:
             return
         self.mlflow.run("install", "-d", "/tmp/postgres")
         options = f"size={DATABASE_BYTES},mode=700,uid=postgres"

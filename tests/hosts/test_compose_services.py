@@ -96,7 +96,8 @@ class Services:
         with (host.tmp / "database" / "pg_hba.conf").open("a") as file:
             file.write("host all all all scram-sha-256\n")
         server = ["postgres", "-D", "/tmp/database", "-h", "*", "-k", "/var/run/postgresql"]
-        host.run("install", "-d", "-o", "postgres", "/var/run/postgresql")
+        host.run("install", "-d", "/var/run/postgresql")
+        host.run("mount", "-t", "tmpfs", "-o", "uid=postgres", "tmpfs", "/var/run/postgresql")
         host.start("runuser", "-u", "postgres", "--", *server, log="database.log")
         # Its answer does not ask whether the database is there.
         self.wait_until_healthy("database")
