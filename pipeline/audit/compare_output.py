@@ -65,13 +65,13 @@ def figures_table(comparison: dict[str, Any]) -> list[list[str]]:
 def curves_table(comparison: dict[str, Any]) -> list[list[str]]:
     """A head and a row a subject: validation accuracy over the epochs, on one scale."""
     # The untrained network would take most of the scale.
-    curves = {row["name"]: list(row["curve"].values())[1:] for row in comparison["rows"]}
-    values = [value for curve in curves.values() for value in curve]
+    curves = [(row["name"], list(row["curve"].values())[1:]) for row in comparison["rows"]]
+    values = [value for _, curve in curves for value in curve]
     if not values:
         return []
     low, high = min(values), max(values)
     scale = f"validation accuracy, {100 * low:.1f} to {100 * high:.1f} %"
-    rows = [[n, _bars(curve, low, high), str(len(curve))] for n, curve in curves.items() if curve]
+    rows = [[n, _bars(curve, low, high), str(len(curve))] for n, curve in curves if curve]
     return [["", scale, "epochs"], *rows]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,22 @@ class Compared:
 
     name: str
     models: dict[str, ComparedModel]
+
+
+def find_all(words: Sequence[str]) -> list[Compared]:
+    """What each word means; runs that are called the same have the beginning of their ids, too.
+
+    Raises:
+        GaitError: as ``find``.
+    """
+    found = [find(word) for word in words]
+    counts = Counter(each.name for each in found)
+    return [
+        replace(each, name=f"{each.name} ({word[:8]})")
+        if counts[each.name] > 1 and _RUN.fullmatch(word)
+        else each
+        for word, each in zip(words, found, strict=True)
+    ]
 
 
 def find(word: str) -> Compared:
@@ -203,9 +220,11 @@ def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """A text as the number that it is, since YAML 1.1 knows no 1e-08."""
+    """A text as the number that it is, since YAML 1.1 knows no 1e-08; MLflow's "None" as none."""
     if not isinstance(value, str):
         return value
+    if value == "None":
+        return None
     try:
         return json.loads(value)
     except ValueError:

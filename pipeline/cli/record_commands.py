@@ -240,11 +240,11 @@ def compare(
         gait compare main weaker --json | jq '.[].settings'
     """
     from pipeline.audit import compare_models, compare_output
-    from pipeline.audit.compare_sources import find
+    from pipeline.audit.compare_sources import find_all
 
     if len(what) < 2:
         raise GaitError(f"received {what[0]} alone; allowed: two things to compare, or more")
-    found = compare_models.compare([find(word) for word in what])
+    found = compare_models.compare(find_all(what))
     if page is not None:
         compare_output.write_page(found, page)
     if as_json:

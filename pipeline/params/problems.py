@@ -14,6 +14,9 @@ from pipeline.params.schema import Params, RuleSettings, settings_of_rule
 from pipeline.params.section import Section
 from pipeline.project.nearest_name import did_you_mean, usual_name
 
+# A line has room for so many keys.
+_FEW = 6
+
 
 def yaml_reason(error: YAMLError) -> str:
     """What is wrong with the text, and in which line if that is known."""
@@ -42,9 +45,13 @@ def reason(problem: Any) -> str:
     if problem["type"] == "missing":
         return "this key is missing"
     if problem["type"] == "extra_forbidden":
-        key = str(problem["loc"][-1])
-        hint = did_you_mean(key, _known_keys(problem["loc"])) or _elsewhere(key)
-        return f"unknown key{hint}; see docs/params.md for those that are known"
+        key, known = str(problem["loc"][-1]), _known_keys(problem["loc"])
+        hint = did_you_mean(key, known) or _elsewhere(key)
+        listed = "" if hint or not (few := _listed(known)) else f" (it is none{few})"
+        return f"unknown key{hint or listed}; see docs/params.md for those that are known"
+    if problem["type"] == "model_type":
+        known = _known_keys((*problem["loc"], ""))
+        return f"received {problem['input']!r}; allowed: a section{_listed(known)}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return str(message)
@@ -75,6 +82,11 @@ def _placed(document: CommentedMap, problem: Any) -> tuple[tuple[int | str, ...]
             return place, why
         node = node[key]
     return tuple(head.split(".")), rest
+
+
+def _listed(known: Sequence[str]) -> str:
+    """The keys of a section, if a line has room for them."""
+    return f" of the keys {', '.join(known)}" if 0 < len(known) <= _FEW else ""
 
 
 def _elsewhere(key: str) -> str:

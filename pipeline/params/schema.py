@@ -451,6 +451,11 @@ class Params(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Params:
         self._known_rules()
+        if self.data.train_size is not None and self.data.train_size < self.training.batch_size:
+            raise ValueError(
+                f"data.train_size: received {self.data.train_size}; allowed: at least"
+                f" training.batch_size, {self.training.batch_size}"
+            )
         _refuse_unknown("run.architectures", self.run.architectures, self.architectures)
         known = [*self.rules, *(name for name in rule_names() if name not in self.rules)]
         _refuse_unknown("run.rules", self.run.rules, known)

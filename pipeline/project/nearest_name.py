@@ -12,7 +12,6 @@ _OTHER_WORDS = {
     "γ": "gamma",
     "lr": "learning_rate",
     "eta": "learning_rate",
-    "step_size": "learning_rate",
     "width": "widths",
     "hidden_size": "widths",
     "depth": "hidden_layers",

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.audit import compare_models, compare_output
-from pipeline.audit.compare_sources import Compared, ComparedModel, find
+from pipeline.audit.compare_sources import Compared, ComparedModel, find, find_all
 from pipeline.project.errors import GaitError
 from tests.pipeline.project_copy import commit, gait, run
 
@@ -131,6 +131,24 @@ def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find("mlflow:nothing")
     said = gait(project, "compare", ids["gait"], code=2)
     assert "alone; allowed: two things" in said
+
+
+def test_runs_of_one_name_are_told_apart(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], "tags.`gait.level` = 'model'")
+    ids = [each.info.run_id for each in found]
+    for run_id in ids:
+        client.set_tag(run_id, "mlflow.runName", "the same")
+    (compared,) = compare_models.compare(find_all(ids))
+    assert [row["name"] for row in compared["rows"]] == [f"the same ({i[:8]})" for i in ids]
+    assert len(compare_output.curves_table(compared)) == 1 + len(ids)
+    # Of the same run twice both lines are there, too.
+    (compared,) = compare_models.compare(find_all([ids[0], ids[0]]))
+    assert len(compare_output.curves_table(compared)) == 3
 
 
 def test_a_name_of_nothing_is_one_sentence(project: Path) -> None:

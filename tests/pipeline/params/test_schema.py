@@ -246,6 +246,24 @@ def test_committed_params_are_the_digits_profile() -> None:
             "less than 1",
         ),
         ("split_seed: 0", "split_seed: -1", "data.split_seed", "received -1"),
+        (
+            "split_seed: 0",
+            "split_seed: 0\n  train_size: 20",
+            "data.train_size",
+            "received 20; allowed: at least training.batch_size, 30",
+        ),
+        (
+            "epochs: 60",
+            "epochs: 60\n  schedule: {kind: step, step_size: 3}",
+            "training.schedule.step_size",
+            "unknown key (it is none of the keys kind, interval, factor)",
+        ),
+        (
+            "epochs: 60",
+            "epochs: 60\n  schedule: cosine",
+            "training.schedule",
+            "received 'cosine'; allowed: a section of the keys kind, interval, factor",
+        ),
     ],
 )
 def test_one_problem(tmp_path: Path, old: str, new: str, place: str, reason: str) -> None:
