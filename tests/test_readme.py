@@ -22,6 +22,7 @@ def table(text: str) -> list[str]:
 TABLES = {  # of a page, by profile
     "digits": ("results.md", "summary.md"),
     "mnist_256": ("results.md", "summary.md"),
+    "mnist_256_long": ("results.md", "summary.md"),
     "fashion_256": ("results.md", "summary.md"),
     "board": ("results_rules.md", "rules.md"),
     "board_mnist": ("results_rules.md", "rules.md"),

@@ -19,7 +19,8 @@ DOCUMENTS = {name: (REPOSITORY / name).read_text() for name in PAGES}
 # Settings, levels and versions: what was chosen, not what came out.
 CHOSEN = {"0.1", "0.01", "0.003", "0.05", "0.9", "0.99", "3.11", "3.12", "3.13", "2.13.0"}
 VERDICTS = {"supported": "equivalent", "inconclusive": "not shown", "not supported": "no"}
-SETS = {"mnist_256": "MNIST", "fashion_256": "Fashion-MNIST", "digits": "digits"}
+SETS = {"mnist_256": "MNIST", "mnist_256_long": "MNIST, 100 epochs"}
+SETS |= {"fashion_256": "Fashion-MNIST", "digits": "digits"}
 ROWS = {"reference": "BP", "gait_orthogonal": "GAIT-prop, W kept orthogonal"}
 ROWS |= {"gait_strong": "GAIT-prop, λ = 10", "gait": "GAIT-prop, λ = 0.1", "tp": "TP"}
 
@@ -116,6 +117,7 @@ FACTS = {
         lambda: difference("mnist_256", "gait_orthogonal", "bp_orthogonal"),
         lambda: difference("mnist_256", "gait_strong"),
         lambda: difference("fashion_256", "gait_strong"),
+        lambda: difference("mnist_256_long", "gait_strong"),
         lambda: difference("mnist_256", "gait_full"),
         lambda: worst_seed("mnist_256", "gait"),
         lambda: behind("mnist_256", "tp"),
@@ -136,6 +138,10 @@ FACTS = {
         lambda: difference("mnist_256", "gait_orthogonal", "bp_orthogonal"),
         lambda: difference("mnist_256", "gait"),
         lambda: worst_seed("mnist_256", "gait"),
+        lambda: behind("mnist_256", "itp"),
+        lambda: behind("mnist_256", "tp"),
+        lambda: difference("mnist_256_long", "gait_strong"),
+        lambda: behind("fashion_256", "itp"),
         lambda: difference("fashion_256", "gait_orthogonal"),
         lambda: difference("fashion_256", "gait_strong"),
         lambda: difference("fashion_256", "gait"),
