@@ -50,6 +50,7 @@ _SETTINGS = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
 }
+_KERNELS = "AVX2"
 # Of ``_sample``, computed on processors of Intel and of AMD; PyTorch 2.13.0.
 _SAMPLE = "7151fa2e4d0a341c"
 
@@ -227,12 +228,17 @@ def _has_onednn() -> bool:
 
 def _examined() -> str | None:
     """Why this process cannot keep the promise, if so."""
-    torch.backends.cpu.get_cpu_capability()
+    kernels = torch.backends.cpu.get_cpu_capability()
     machine = platform.machine()
     if machine not in ("x86_64", "AMD64"):
         return f"this machine is {machine}, and portable numerics are for x86-64"
     if not (torch.backends.mkl.is_available() and _has_onednn()):  # type: ignore[no-untyped-call]
         return f"PyTorch {torch.__version__} is built without MKL or oneDNN here"
+    if kernels != _KERNELS:
+        return (
+            f"PyTorch's kernels are those for {kernels} here, not {_KERNELS}: the processor lacks"
+            " it, or PyTorch computed before portable numerics were asked for"
+        )
     if _sample() != _SAMPLE:
         return (
             f"PyTorch {torch.__version__} computes other bits here than where portable numerics"

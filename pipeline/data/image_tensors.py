@@ -194,15 +194,17 @@ def _check(data: ImageData, inputs: int) -> None:
             ("labels", labels, data.classes - 1),
             ("images", images, data.maximum),
         ):
-            if most is not None and int(found.max()) > most:
+            # By NumPy: PyTorch, once it has computed, can be portable no longer.
+            values = found.numpy()
+            if most is not None and int(values.max()) > most:
                 raise ValueError(
-                    f"{part}_{what} are of {int(found.min())} to {int(found.max())}; allowed: 0 to"
-                    f" {most}"
+                    f"{part}_{what} are of {int(values.min())} to {int(values.max())}; allowed: 0"
+                    f" to {most}"
                 )
-    _check_contrast(data.train_images, data.maximum)
+    _check_contrast(data.train_images.numpy(), data.maximum)
 
 
-def _check_contrast(images: torch.Tensor, maximum: int | None) -> None:
+def _check_contrast(images: np.ndarray, maximum: int | None) -> None:
     """Raise ValueError for what a wrong conversion makes of images: nothing, or almost nothing."""
     largest = images.max().item()
     if images.min().item() == largest:

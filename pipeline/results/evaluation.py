@@ -22,10 +22,10 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
 
     ``result`` identifies the model's files, and is the tag of the MLflow runs that made them.
     """
+    choose_numerics(params)
     images = image_tensors.load(data_file(key.profile, key.dataset))
     recorded = model_files.read_config(key.folder)
     trained.check_images(recorded, key, images.checksum)
-    choose_numerics(params)
     device = choose_device(params.training.device)
     network = model_files.load_network(key.folder / model_files.NETWORK, device)
     test_images, test_labels = image_tensors.test_set(images)

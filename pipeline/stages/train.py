@@ -51,8 +51,8 @@ def run(params: Params, key: ModelKey) -> Path:
             model's folder is then as it was before.
         Interrupted: a signal asked for it; the state is kept.
     """
-    images = image_tensors.load(data_file(params.profile, key.dataset))
     choose_numerics(params)
+    images = image_tensors.load(data_file(params.profile, key.dataset))
     experiment = prepare(params, key, images)
     check_writable(key.folder.parent)
     with resuming.held(key) as place, interruptible():

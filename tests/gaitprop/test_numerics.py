@@ -126,7 +126,21 @@ def test_who_asks_too_late_is_told():
         "from gaitprop import numerics; numerics.use('portable')\n"
         "print(numerics.why_not_portable())"
     )
-    assert "MKL was used before" in python(too_late)
+    assert "before" in python(too_late)
+
+
+def test_kernels_that_were_chosen_too_early_are_told():
+    """A maximum uses no MKL; but PyTorch has chosen the kernels of this processor by then."""
+    kernels = "torch.backends.cpu.get_cpu_capability()"
+    early = (
+        f"import torch; torch.ones(9).max(); print({kernels})\n"
+        "from gaitprop import numerics; numerics.use('portable')\n"
+        "print(numerics.why_not_portable())"
+    )
+    own, told = python(early).splitlines()
+    assert (told == "None") if own == "AVX2" else (f"kernels are those for {own}" in told)
+    assert python(early, ATEN_CPU_CAPABILITY="default").splitlines()[0] == "DEFAULT"
+    assert "those for DEFAULT" in python(early, ATEN_CPU_CAPABILITY="default")
 
 
 def test_initial_weights_do_not_depend_on_threads_without_portable_numerics_either():
