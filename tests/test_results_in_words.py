@@ -143,6 +143,7 @@ FACTS = {
         lambda: behind("mnist_256", "tp"),
         lambda: difference("mnist_256_long", "gait_strong"),
         lambda: cosine("mnist_256_long", "GAIT-prop, strong"),
+        lambda: cosine("mnist_256", "GAIT-prop, strong"),
         lambda: behind("fashion_256", "itp"),
         lambda: difference("fashion_256", "gait_orthogonal"),
         lambda: difference("fashion_256", "gait_strong"),

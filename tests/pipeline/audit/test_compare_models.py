@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from pipeline.audit import compare_models, compare_output
 from pipeline.audit.compare_sources import Compared, ComparedModel, find, find_all
@@ -107,13 +108,18 @@ def test_a_revision_and_a_folder(project: Path) -> None:
     assert after["difference"]["paired"]
 
 
-def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def trainings(project: Path) -> tuple[MlflowClient, list[Run]]:
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], "tags.`gait.level` = 'model'")
+    wanted = "tags.`gait.level` = 'model'"
+    return client, list(client.search_runs([experiment.experiment_id], wanted))
+
+
+def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    _, found = trainings(project)
     ids = {each.data.tags["gait.model"]: each.info.run_id for each in found}
     subjects = [find(ids["reference"]), find(ids["gait"])]
     (compared,) = compare_models.compare(subjects)
@@ -136,10 +142,7 @@ def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_runs_of_one_name_are_told_apart(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("digits")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], "tags.`gait.level` = 'model'")
+    client, found = trainings(project)
     ids = [each.info.run_id for each in found]
     for run_id in ids:
         client.set_tag(run_id, "mlflow.runName", "the same")

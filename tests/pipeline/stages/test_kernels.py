@@ -30,6 +30,8 @@ def test_training_and_evaluation_have_the_bits_of_avx2(
             params.read_text().replace("training:", "training:\n  loss: cross_entropy")
         )
         gait(folder, "train", "digits", "square", "bp", **environment)
-        network = folder / "models" / "digits" / "digits" / "square" / "bp" / "network.safetensors"
-        made.append((network.read_bytes(), run(folder, sys.executable, "-c", LOSS, **environment)))
+        model = folder / "models" / "digits" / "digits" / "square" / "bp"
+        assert '"cross_entropy"' in (model / "config.json").read_text()
+        network = (model / "network.safetensors").read_bytes()
+        made.append((network, run(folder, sys.executable, "-c", LOSS, **environment)))
     assert made[0] == made[1]
