@@ -114,9 +114,10 @@ def hits(outputs: Tensor, targets: Tensor, n_classes: int) -> Tensor:
 
 def check_classes(n_classes: int, widths: tuple[int, ...]) -> None:
     """Raises ArgumentError unless the last layer has an output for every class."""
-    if not 1 <= n_classes <= widths[-1]:
+    whole = isinstance(n_classes, int) and not isinstance(n_classes, bool)
+    if not whole or not 1 <= n_classes <= widths[-1]:
         raise ArgumentError(
-            f"n_classes is {n_classes} and the last layer has {widths[-1]} outputs; allowed: at"
+            f"n_classes is {n_classes!r} and the last layer has {widths[-1]} outputs; allowed: at"
             " least 1 class and an output for each"
         )
 
@@ -145,6 +146,11 @@ def check_targets(
         ArgumentError: the shape or dtype is another, or a label is not one of the classes.
     """
     leading = tuple(leading)
+    if not isinstance(targets, Tensor):
+        raise ArgumentError(
+            f"{name} are a {type(targets).__name__}; allowed: a tensor of integers, one for each of"
+            f" the {leading[-1]} inputs, or of soft targets"
+        )
     if targets.is_floating_point():
         allowed = {(*leading, n_classes), (leading[-1], n_classes)}
         if tuple(targets.shape) not in allowed or targets.dtype != dtype:
@@ -164,12 +170,14 @@ def check_targets(
             f" for each of the {leading[-1]} inputs"
         )
     _check_not_empty(targets)
+    # PyTorch finds no least of unsigned ones of more than a byte.
+    targets = targets.long()
     if int(targets.min()) < 0 or int(targets.max()) >= n_classes:
         raise ArgumentError(
             f"{name} reach from {int(targets.min())} to {int(targets.max())}; allowed: 0 to"
             f" {n_classes - 1}"
         )
-    return targets.long().expand(leading)
+    return targets.expand(leading)
 
 
 def _check_not_empty(targets: Tensor) -> None:

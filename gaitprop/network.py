@@ -71,7 +71,7 @@ class InvertibleNetwork:
 
     Raises:
         ArgumentError: widths grow or are not positive, no or repeated seeds, unknown activation,
-            another dtype.
+            another dtype, a device that is not there.
 
     Example:
         >>> from gaitprop.layers import Architecture, Convolution, Dense
@@ -119,7 +119,14 @@ class InvertibleNetwork:
             # stack() copies into row-major order: QR returns column-major matrices, and the fused
             # Adam would pair such a parameter with its gradient in the wrong order, silently.
             stacked = [torch.stack(layer).to(dtype) for layer in zip(*drawn, strict=True)]
-        self.weights = [weight.to(device).contiguous() for weight in stacked]
+        try:
+            self.weights = [weight.to(device).contiguous() for weight in stacked]
+        except (RuntimeError, AssertionError) as error:
+            # Of a device that is not there PyTorch says so in many ways.
+            why = str(error).splitlines()[0]
+            raise ArgumentError(
+                f"device is {str(device)!r}; allowed: one that computes here ({why})"
+            ) from None
         self.biases = [weight.new_zeros(weight.shape[:-1]) for weight in self.weights]
         self.feedback: Feedback | None = None
 
@@ -339,6 +346,8 @@ class InvertibleNetwork:
 
     def _checked(self, inputs: Tensor) -> Tensor:
         leading = self.weights[0].shape[:-2]
+        if not isinstance(inputs, Tensor):
+            raise ArgumentError(f"inputs are a {type(inputs).__name__}; allowed: a tensor")
         own_batch = inputs.dim() == len(leading) + 2 and inputs.shape[:-2] == leading
         if inputs.shape[-1:] != self.widths[:1] or not (inputs.dim() == 2 or own_batch):
             of_seeds = f" or ({leading[0]}, batch, {self.widths[0]})" if leading else ""

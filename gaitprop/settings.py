@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from gaitprop.constraints import check_constraint
 from gaitprop.errors import ArgumentError
@@ -11,6 +12,29 @@ from gaitprop.losses import Loss, find_loss
 from gaitprop.regularizer import check_penalty
 from gaitprop.rules import Rule, find_rule
 
+_COUNTS = (
+    "epochs",
+    "batch_size",
+    "probe_size",
+    "diagnostics_interval",
+    "orthogonality_interval",
+    "schedule_interval",
+    "patience",
+)
+_NUMBERS = (
+    "learning_rate",
+    "feedback_learning_rate",
+    "orthogonality",
+    "gamma",
+    "beta1",
+    "beta2",
+    "epsilon",
+    "output_gain",
+    "momentum",
+    "weight_decay",
+    "schedule_factor",
+)
+_OR_NONE = ("patience", "feedback_learning_rate")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "step")
 
@@ -84,6 +108,7 @@ class TrainingSettings:
 
 def check_settings(settings: TrainingSettings) -> None:
     """Raises ArgumentError unless every choice is allowed."""
+    _check_kinds(settings)
     find_rule(settings.rule)
     check_rule_settings(settings.gamma, settings.orthogonality)
     find_loss(settings.loss, settings.output_gain)
@@ -111,14 +136,21 @@ def check_settings(settings: TrainingSettings) -> None:
             raise ArgumentError(
                 f"{name} is {getattr(settings, name)!r}; allowed: 0 or more, finite"
             )
-    for name in (
-        "epochs",
-        "batch_size",
-        "probe_size",
-        "diagnostics_interval",
-        "orthogonality_interval",
-        "schedule_interval",
-        *(("patience",) if settings.patience is not None else ()),
+    for name in _COUNTS:
+        count = getattr(settings, name)
+        if count is not None and count < 1:
+            raise ArgumentError(f"{name} is {count}; allowed: at least 1")
+
+
+def _check_kinds(settings: TrainingSettings) -> None:
+    """Raises ArgumentError unless numbers are numbers: what is none could not be compared."""
+    for names, kind, what in (
+        (_COUNTS, Integral, "a whole number"),
+        (_NUMBERS, Real, "a number"),
     ):
-        if getattr(settings, name) < 1:
-            raise ArgumentError(f"{name} is {getattr(settings, name)}; allowed: at least 1")
+        for name in names:
+            value = getattr(settings, name)
+            if value is None and name in _OR_NONE:
+                continue
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise ArgumentError(f"{name} is {value!r}; allowed: {what}")

@@ -18,6 +18,7 @@ from gaitprop.early_stopping import BestEpochs
 from gaitprop.errors import ArgumentError, DivergenceError
 from gaitprop.feedback import check_feedback, normal_numbers
 from gaitprop.gradients import updates
+from gaitprop.images import check_images, inputs
 from gaitprop.losses import Loss, check_classes, check_targets, find_loss, hits
 from gaitprop.network import InvertibleNetwork
 from gaitprop.numerics import all_threads
@@ -127,12 +128,15 @@ def train(
             optimizer.
 
     Raises:
-        ArgumentError: a setting is out of range or does not fit the data or the network; a label
-            is not one of the classes; weights that should stay orthogonal are not.
+        ArgumentError: a setting is out of range or does not fit the data or the network; images are
+            of another kind, not finite or above their maximum; a label is not one of the classes;
+            weights that should stay orthogonal are not.
         DivergenceError: a loss or parameter is no longer finite at the end of an epoch.
         SingularLayerError: a layer that the rule inverts lost its inverse.
     """
     data = _checked(network, data, settings)
+    if not 0 <= first_epoch <= settings.epochs:
+        raise ArgumentError(f"first_epoch is {first_epoch}; allowed: 0 to {settings.epochs}")
     best = best or make_best_epochs(network, settings)
     if first_epoch == 0:
         yield _record(network, data, settings, 0, None, best)
@@ -172,9 +176,12 @@ def evaluate(
         loss: in ``gaitprop.losses.LOSSES``, or from ``find_loss``.
 
     Raises:
-        ArgumentError: a label is not one of the classes, there is no such loss.
+        ArgumentError: images or labels are not of these kinds, a label is not one of the classes,
+            there is no such loss.
     """
     loss_function = find_loss(loss)
+    check_classes(n_classes, network.widths)
+    check_images(images, network.widths[0], network.dtype, maximum)
     labels = check_targets(labels, images.shape[:1], n_classes, network.dtype)
     sums = _Sums(network, loss_function, n_classes)
     for start in range(0, len(images), EVALUATION_BATCH):
@@ -184,14 +191,6 @@ def evaluate(
         error = loss_function.error(outputs, targets, n_classes)
         sums.add(outputs, targets, error)
     return sums.mean(len(images))
-
-
-def inputs(images: Tensor, dtype: torch.dtype, maximum: int) -> Tensor:
-    """What a network reads of images of its own dtype, or of uint8 ones of 0…maximum."""
-    if images.is_floating_point():
-        return images
-    # By way of float32 whatever the dtype: images are the same ones in every precision.
-    return images.to(torch.float32).div_(maximum).to(dtype)
 
 
 @undisturbed
@@ -374,6 +373,11 @@ def _checked(
     check_classes(data.n_classes, network.widths)
     if network.weights[0].dim() != 3:
         raise ArgumentError("the network has no seed dimension; allowed: weights of (S, n, n)")
+    for images, name in (
+        (data.images, "images"),
+        (data.validation_images, "validation images"),
+    ):
+        check_images(images, network.widths[0], network.dtype, data.maximum, name)
     if settings.batch_size > len(data.images):
         raise ArgumentError(
             f"batch_size is {settings.batch_size}; allowed: 1 to {len(data.images)}, the number of"

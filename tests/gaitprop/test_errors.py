@@ -106,6 +106,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "label too large": (lambda: gradients(labels=torch.arange(5)), ["0 to 4", "0 to 2"]),
     "label at the end": (lambda: gradients(labels=torch.full((5,), 3)), ["3 to 3", "0 to 2"]),
     "label negative": (lambda: gradients(labels=torch.full((5,), -1)), ["-1 to -1", "0 to 2"]),
+    "labels as a list": (lambda: gradients(labels=[0] * 5), ["labels are a list", "a tensor"]),
+    "inputs as an array": (lambda: gradients(torch.ones(5, 6).numpy()), ["ndarray", "a tensor"]),
+    "unsigned labels": (
+        lambda: gradients(labels=torch.full((5,), 3, dtype=torch.uint16)),
+        ["3 to 3", "0 to 2"],
+    ),
+    "no such device": (lambda: network(device="cuda:99"), ["device is 'cuda:99'", "allowed"]),
+    "no device at all": (lambda: network(device="gpu"), ["device is 'gpu'", "allowed"]),
+    "classes as a float": (lambda: gradients(n_classes=3.0), ["n_classes is 3.0", "at least 1"]),
     "empty batch": (
         lambda: gradients(torch.ones(0, 6), torch.zeros(0).long()),
         ["empty", "at least one"],

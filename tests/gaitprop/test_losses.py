@@ -117,6 +117,15 @@ def test_soft_targets_are_autograds() -> None:
         torch.testing.assert_close(ours.weight[0], theirs, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int64]
+)
+def test_labels_of_any_integers(dtype: torch.dtype) -> None:
+    labels = check_targets(torch.tensor([0, 2, 1, 0]).to(dtype), (2, 4), 3, torch.float32)
+    assert labels.dtype is torch.int64
+    assert labels.tolist() == [[0, 2, 1, 0]] * 2
+
+
 REFUSED = {
     "shape": (torch.zeros(4, 2), ["float32", "(4, 2)", "integers", "(4, 3)"]),
     "dtype": (torch.zeros(4, 3, dtype=torch.float64), ["float64", "torch.float32"]),

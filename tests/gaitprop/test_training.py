@@ -438,6 +438,12 @@ def test_divergence_names_the_epoch_and_the_seed() -> None:
         ({"probe_size": 0}, "probe_size is 0"),
         ({"orthogonality_interval": 0}, "orthogonality_interval is 0"),
         ({"diagnostics_interval": 0}, "diagnostics_interval is 0; allowed: at least 1"),
+        ({"batch_size": "30"}, "batch_size is '30'; allowed: a whole number"),
+        ({"batch_size": 30.0}, "batch_size is 30.0; allowed: a whole number"),
+        ({"epochs": None}, "epochs is None; allowed: a whole number"),
+        ({"epochs": True}, "epochs is True; allowed: a whole number"),
+        ({"learning_rate": "0.1"}, "learning_rate is '0.1'; allowed: a number"),
+        ({"orthogonality": None}, "orthogonality is None; allowed: a number"),
     ],
 )
 def test_settings_are_checked_before_any_work(changes: dict, message: str) -> None:
@@ -446,6 +452,15 @@ def test_settings_are_checked_before_any_work(changes: dict, message: str) -> No
     optimizer = make_optimizer(network, settings)
     with pytest.raises(ArgumentError, match=message):
         next(train(network, optimizer, clouds(), replace(settings, **changes)))
+
+
+@pytest.mark.parametrize("first_epoch", [-1, 5])
+def test_an_epoch_that_is_none_of_the_training(first_epoch: int) -> None:
+    settings = settings_for("gait")
+    network = InvertibleNetwork(WIDTHS["square"])
+    optimizer = make_optimizer(network, settings)
+    with pytest.raises(ArgumentError, match=f"first_epoch is {first_epoch}; allowed: 0 to 4"):
+        next(train(network, optimizer, clouds(), settings, first_epoch))
 
 
 @pytest.mark.parametrize("constraint", ["none", "orthogonal"])

@@ -1,0 +1,1 @@
+../../gaitprop/images.py
