@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+# The signal that came within ``interruptible``.
+_came: int | None = None
 
 
 class Interrupted(BaseException):
@@ -30,18 +32,31 @@ class Interrupted(BaseException):
         return 128 + self.number
 
 
+def check() -> None:
+    """Raises ``Interrupted`` for a signal that came and was not heard.
+
+    Python drops what is raised while a weak reference's callback runs, as it does within imports.
+    """
+    if _came is not None:
+        raise Interrupted(_came)
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Within the block the first signal raises ``Interrupted``; later ones do not disturb it.
 
-    Signals that whoever started this process had it ignore are left so.
+    Long work calls ``check`` now and then. Signals that whoever started this process had it ignore
+    are left so.
     """
+    global _came
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {each: signal.getsignal(each) for each in STOPPING}
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        global _came
+        _came = number
         for each in STOPPING:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
@@ -52,5 +67,6 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        _came = None
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -19,6 +19,7 @@ from gaitprop.training import (
     steps_per_epoch,
     train,
 )
+from pipeline.project import interruption
 from pipeline.project.files import as_json
 from pipeline.training import history, model_files, state_file
 from pipeline.training.epochs import Epoch, kept
@@ -47,6 +48,7 @@ def epochs(
 
     Raises:
         DivergenceError, SingularLayerError: see ``gaitprop.training.train``.
+        Interrupted: see ``pipeline.project.interruption.check``.
     """
     if state is not None:
         # Also where nothing is left to train.
@@ -56,7 +58,12 @@ def epochs(
     steps = steps_per_epoch(len(data.images), settings.batch_size)
     behind_s, started = training.seconds, time.monotonic()
     with TrainingProgress(training.name, settings.epochs, steps, first_epoch) as progress:
-        for record, epoch, snapshot in trained(experiment, state, progress.step):
+
+        def on_step(count: int) -> None:
+            interruption.check()
+            progress.step(count)
+
+        for record, epoch, snapshot in trained(experiment, state, on_step):
             warning = training.warning or near_singular(record, network.seeds)
             if warning is not None and training.warning is None:
                 print(f"{training.name}: {warning}", file=sys.stderr)
