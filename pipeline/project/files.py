@@ -15,6 +15,9 @@ from typing import Any
 
 from pipeline.project.errors import GaitError
 
+# What ends the name of the folder that another takes the place of.
+_RETIRED = ".old"
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces the file by one of this content; a kill at any moment leaves the one or the other.
@@ -60,15 +63,14 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     """A temporary folder that takes the destination's place once the block has succeeded.
 
     After an exception the destination is what it was before; after a kill it is that, or missing,
-    or whole. What a kill left beside it is removed by the next call.
+    or whole. What a kill left beside it is put back, where it is all that there is, or removed by
+    the next call.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".incomplete-{destination.name}-"
-    for leftover in destination.parent.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError), _held(leftover):
-            shutil.rmtree(leftover)
+    _clear_up(destination, prefix)
     temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=destination.parent))
-    retired = temporary.with_name(f"{temporary.name}.old")
+    retired = temporary.with_name(f"{temporary.name}{_RETIRED}")
     try:
         with _held(temporary):
             yield temporary
@@ -90,7 +92,9 @@ def whole_folder(destination: Path) -> Iterator[Path]:
             _sync(destination.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
+        # If it could not be put back, it is all that there is.
+        if destination.exists():
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 def check_writable(folder: Path) -> None:
@@ -107,6 +111,18 @@ def check_writable(folder: Path) -> None:
             f"nothing can be written in {folder} ({error.strerror}); make room there, or make it"
             " writable"
         ) from None
+
+
+def _clear_up(destination: Path, prefix: str) -> None:
+    """Of calls that were killed: what was there comes back if it is missing; the rest goes."""
+    for leftover in destination.parent.glob(f"{prefix}*"):
+        own = leftover.with_name(leftover.name.removesuffix(_RETIRED))
+        # A call that is at work holds its own folder.
+        with contextlib.suppress(OSError), _held(own if own.exists() else leftover):
+            if leftover != own and not destination.exists():
+                leftover.replace(destination)
+            else:
+                shutil.rmtree(leftover)
 
 
 @contextlib.contextmanager
