@@ -74,6 +74,8 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
     try:
         yield
     finally:
+        if address is not None:
+            _free_places()
         ray.shutdown()
 
 
@@ -213,6 +215,27 @@ def _unusable(address: str, why: str) -> GaitError:
         f"the Ray cluster {shown(address)} cannot be used ({without_password(why, address)});"
         " check --address with `ray status`, and that RAY_AUTH_MODE is the cluster's"
     )
+
+
+def _free_places() -> None:
+    """Removes what this sweep's trials were to have of the cluster's processors.
+
+    Ray does so where a driver ends. One whose node the head took for dead has ended before: what
+    it asked for at that moment would be kept from everybody for ever.
+    """
+    import ray
+    from ray.util.placement_group import PlacementGroup
+
+    here = ray.get_runtime_context()
+    host, _, port = here.gcs_address.rpartition(":")
+    # Whoever asks a head that is away waits for it.
+    with suppress(OSError, ray.exceptions.RayError, RuntimeError):
+        socket.create_connection((host, int(port)), timeout=KNOCKING_S).close()
+        for name, known in ray.util.placement_group_table().items():
+            # The id of what asked for it ends its own.
+            if name.endswith(here.get_job_id()) and known["state"] != "REMOVED":
+                number = ray.PlacementGroupID(bytes.fromhex(name))
+                ray.util.remove_placement_group(PlacementGroup(number))
 
 
 def _local_token() -> None:

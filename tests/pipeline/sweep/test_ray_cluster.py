@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 from ray._private.utils import check_version_info
 
 from pipeline.sweep import ray_cluster
+from tests.pipeline.project_copy import REPOSITORY, run
 
 
 def test_a_closed_port_is_named_with_its_node() -> None:
@@ -59,3 +62,23 @@ def test_a_silent_head_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
         assert belonging._head_answers(address)
         assert belonging._head_answers(address)
     assert capsys.readouterr().out == "gait: the Ray cluster's head answers again\n"
+
+
+# A driver whose sweep ends while a trial has its place and another waits for one.
+PLACES = """
+from pipeline.sweep import ray_cluster
+with ray_cluster.connected(None, 0):
+    import ray
+    from ray.util import placement_group, placement_group_table
+    kept = [placement_group([{"CPU": 1}]), placement_group([{"CPU": 1000}])]
+    ray.get(kept[0].ready())
+    before = sorted(each["state"] for each in placement_group_table().values())
+    ray_cluster._free_places()
+    after = sorted(each["state"] for each in placement_group_table().values())
+print(before, after)
+"""
+
+
+def test_places_are_freed(tmp_path: Path) -> None:
+    said = run(tmp_path, sys.executable, "-c", PLACES, PYTHONPATH=str(REPOSITORY))
+    assert said.splitlines()[-1] == "['CREATED', 'PENDING'] ['REMOVED', 'REMOVED']"
