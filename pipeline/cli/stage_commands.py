@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +16,12 @@ from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
 from pipeline.project.environment import prepare_environment
 from pipeline.project.errors import GaitError
+from pipeline.project.files import check_writable
 from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.running_code import unchanged
+
+# DVC's name of the stage, in the environment of its command.
+_DVC_STAGE = "DVC_STAGE"
 
 if TYPE_CHECKING:
     from pipeline.cli.dvc_repro import Step
@@ -95,17 +104,27 @@ def train(
     from pipeline.params import params_file
     from pipeline.project.paths import ModelKey
     from pipeline.stages import train as stage
+    from pipeline.training.experiment import described
+    from pipeline.training.identity import training_code_checksum
     from pipeline.training.model_files import result_checksum
 
     params = params_file.load()
+    key = ModelKey(params.profile, dataset, architecture, model)
+
+    def deciding() -> object:
+        code = training_code_checksum(params.rule_of(model))
+        return code, described(params_file.load(), key, images="")
+
     for what, received, allowed in (
         ("data set", dataset, params.run.datasets),
         ("architecture", architecture, params.run.architectures),
         ("model", model, params.models()),
     ):
         _refuse_unknown(what, received, allowed)
-    with to_standard_error(as_json):
-        folder = stage.run(params, ModelKey(params.profile, dataset, architecture, model))
+    # Without DVC nothing is recorded but what was there when training began.
+    by_dvc = unchanged(deciding) if _DVC_STAGE in os.environ else nullcontext()
+    with to_standard_error(as_json), by_dvc:
+        folder = stage.run(params, key)
     if as_json:
         # Runs in MLflow have the checksum as their tag gait.result.
         made = {"folder": str(folder), "result": result_checksum(folder)}
@@ -127,7 +146,7 @@ def evaluate(as_json: Annotated[bool, JSON] = False) -> None:
     from pipeline.params import params_file
     from pipeline.stages import evaluate as stage
 
-    with to_standard_error(as_json):
+    with to_standard_error(as_json), unchanged(lambda: _deciding(stage.CODE)):
         paths = stage.run(params_file.load())
     if as_json:
         models = next(path for path in paths if path.name == "summary.json")
@@ -150,8 +169,9 @@ def plot() -> None:
     from pipeline.params import params_file
     from pipeline.stages import plot as stage
 
-    for path in stage.run(params_file.load()):
-        print(path)
+    with unchanged(lambda: _deciding(stage.CODE)):
+        paths = stage.run(params_file.load())
+    print(*paths, sep="\n")
 
 
 def report() -> None:
@@ -169,8 +189,9 @@ def report() -> None:
     from pipeline.params import params_file
     from pipeline.stages import report as stage
 
-    for path in stage.run(params_file.load()):
-        print(path)
+    with unchanged(lambda: _deciding(stage.CODE)):
+        paths = stage.run(params_file.load())
+    print(*paths, sep="\n")
 
 
 def repro(
@@ -205,6 +226,8 @@ def repro(
     arguments = [*context.args, *(["--dry"] if dry_run else [])]
     dry = "--dry" in arguments
     if not dry:
+        # DVC's own words for it are not for its user.
+        check_writable(Path())
         stage.deliver_what_can_be(params)
     code = dvc_repro.run(arguments)
     if code:
@@ -212,6 +235,15 @@ def repro(
     if not dry:
         stage.complete_runs(params)
         _tell_other_bits(params)
+
+
+def _deciding(code: Sequence[str]) -> object:
+    """What decides a stage's result: params and code."""
+    from pipeline.params import params_file
+    from pipeline.training.identity import code_checksum, library_files
+
+    settings = params_file.load().model_dump(exclude={"archives", "sweep"})
+    return settings, code_checksum(code, library_files())
 
 
 def _list(steps: list[Step]) -> None:

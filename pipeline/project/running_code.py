@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,3 +33,29 @@ def check() -> None:
                 f" {own.parent}, which is what runs would record: activate this folder's"
                 " environment (`make setup` makes one), or run `python -m pipeline` here"
             )
+
+
+@contextmanager
+def unchanged(deciding: Callable[[], object]) -> Iterator[None]:
+    """Sees to it that a result is not recorded with what decides it only since it was begun.
+
+    DVC notes the code and params.yaml as they are when a stage ends.
+
+    Args:
+        deciding: gives what decides the result, as it stands.
+
+    Raises:
+        GaitError: that is not what it was when the block was entered; the result stays.
+    """
+    before = deciding()
+    yield
+    try:
+        now: object = deciding()
+    except GaitError:
+        now = None  # params.yaml says what is not allowed any more.
+    if now != before:
+        raise GaitError(
+            "params.yaml, or the code that decides this result, changed while it was made, and it"
+            " would be recorded as made by what is there now: run the same command again, or undo"
+            " the change and keep the result by `dvc commit`"
+        )

@@ -79,7 +79,7 @@ def run(params: Params, options: Options) -> int:
     with folder.held():
         definition = folders.definition(params, images)
         state = folders.NEW if options.restart else folder.state(definition)
-        ended = {} if state == folders.NEW else trial_records.read(folder.records)
+        ended = {} if state == folders.NEW else _ended(params, folder)
         # Results that have gone are written again, from the records of the trials.
         if state == folders.FINISHED and _results(params).exists():
             print(
@@ -113,6 +113,9 @@ class _Sweep:
         self._params, self._options, self._images = params, options, images
         self._folder = folder
         self._state_s = environment.seconds(environment.STATE_INTERVAL_S)
+        self._code = {
+            rule: training_code_checksum(rule) for rule in map(params.rule_of, params.sweep.rules)
+        }
         self._by_trial = {trial_id(params, c, images): c for c in configurations}
         self._count = len(configurations) or params.sweep.trials * len(params.sweep.rules)
 
@@ -240,6 +243,7 @@ class _Sweep:
             self._params,
             self._images,
             plugins=plugins,
+            code=self._code,
             ended=replayed,
             states=self._folder.states if seen else None,
             keeper=None if seen else states.keeper(self._folder.states),
@@ -275,7 +279,7 @@ class _Sweep:
         delivered = runs.end(status, figures, destination) and delivered
         if missing:
             print(
-                f"gait: {len(missing)} trials are missing, since their workers were lost again and"
+                f"gait: {len(missing)} trials are missing, since their workers failed again and"
                 f" again ({next(iter(missing.values()))}); `gait sweep --resume` tries them anew"
             )
         if not delivered:
@@ -287,6 +291,22 @@ class _Sweep:
             return INCOMPLETE
         self._folder.finish()
         return 0
+
+
+def _ended(params: Params, folder: Folder) -> dict[str, Record]:
+    """The records of a sweep's trials.
+
+    Raises:
+        GaitError: one is of no trial of this sweep.
+    """
+    found = trial_records.read(folder.records)
+    for trial, record in found.items():
+        if record.rule not in params.sweep.rules or set(record.values) != set(params.sweep.space):
+            raise GaitError(
+                f"{folder.records / trial}.json is of no trial of this sweep ({record.rule!r},"
+                f" {record.values}); delete it to go on"
+            )
+    return found
 
 
 def _learns(params: Params) -> bool:

@@ -115,6 +115,9 @@ class Folder:
             return None
         except (OSError, ValueError) as error:
             raise GaitError(f"{path} cannot be read ({error}); see --restart") from None
+        whole = isinstance(known, dict) and {"definition", "finished", "id"} <= set(known)
+        if not whole or not isinstance(known["definition"], dict):
+            raise GaitError(f"{path} is no definition of a sweep; see --restart")
         return known
 
     def _write(self, content: Mapping[str, Any]) -> None:

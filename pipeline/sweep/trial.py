@@ -43,6 +43,7 @@ class Task:
         images: the sweep's image set.
         libraries: versions that all nodes must have, those that come later, too.
         plugins: of each rule that is no built-in one, the code that all nodes must have.
+        code: checksum by rule of what trained the sweep's first trial, and is to train the last.
         ended: records by trial, of configurations that may be suggested again.
         states: folder of the states of unfinished trials, which every node sees.
         keeper: who has that folder, where no node sees it; without either there are no states.
@@ -54,6 +55,7 @@ class Task:
     images: ImageData
     libraries: Mapping[str, str] = field(default_factory=ray_cluster.libraries)
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
     ended: Mapping[str, Record] = field(default_factory=dict)
     states: Path | None = None
     keeper: Any = None
@@ -102,6 +104,8 @@ def attempt(
     check(rule, task.plugins.get(rule))
     if unlike := ray_cluster.difference(task.libraries, ray_cluster.libraries()):
         raise GaitError(f"the sweep computes with {unlike} on {socket.gethostname()}")
+    if task.code.get(rule, _code(rule)) != _code(rule):
+        raise GaitError("its code was changed while it ran")
     trial = trial_id(task.params, configuration, task.images)
     reports = _Reports(task.report_s, dict(facts), send)
     if trial in task.ended:
@@ -120,7 +124,7 @@ def attempt(
         _train(made, state, by, task, reports)
     except (DivergenceError, SingularLayerError, GaitError) as error:
         reports.end(FAILED, str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if reports.unheard:
             raise
         # Out of memory, an error of a rule of one's own: it would come again, on any worker. Only

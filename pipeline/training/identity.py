@@ -86,12 +86,16 @@ def training_code_checksum(rule: str) -> str:
     Args:
         rule: only one that is not built in makes a difference.
     """
-    library = [path for path in _LIBRARY.iterdir() if path.name not in _ELSEWHERE]
-    own = code_checksum(CODE, library)
+    own = code_checksum(CODE, library_files())
     plugin = plugin_of(rule)
     if plugin is None:
         return own
     return hashlib.sha256(f"{own}\0{plugin['sha256']}".encode()).hexdigest()
+
+
+def library_files() -> list[Path]:
+    """What of the library computes in training and evaluation."""
+    return [path for path in _LIBRARY.iterdir() if path.name not in _ELSEWHERE]
 
 
 def code_checksum(names: Iterable[str], library: Iterable[Path] = ()) -> str:

@@ -6,6 +6,8 @@ import csv
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -300,3 +302,15 @@ def test_a_dry_run_lists_what_would_run_in_a_fresh_clone_too(
         *(f"{STAGE}-gait", "evaluate@digits", "plot@digits", "report@digits"),
     }
     assert not (tmp_path / "clone" / "models").exists()
+
+
+def test_a_folder_that_cannot_be_written(project: Path) -> None:
+    read_only = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD" && exec "$@"'
+    shell = ("unshare", "--mount", "sh", "-c", read_only, "sh")
+    if subprocess.run([*shell, "true"], cwd=project, check=False).returncode:
+        pytest.skip("this machine lets nobody mount anything here")
+    said = run(project, *shell, sys.executable, "-m", "pipeline", "repro", code=2)
+    assert said.strip() == (
+        "gait: nothing can be written in . (Read-only file system); make room there, or make it"
+        " writable"
+    )

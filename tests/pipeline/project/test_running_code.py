@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.project_copy import REPOSITORY, run
+from tests.pipeline.project_copy import REPOSITORY, copy_project, gait, run
 
 # As the installed command does it: the folder is not on Python's path.
 INSTALLED = ("-P", "-c", "from pipeline.cli import main; main()", "profile")
@@ -39,3 +39,57 @@ def test_the_folders_own_code_runs_also_by_a_link(clone: Path, tmp_path: Path) -
 def test_a_folder_without_code_takes_what_is_installed(clone: Path) -> None:
     shutil.rmtree(clone / "pipeline")
     run(clone, sys.executable, *INSTALLED, PYTHONPATH=str(REPOSITORY))
+
+
+# Trains as `gait train` does, and changes a file before that has ended.
+MEANWHILE = """
+import sys
+from pathlib import Path
+from pipeline import cli
+from pipeline.stages import {stage}
+run, path, old, new = {stage}.run, Path(sys.argv.pop()), *sys.argv[-2:]
+del sys.argv[-2:]
+def and_change(*arguments):
+    result = run(*arguments)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return result
+{stage}.run = and_change
+cli.main()
+"""
+RULE = "gaitprop/rules/gait.py"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_project(tmp_path_factory.mktemp("meanwhile") / "project", git=False)
+    gait(folder, "download")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "dvc_stage", "code"),
+    [
+        (RULE, '"""', '"""So: ', {"DVC_STAGE": "train@"}, 2),
+        ("params.yaml", "epochs: 2", "epochs: 3", {"DVC_STAGE": "train@"}, 2),
+        ("params.yaml", "epochs: 2", "epochs: none", {"DVC_STAGE": "train@"}, 2),
+        # Nothing of this is recorded with the model.
+        ("params.yaml", "  search: grid", "  search: random", {"DVC_STAGE": "train@"}, 0),
+        (RULE, '"""', '"""So: ', {}, 0),
+    ],
+)
+def test_code_or_params_that_change_while_a_model_is_trained(
+    project: Path, path: str, old: str, new: str, dvc_stage: dict[str, str], code: int
+) -> None:
+    before = (project / path).read_bytes()
+    script = MEANWHILE.format(stage="train")
+    arguments = ("train", "digits", "square", "gait", old, new, path)
+    try:
+        said = run(project, sys.executable, "-c", script, *arguments, code=code, **dvc_stage)
+    finally:
+        (project / path).write_bytes(before)
+    assert "Traceback" not in said
+    assert (project / "models/digits/digits/square/gait/network.safetensors").is_file()
+    assert ("changed while it was made" in said) == bool(code)
+    assert ("`dvc commit`" in said) == bool(code)

@@ -349,6 +349,36 @@ def test_listing(project: Path, says: Says) -> None:
     assert len(output) == TRIALS + 1
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "[]", "5", '{"definition": 5, "finished": false, "id": "x"}', '{"finished": false}'],
+)
+def test_a_definition_that_is_none_is_named(project: Path, says: Says, content: str) -> None:
+    renamed(project, "undefined")
+    folder = project / "sweeps" / "digits" / "undefined"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sweep.json").write_text(content)
+    message = says(2, "--resume")
+    assert message.endswith("undefined/sweep.json is no definition of a sweep; see --restart")
+
+
+@pytest.mark.parametrize("change", [{"rule": "hebb"}, {"values": {"rule.gamma": 0.1}}])
+def test_a_record_of_another_sweep_is_named(
+    project: Path, says: Says, change: dict[str, object]
+) -> None:
+    renamed(project, "others")
+    folder = project / "sweeps" / "digits" / "others"
+    shutil.copytree(project / "sweeps" / "digits" / "tiny", folder, dirs_exist_ok=True)
+    text = (folder / "sweep.json").read_text()
+    unfinished = text.replace('"tiny"', '"others"').replace('"finished": true', '"finished": false')
+    (folder / "sweep.json").write_text(unfinished)
+    path = min((folder / "trials").glob("*.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    message = says(2, "--resume")
+    assert f"{path} is of no trial of this sweep" in message
+    assert "delete it to go on" in message
+
+
 def test_a_broken_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(GaitError, match=r"x\.json is no record of a trial"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from pipeline.data import image_tensors
 from pipeline.params import params_file
 from pipeline.params.search_space import Configuration
+from pipeline.project.errors import GaitError
 from pipeline.sweep import trial
 from pipeline.sweep.trial import Task, attempt
+from pipeline.training.identity import training_code_checksum
 from tests.pipeline.project_copy import small_params
 
 SECTION = """
@@ -43,9 +46,19 @@ def test_settings_that_the_data_does_not_allow(task: Task) -> None:
     assert "training.batch_size: received 5000; allowed: at most" in failure
 
 
-def test_whatever_else_is_raised(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise MemoryError("no room for a tensor")
+@pytest.mark.parametrize("error", [MemoryError("no room for a tensor"), SystemExit("no licence")])
+def test_whatever_else_is_raised(
+    task: Task, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
 
-    monkeypatch.setattr(trial, "trained", full)
-    assert outcome(task, 30) == ("FAILED", "MemoryError: no room for a tensor")
+    monkeypatch.setattr(trial, "trained", fails)
+    assert outcome(task, 30) == ("FAILED", f"{type(error).__name__}: {error}")
+
+
+def test_code_that_is_another_than_the_sweeps_trains_nothing(task: Task) -> None:
+    own = training_code_checksum("gait")
+    assert outcome(replace(task, code={"gait": own}), 30) == ("FINISHED", None)
+    with pytest.raises(GaitError, match="its code was changed while it ran"):
+        outcome(replace(task, code={"gait": "0" * 64}), 30)
