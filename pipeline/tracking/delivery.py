@@ -15,7 +15,7 @@ from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, write_whole
 from pipeline.tracking.model_runs import ModelRuns, abandon
 from pipeline.tracking.sending import Sender
-from pipeline.tracking.store import existing_experiment, explained, open_experiment
+from pipeline.tracking.store import existing_experiment, explained, open_experiment, place
 from pipeline.training import resuming
 from pipeline.training.training_record import Training, as_plain, from_plain
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 UNDELIVERED = "undelivered"
+# Where a record belongs, under this name.
+_STORE = "store"
 SEND_S = 1.0
 
 
@@ -66,7 +68,7 @@ def _tell(sentence: str) -> None:
 def keep(folder: Path, training: Training) -> Path:
     """Keeps a record that MLflow did not take, for ``deliver_kept``."""
     path = folder / UNDELIVERED / f"{training.id}.json"
-    write_whole(path, as_json(as_plain(training)))
+    write_whole(path, as_json({**as_plain(training), _STORE: place()}))
     return path
 
 
@@ -121,9 +123,20 @@ def end_abandoned(profile: str) -> None:
 
 def _deliver_kept(path: Path) -> None:
     try:
-        training = from_plain(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        meant = content.pop(_STORE, place())
+        training = from_plain(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GaitError(f"{path} is no record of a training ({error})") from None
+    if meant != place():
+        was, now = (
+            f"MLFLOW_TRACKING_URI={each}" if each else "no MLFLOW_TRACKING_URI"
+            for each in (meant, place())
+        )
+        raise GaitError(
+            f"{training.name}: a record was kept with {was}, and there is {now} now: set it as it"
+            f" was, or, to have the runs in this store, take {_STORE!r} out of the file"
+        )
     client, experiment_id = open_experiment(training.experiment)
     with explained():
         ModelRuns(client, experiment_id).send(training)

@@ -41,6 +41,7 @@ LONGEST_TAG = 8000
 DATABASE = "mlflow.db"
 KEY_TAG = "gait.result"
 _RELATIVE = re.compile(r"(sqlite:///|file:|)(?!databricks|uc$)([^/:][^:]*)")
+_SERVERS_OF_DATABASES = ("postgresql", "mysql", "mssql")
 LIBRARIES = ("torch", "torchvision", "numpy", "scikit-learn", "mlflow", "dvc")
 
 
@@ -62,6 +63,11 @@ def _sqlite(path: Path) -> str:
     then, it is that from the folder in which this process works."""
     absolute = str(path)
     return f"sqlite:///{os.path.relpath(path) if {'%', '?'} & set(absolute) else absolute}"
+
+
+def place() -> str:
+    """Which store that is, as it may be written down; the same after the project has moved."""
+    return without_password(environment.given(environment.TRACKING_URI) or "")
 
 
 @contextmanager
@@ -199,6 +205,11 @@ def _client() -> MlflowClient:
             ) from None
         if said is not None:
             print(said, file=sys.stderr, flush=True)
+    if tracking_uri().startswith(_SERVERS_OF_DATABASES):
+        from mlflow.store.db import utils
+
+        # It would try ten times, two minutes long and without a word.
+        utils.MAX_RETRY_COUNT = 1
     # The registry too, whatever MLFLOW_REGISTRY_URI of other projects says.
     return MlflowClient(tracking_uri(), registry_uri=tracking_uri())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,29 @@ def test_a_store_that_refuses_has_it_kept(
     said = capsys.readouterr().err.splitlines()
     assert [f"{path} is kept" in line for path, line in zip(kept, said, strict=True)] == [True] * 2
     assert all(path.exists() for path in kept)
+
+
+def test_a_record_goes_to_the_store_that_it_was_kept_for(
+    settings: dict[str, Any],
+    tmp_path: Path,
+    ready: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    kept = delivery.keep(Path("states"), record("kept", settings))
+    assert "secret" not in kept.read_text()
+    shutil.copy2(ready / "mlflow.db", tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    delivery.deliver_kept(Path("states"))
+    said = capsys.readouterr().err
+    assert "kept with MLFLOW_TRACKING_URI=http://127.0.0.1:9, and there is no" in said
+    assert f"{kept} is kept" in said
+    assert kept.exists()
+    # As the sentence says.
+    content = json.loads(kept.read_text())
+    del content["store"]
+    kept.write_text(json.dumps(content))
+    delivery.deliver_kept(Path("states"))
+    assert not kept.exists() and len(runs(tmp_path)) == 2
