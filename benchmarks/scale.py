@@ -62,7 +62,7 @@ def images() -> list[dict[str, Any]]:
         tensors = {
             "train_images": torch.randint(256, (count, 784), dtype=torch.uint8),
             "train_labels": labels,
-            "test_images": torch.zeros(10, 784, dtype=torch.uint8),
+            "test_images": torch.randint(256, (10, 784), dtype=torch.uint8),
             "test_labels": labels[:10].clone(),
         }
         facts = {"image_set": "mnist", "classes": 10, "maximum": 255}

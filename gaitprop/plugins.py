@@ -60,7 +60,7 @@ def load(entry: EntryPoint) -> Any:
     """
     try:
         return entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ArgumentError(f"{told(entry)} cannot be loaded: {reason(error)}") from error
 
 

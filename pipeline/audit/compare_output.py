@@ -16,6 +16,7 @@ from pipeline.project.files import write_whole
 _BARS = "▁▂▃▄▅▆▇█"
 # So many epochs of a curve are shown in a line.
 _POINTS = 40
+_CURVES_INCHES = (4.4, 2.8)
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -26,7 +27,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; margin: auto; max-width: 60rem; pa
 .wide {{ overflow-x: auto }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap }}
 th, td {{ border-bottom: 1px solid #8886; padding: .3rem .8rem .3rem 0; text-align: left }}
-svg {{ background: white; height: auto; max-width: 100% }}
+svg {{ background: white; height: auto; max-width: 36rem; width: 100% }}
 </style>
 <h1>{title}</h1>
 <p>Mean ± sample standard deviation over the seeds. Differences are to the first, with their
@@ -112,6 +113,8 @@ def _curves(comparison: dict[str, Any]) -> str:
 
     with style():
         figure, panels = make_panels(1, 1, 2.4)
+        # On a phone, too, its letters can be read.
+        figure.set_size_inches(_CURVES_INCHES)
         panel = panels[0, 0]
         for index, row in enumerate(comparison["rows"]):
             # The untrained network would take most of the axis.

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas
-from ruamel.yaml import YAML
-
 from pipeline.params.schema import REFERENCE
 from pipeline.params.search_space import SECTIONS
 from pipeline.project.errors import GaitError
 from pipeline.project.source import git
+from pipeline.project.yaml_mapping import mapping
+from pipeline.results import seeds_table
 from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
 from pipeline.tracking.run_metrics import LEVEL_TAG
@@ -112,7 +111,8 @@ def find(word: str) -> Compared:
     def read(name: str) -> str | None:
         return _git("show", f"{commit}:{name}")
 
-    profile = Path(inner).name if inner else _yaml(read("params.yaml")).get("profile")
+    params = mapping(read("params.yaml") or "", f"params.yaml of {word}")
+    profile = Path(inner).name if inner else params.get("profile")
     return _of_results(word, str(profile), read)
 
 
@@ -120,10 +120,14 @@ def _of_results(word: str, profile: str, read: Callable[[str], str | None]) -> C
     text = read(f"results/{profile}/{SEEDS}")
     if text is None:
         raise GaitError(f"{word} has no results/{profile}/{SEEDS}: `gait evaluate` writes it")
-    table = pandas.read_csv(io.StringIO(text))
+    table = seeds_table.parsed(io.StringIO(text), f"results/{profile}/{SEEDS} of {word}")
     curves = read(f"results/{profile}/curves.csv")
-    of_epochs = pandas.read_csv(io.StringIO(curves)) if curves is not None else None
-    stages = _yaml(read("dvc.lock")).get("stages", {})
+    of_epochs = (
+        seeds_table.parsed(io.StringIO(curves), f"curves.csv of {word}", ("model", "epoch", _CURVE))
+        if curves is not None
+        else None
+    )
+    stages = mapping(read("dvc.lock") or "", f"dvc.lock of {word}").get("stages", {})
     models = {}
     for (dataset, architecture, model), rows in table.groupby(
         ["dataset", "architecture", "model"], sort=False
@@ -237,11 +241,6 @@ def _reader(root: Path) -> Callable[[str], str | None]:
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
     return read
-
-
-def _yaml(text: str | None) -> dict[str, Any]:
-    found = YAML(typ="safe", pure=True).load(text) if text else None
-    return found if isinstance(found, dict) else {}
 
 
 def _commit(revision: str) -> str | None:

@@ -16,13 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from pipeline.audit import provenance_chain
 from pipeline.params import profiles
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, whole_folder
 from pipeline.project.source import git, source
+from pipeline.project.yaml_mapping import mapping
 
 METADATA = "ro-crate-metadata.json"
 WORKFLOW, LOCK, PARAMS = "dvc.yaml", "dvc.lock", "params.yaml"
@@ -269,7 +268,7 @@ def _stages(profile: str) -> dict[str, Any]:
         raise GaitError(
             f"there is no {LOCK}, so nothing records how results were made: `gait repro`"
         )
-    document = YAML(typ="safe", pure=True).load(Path(LOCK).read_text(encoding="utf-8"))
+    document = mapping(Path(LOCK).read_text(encoding="utf-8"), LOCK)
     of_profile = {
         name: facts
         for name, facts in document.get("stages", {}).items()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import metadata
 from typing import Annotated
 
 import typer
 
 from pipeline.cli import project_commands, record_commands, stage_commands, sweep_commands
-from pipeline.cli.output import show_every_letter
+from pipeline.cli.output import open_closed_streams, show_every_letter
 from pipeline.project import environment, running_code
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.interruption import Interrupted
@@ -88,6 +89,8 @@ def main() -> None:
     """Runs the command; a ``GaitError`` is one sentence on standard error and exit code 2."""
     # What a notebook's shell names is not there in every environment, and matplotlib then refuses.
     os.environ["MPLBACKEND"] = "agg"
+    _forgive_warnings()
+    open_closed_streams()
     show_every_letter()
     try:
         environment.check()
@@ -107,6 +110,13 @@ def main() -> None:
     except KeyboardInterrupt:
         print("gait: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _forgive_warnings() -> None:
+    """Where warnings are to be errors: those of other packages would end what works."""
+    if any(each.startswith("e") for each in sys.warnoptions):
+        os.environ.pop("PYTHONWARNINGS", None)
+        warnings.resetwarnings()
 
 
 def _drop_unwritten_output() -> None:

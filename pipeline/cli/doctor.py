@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import platform
 import shlex
@@ -21,6 +22,8 @@ from pipeline.project.redaction import shown, without_password
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 # Models, DVC's cache and MLflow's artifacts of the largest profile fit well within it.
 ROOM_BYTES = 5 * 10**9
+# How alike a variable is to one of ours that is meant by it.
+_MISSPELT = 0.85
 
 
 @dataclass(frozen=True)
@@ -212,8 +215,17 @@ def _data() -> Finding:
 
 def _variables() -> Finding:
     """The environment's settings; what they say was checked before any command."""
-    found = [f"{name}={shown(value)}" for name, value in environment.present().items()]
-    return Finding("variables", ", ".join(found) or "none is set")
+    given = environment.present()
+    unknown = [name for name in given if name not in environment.ALL]
+    shown_ones = [
+        f"{name}={shown(value)}{' (which no command reads)' if name in unknown else ''}"
+        for name, value in given.items()
+    ]
+    # Others' may begin alike, such as those of deploy/.
+    for name in unknown:
+        if near := difflib.get_close_matches(name, environment.ALL, n=1, cutoff=_MISSPELT):
+            return Finding("variables", ", ".join(shown_ones), f"call {name} {near[0]}")
+    return Finding("variables", ", ".join(shown_ones) or "none is set")
 
 
 def _store() -> Finding:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterator
 
 import typer
 
 JSON = typer.Option("--json", help="One JSON document on standard output, for scripts.")
+
+
+def open_closed_streams() -> None:
+    """Standard output and error that were closed go nowhere, in place of into the next file."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def show_every_letter() -> None:

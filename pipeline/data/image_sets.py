@@ -117,7 +117,7 @@ def read_own(chosen: ImageSet) -> dict[str, torch.Tensor]:
             else _as_bytes(name, part)
             for name, part in zip(TENSORS, parts, strict=True)
         }
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = plugins.reason(error, plugins.source(other_sets()[chosen.name]))
         raise GaitError(f"The image set '{chosen.name}' cannot be read: {said}.") from error
 

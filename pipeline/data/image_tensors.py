@@ -201,17 +201,19 @@ def _check(data: ImageData, inputs: int) -> None:
                     f"{part}_{what} are of {int(values.min())} to {int(values.max())}; allowed: 0"
                     f" to {most}"
                 )
-    _check_contrast(data.train_images.numpy(), data.maximum)
+        _check_contrast(f"{part}_images", images.numpy(), data.maximum)
 
 
-def _check_contrast(images: np.ndarray, maximum: int | None) -> None:
+def _check_contrast(name: str, images: np.ndarray, maximum: int | None) -> None:
     """Raise ValueError for what a wrong conversion makes of images: nothing, or almost nothing."""
     largest = images.max().item()
     if images.min().item() == largest:
-        raise ValueError(f"train_images hold {largest} everywhere; allowed: images that differ")
+        raise ValueError(f"{name} hold {largest} everywhere; allowed: images that differ")
+    if len(images) > 1 and (images == images[0]).all():
+        raise ValueError(f"{name} are {len(images)} times the same; allowed: images that differ")
     if maximum is not None and largest < _LEAST_OF_MAXIMUM * maximum:
         raise ValueError(
-            f"train_images are of {int(images.min())} to {largest}, and the set's maximum is"
+            f"{name} are of {int(images.min())} to {largest}, and the set's maximum is"
             f" {maximum}; allowed: a maximum that images come near to, since they are divided by it"
         )
 

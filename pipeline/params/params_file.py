@@ -43,8 +43,9 @@ def read(text: str, path: str) -> Params:
         raise GaitError(f"{path} is not YAML: {problems.yaml_reason(error)}") from None
     except RecursionError:
         raise GaitError(f"{path} cannot be read: its brackets are nested too deeply") from None
-    except ValueError as error:
-        # Of an integer with thousands of digits, which Python does not read.
+    except Exception as error:
+        # An integer with thousands of digits, which Python does not read; a merge of a mapping
+        # with itself, on which the parser stumbles.
         raise GaitError(f"{path} cannot be read ({error})") from None
     if not isinstance(document, CommentedMap):
         raise GaitError(f"{path} is not a mapping of settings; see profiles/digits.yaml for one")

@@ -31,7 +31,9 @@ def plain(node: Any) -> Any:
 
 def _plain(node: Any, count: Iterator[int]) -> Any:
     if next(count) > MOST_VALUES:
-        raise TooLargeError(f"its aliases make more than {MOST_VALUES:,} values of it")
+        raise TooLargeError(
+            f"it has more than {MOST_VALUES:,} values, of which aliases may make many"
+        )
     if isinstance(node, CommentedMap):
         return {str(key): _plain(value, count) for key, value in node.items()}
     if isinstance(node, CommentedSeq):

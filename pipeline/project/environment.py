@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import urllib.parse
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +16,8 @@ STATE_INTERVAL_S, PATIENCE_S = "GAIT_STATE_INTERVAL_S", "GAIT_MLFLOW_PATIENCE_S"
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 ALL = (DATA_ROOT, DATA_MIRROR, COMMIT, STATE_INTERVAL_S, PATIENCE_S, TRACKING_URI)
 _DEFAULT_S = {STATE_INTERVAL_S: 30.0, PATIENCE_S: 30.0}
+# Thirty years: what a system waits for is limited.
+_LONGEST_S = 1e9
 
 
 def given(name: str) -> str | None:
@@ -41,10 +44,10 @@ def seconds(name: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= _LONGEST_S:
         raise GaitError(
             f"the environment variable {name}: received {text!r}; allowed: a number of seconds,"
-            " 0 or more, such as 30 or 0.5"
+            " 0 to 1e9, such as 30 or 0.5"
         )
     return value
 
@@ -56,14 +59,20 @@ def folder(name: str) -> Path | None:
         GaitError: it is the home of a user who has none.
     """
     text = given(name)
-    if text is None:
-        return None
+    return None if text is None else expanded(text, f"the environment variable {name}")
+
+
+def expanded(text: str, name: str) -> Path:
+    """A folder as a shell takes it: ``~`` is a home.
+
+    Raises:
+        GaitError: it is the home of a user who has none.
+    """
     try:
         return Path(text).expanduser()
     except RuntimeError:
         raise GaitError(
-            f"the environment variable {name}: received {text!r}; allowed: a folder, and the home"
-            " of that user is not known"
+            f"{name}: received {text!r}; allowed: a folder, and the home of that user is not known"
         ) from None
 
 
@@ -78,9 +87,25 @@ def check() -> None:
             f"PYTHONOPTIMIZE, or -O: received {sys.flags.optimize}; allowed: 0 or 1, since Altair,"
             " which makes the report, reads docstrings"
         )
+    here = Path.cwd()
+    try:
+        os.fsencode(here).decode("utf-8")
+    except UnicodeDecodeError:
+        raise GaitError(
+            f"the name of the folder {here} is no UTF-8; allowed: one that is, since MLflow's store"
+            " holds it"
+        ) from None
     for name in _DEFAULT_S:
         seconds(name)
     folder(DATA_ROOT)
+    try:
+        urllib.parse.urlsplit(given(TRACKING_URI) or "")
+    except ValueError as error:
+        # What it is may hold a password.
+        raise GaitError(
+            f"the environment variable {TRACKING_URI}: received what is no address ({error});"
+            " allowed: such as http://HOST:5000"
+        ) from None
 
 
 def become(command: list[str]) -> NoReturn:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas
@@ -13,6 +14,8 @@ from pipeline.project.paths import ModelKey, results_folder
 from pipeline.training.model_files import result_checksum
 
 FILE = "seeds.csv"
+# What tells its rows apart.
+COLUMNS = ("dataset", "architecture", "model", "seed", "result")
 
 
 def path_of(params: Params) -> Path:
@@ -24,11 +27,28 @@ def read(path: Path) -> pandas.DataFrame:
     """The table.
 
     Raises:
-        GaitError: there is none.
+        GaitError: there is none, or it is no such table.
     """
     if not path.is_file():
         raise GaitError(f"{path} is missing: run `gait evaluate`, or `gait repro`")
-    return pandas.read_csv(path)
+    return parsed(path, str(path))
+
+
+def parsed(
+    source: Path | io.StringIO, name: str, columns: Sequence[str] = COLUMNS
+) -> pandas.DataFrame:
+    """A table with at least these columns, from a file or a text, which errors call ``name``.
+
+    Raises:
+        GaitError: it is no such table.
+    """
+    try:
+        table = pandas.read_csv(source)
+    except ValueError as error:  # pandas' own, and of bytes that are no text.
+        raise GaitError(f"{name} is no table ({error}): `gait evaluate` writes it") from None
+    if lacking := [each for each in columns if each not in table]:
+        raise GaitError(f"{name} lacks {', '.join(lacking)}: `gait evaluate` writes it")
+    return table
 
 
 def read_of_models(params: Params, keys: Iterable[ModelKey]) -> pandas.DataFrame:

@@ -95,12 +95,15 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
         raise Interrupted(
             signal.number, f"{key}: stopped by {signal.name} after epoch {done}; {how}"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         how = states.save_last(point, {"gait.failure": f"{type(error).__name__}: {error}"})
         if isinstance(error, OSError):
             raise GaitError(f"{key}: {os_sentence(error)}; {how}") from error
         if isinstance(error, ArgumentError):
             raise GaitError(f"{key}: {error}; {how}") from error
+        if isinstance(error, SystemExit):
+            # Of a package's rule: it would end this process without a word.
+            raise GaitError(f"{key}: SystemExit: {error}; {how}") from error
         raise
 
 

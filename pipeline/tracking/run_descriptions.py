@@ -42,6 +42,7 @@ _SETTINGS = {
 
 
 _IN_NAME = ("rule.orthogonality", "rule.penalty", "rule.constraint")
+_FIRST_PROFILE = "digits"
 # So many settings that differ are in a run's name.
 _NAMED = 3
 
@@ -141,8 +142,10 @@ def _differences(training: Training) -> list[str]:
     key = ModelKey(
         *(tags[f"gait.{part}"] for part in ("profile", "dataset", "architecture", "model"))
     )
+    # One of one's own, without a file, differs from what every project begins with.
+    name = key.profile if key.profile in profiles.names() else _FIRST_PROFILE
     try:
-        profile = params_file.load(profiles.path_of(key.profile))
+        profile = params_file.load(profiles.path_of(name))
         usual = parameters(described(profile, key, tags["data.sha256"]))
     except (GaitError, KeyError):
         # No such profile, or it has no such model: there is nothing to differ from.

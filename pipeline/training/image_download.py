@@ -29,7 +29,8 @@ def download_images(params: Params, dataset: str, progress: bool) -> Path:
 
 def archive_root(params: Params) -> Path:
     """The folder of the image archives: GAIT_DATA_ROOT, else params.yaml's."""
-    return environment.folder(environment.DATA_ROOT) or Path(params.archives.root).expanduser()
+    given = environment.folder(environment.DATA_ROOT)
+    return given or environment.expanded(params.archives.root, "params.yaml, archives.root")
 
 
 def archive_mirror(params: Params) -> str | None:

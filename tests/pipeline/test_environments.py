@@ -77,6 +77,7 @@ SCHEDULER = Surroundings(
         **{"MLFLOW_EXPERIMENT_NAME": "others", "MLFLOW_EXPERIMENT_ID": "77"},
         **{"MLFLOW_RUN_ID": "0" * 32, "MLFLOW_REGISTRY_URI": "http://127.0.0.1:9"},
         **{"MLFLOW_ARTIFACT_URI": "s3://nowhere", "MLFLOW_LOGGING_LEVEL": "DEBUG"},
+        **{"PYTHONWARNINGS": "error"},
         **{"MLFLOW_ENABLE_ASYNC_LOGGING": "true", "MLFLOW_TRACKING_USERNAME": "others"},
     },
     folder=f"a folder/{'long' * 40}",

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from rich.console import Console
 
 from pipeline import cli
 from pipeline.verify import printed_tables
-from tests.pipeline.project_copy import REPOSITORY, gait
+from tests.pipeline.project_copy import REPOSITORY, gait, run
 from tests.pipeline.sweep_tables import params_text
 
+HERE = {"PYTHONPATH": str(REPOSITORY)}
 ASCII = {
     "LC_ALL": "C",
     "PYTHONIOENCODING": "ascii",
@@ -48,3 +50,12 @@ def test_a_file_of_a_strange_name(tmp_path: Path) -> None:
     said = gait(tmp_path, "provenance", name, code=2, **ASCII)
     assert "Traceback" not in said
     assert said.startswith("gait: there is no file r")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_output(tmp_path: Path, closed: str) -> None:
+    """What a program that goes on without one gives it; the next file must not become it."""
+    (tmp_path / "params.yaml").write_text(params_text())
+    run(tmp_path, "sh", "-c", f"exec {sys.executable} -m pipeline profile {closed}", **HERE)
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+    assert (tmp_path / "params.yaml").read_text() == params_text()

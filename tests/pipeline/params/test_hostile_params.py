@@ -19,14 +19,25 @@ BOMB = "\n".join(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (BOMB, "its aliases make more than 100,000 values of it"),
+        (BOMB, "it has more than 100,000 values"),
         ("a: " + "[" * 3000, "nested too deeply"),
         ("a: &a [*a]", "unknown key"),
+        ("rules: &r\n  <<: *r", "cannot be read"),
+        ("a: [" + "1," * 200_000 + "]", "it has more than 100,000 values"),
         (small_params().replace("epochs: 2", "epochs: " + "9" * 5000), "cannot be read"),
         (small_params().replace("epochs: 2", "epochs: " + "9" * 4000), "too large for any setting"),
         (small_params().replace("epochs: 2", "epochs: 0x" + "f" * 5000), "too large for any"),
     ],
-    ids=["aliases", "brackets", "of itself", "digits", "fewer digits", "hexadecimal"],
+    ids=[
+        "aliases",
+        "brackets",
+        "of itself",
+        "merged with itself",
+        "a list",
+        "digits",
+        "fewer digits",
+        "hexadecimal",
+    ],
 )
 @pytest.mark.timeout(60)
 def test_one_sentence(tmp_path: Path, text: str, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ TIMES = (environment.STATE_INTERVAL_S, environment.PATIENCE_S)
 
 
 @pytest.mark.parametrize("name", TIMES)
-@pytest.mark.parametrize("text", ["1m", "-1", "nan", "inf", " "])
+@pytest.mark.parametrize("text", ["1m", "-1", "nan", "inf", " ", "1.1e9", "99999999999"])
 def test_what_is_no_length_of_time(
     new_project: Callable[..., Path], tmp_path: Path, helper: Preloaded, name: str, text: str
 ) -> None:
@@ -25,7 +26,7 @@ def test_what_is_no_length_of_time(
     said = helper.run(project, "train", "digits", "square", "gait", code=2, **{name: text})
     assert said == (
         f"gait: the environment variable {name}: received {text!r}; allowed: a number of seconds,"
-        " 0 or more, such as 30 or 0.5\n"
+        " 0 to 1e9, such as 30 or 0.5\n"
     )
     assert not (project / "states").exists()
 
@@ -64,3 +65,31 @@ def test_the_doctor_lists_them(tmp_path: Path, helper: Preloaded) -> None:
     process = helper.start(tmp_path, "doctor", "--json", GAIT_MLFLOW_PATIENCE_S="77")
     process.wait()
     assert "GAIT_MLFLOW_PATIENCE_S=77" in process.output
+
+
+def test_a_store_that_is_no_address(tmp_path: Path, helper: Preloaded) -> None:
+    uri = "http://me:secret@[::1"
+    said = helper.run(tmp_path, "profile", code=2, MLFLOW_TRACKING_URI=uri)
+    assert said == (
+        "gait: the environment variable MLFLOW_TRACKING_URI: received what is no address (Invalid"
+        " IPv6 URL); allowed: such as http://HOST:5000\n"
+    )
+
+
+def test_an_archive_root_in_nobodys_home(
+    new_project: Callable[..., Path], tmp_path: Path, helper: Preloaded
+) -> None:
+    project = new_project(tmp_path / "project")
+    params = project / "params.yaml"
+    params.write_text(re.sub("root: .*", "root: ~nobody_of_this_name/x", params.read_text()))
+    said = helper.run(project, "download", code=2)
+    assert said.startswith("gait: params.yaml, archives.root: received '~nobody_of_this_name/x'")
+
+
+def test_a_folder_of_a_name_that_is_no_text(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"r\xe9sultats")
+    folder.mkdir()
+    said = gait(folder, "profile", code=2, PYTHONPATH=str(REPOSITORY))
+    assert said.startswith("gait: the name of the folder ")
+    assert said.endswith("is no UTF-8; allowed: one that is, since MLflow's store holds it\n")
+    assert not list(folder.iterdir())

@@ -26,3 +26,23 @@ def test_what_is_read_is_what_is_written() -> None:
 def test_no_table(tmp_path: Path) -> None:
     with pytest.raises(GaitError, match="is missing: run `gait evaluate`, or `gait repro`"):
         seeds_table.read(tmp_path / seeds_table.FILE)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"is no table \(No columns to parse"),
+        (b"\x00\xff\x01", "is no table"),
+        (
+            b"a,b\n1,2\n",
+            "lacks dataset, architecture, model, seed, result",
+        ),
+        (b"not a table at all\n", "lacks dataset"),
+        (b"a\n1,2\n1,2,3,4\n", "is no table"),
+    ],
+)
+def test_what_is_no_such_table(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / seeds_table.FILE
+    path.write_bytes(content)
+    with pytest.raises(GaitError, match=f"{path} {said}"):
+        seeds_table.read(path)

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from pipeline.data import image_tensors
 from pipeline.figures.style import LOOKS
 from pipeline.tracking.model_runs import ModelRuns
+from pipeline.tracking.run_descriptions import run_name
 from pipeline.tracking.store import KEY_TAG, open_experiment
 from pipeline.training import history, model_files
 from pipeline.training.epochs import FINISHED, RUNNING, Epoch
@@ -199,13 +200,20 @@ def test_what_a_kill_left_is_completed_and_not_doubled(
     assert len(loaded.predict(numpy.zeros((3, 64), numpy.float32))) == 3
 
 
-def test_the_page_tells_what_the_run_is(record: Training, project: Path) -> None:
+def test_the_page_tells_what_the_run_is(
+    record: Training, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parent = next(each for each in runs(project) if each.data.tags["gait.level"] == "model")
     child = next(each for each in runs(project) if each.data.params.get("seed") == "1")
     # What is not as in profiles/digits.yaml.
     name = "GAIT-prop, digits square, λ 0.1, hidden layers 1, epochs 2, seeds [0, 1]"
     assert parent.info.run_name == name
     assert child.info.run_name == f"{name}, seed 1"
+    # One of one's own, which profiles/ has not, differs from the same.
+    monkeypatch.chdir(project)
+    settings, tags = {**record.parameters, "profile": "mine"}, {**record.tags}
+    own = replace(record, parameters=settings, tags={**tags, "gait.profile": "mine"})
+    assert run_name(own) == name
     assert parent.data.tags["mlflow.runColor"] == LOOKS["gait"].colour
     assert parent.data.params["rule.orthogonality"] == "0.1"
     note = parent.data.tags["mlflow.note.content"]

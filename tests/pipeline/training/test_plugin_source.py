@@ -29,7 +29,7 @@ import numpy as np
 from pipeline.data.image_sets import ImageSet
 def read():
     {read}
-    return images, labels, images[:2], labels[:2]
+    return images, labels, images[-2:], labels[-2:]
 blobs = ImageSet("blobs", "Blobs", inputs=6, classes=3, {more}read=read)
 """
 READ = "images, labels = np.arange(24).reshape(4, 2, 3), [0, 1, 2, 1]"
@@ -244,7 +244,7 @@ def test_a_packages_data_set(blobs: Package, tmp_path: Path, table: str) -> None
     blobs("pack", SET.format(read=READ + table, more="maximum=23, "), blobs="blobs")
     first = prepared(tmp_path, "blobs")
     assert torch.equal(first.train_images, torch.arange(24, dtype=torch.uint8).reshape(4, 6))
-    assert first.test_labels.tolist() == [0, 1]
+    assert first.test_labels.tolist() == [2, 1]
     assert (first.classes, first.maximum) == (3, 23)
     assert prepared(tmp_path, "blobs").checksum == first.checksum
     digits = ("datasets: [digits]", "datasets: [blobs]")
@@ -317,6 +317,22 @@ def test_a_packages_data_set_of_floats(blobs: Package, tmp_path: Path, inputs: i
             "",
             "train_images hold 0 everywhere; allowed: images that differ",
         ),
+        (
+            "images, labels = np.arange(6)[None].repeat(3, 0), [0, 1, 2]",
+            "maximum=5, ",
+            "train_images are 3 times the same; allowed: images that differ",
+        ),
+        (
+            f"{READ}; return images, labels, images[:2] * 0 + 7, labels[:2]",
+            "maximum=23, ",
+            "test_images hold 7 everywhere; allowed: images that differ",
+        ),
+        (
+            f"{READ}; return images, labels, images[:2] // 3, labels[:2]",
+            "maximum=23, ",
+            "test_images are of 0 to 3, and the set's maximum is 23",
+        ),
+        ("raise SystemExit(3)", "", "SystemExit: 3"),
         ("return np.ones((3, 6)), [0, 1, 2]", "", "2 values in place of train_images"),
         ("images, labels = 1 / 0, []", "", "ZeroDivisionError: division by zero"),
         ("images, labels = np.ones((3, 6)), np.reshape(1, 2)", "", "ValueError: cannot reshape"),
@@ -345,6 +361,7 @@ def test_what_cannot_be_kept_is_refused(
         ("read=read", "maximum=0, read=read", "has maximum 0; allowed: 1 to 255"),
         ("read=read", "source='MNIST'", "allowed: an ImageSet with a function `read`"),
         ("import numpy", "import nothing_such", "cannot be loaded: ModuleNotFoundError"),
+        ("import numpy", "raise SystemExit('no licence')\nimport numpy", "SystemExit: no licence"),
     ],
 )
 def test_a_data_set_that_does_not_say_what_it_is(

@@ -1,0 +1,25 @@
+"""YAML that other programs keep, dvc.lock above all, read as plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.project.errors import GaitError
+
+
+def mapping(text: str, name: str) -> dict[str, Any]:
+    """The mapping that a text is; nothing of an empty one.
+
+    Raises:
+        GaitError: it is none; the text is called ``name``.
+    """
+    try:
+        found = YAML(typ="safe", pure=True).load(text)
+    except Exception as error:  # The parser has many, some of them Python's own.
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise GaitError(f"{name} is not YAML ({said})") from None
+    if found is not None and not isinstance(found, dict):
+        raise GaitError(f"{name} is no mapping")
+    return found or {}
