@@ -87,9 +87,10 @@ def restore(
     optimizer: torch.optim.Optimizer,
     best: BestEpochs | None = None,
 ) -> None:
-    """Puts a state into what it was taken of, or their equals."""
+    """Puts a state into what it was taken of, or their equals; training does not change it."""
     for parameter, saved in zip(network.tensors(), state["parameters"], strict=True):
         parameter.copy_(saved)
-    optimizer.load_state_dict(state["optimizer"])
+    # PyTorch takes the tensors themselves, and the next step would change the state.
+    optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
     if best is not None:
         best.load_state_dict(state["best"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from gaitprop import InvertibleNetwork, layer_gradients
-from gaitprop.training import make_optimizer, train
+from gaitprop.training import make_best_epochs, make_optimizer, train
 from pipeline.training import model_files, state_file
 from pipeline.training.state_file import DamagedStateError
 from tests.gaitprop.learned import LEARNED, WIDTHS, data, same, settings, trained
@@ -44,6 +46,21 @@ def test_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     steps(network, optimizer, range(3, 6))
     for ours, theirs in zip(network.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_what_was_gone_on_from_stays_as_it_is(optimizer: str) -> None:
+    """Who is stopped within the first epoch after it saves it once more."""
+    chosen = settings(optimizer=optimizer, momentum=0.5, patience=2, epochs=4)
+    network = InvertibleNetwork(WIDTHS, seeds=(0, 1))
+    before, best = make_optimizer(network, chosen), make_best_epochs(network, chosen)
+    list(train(network, before, data(), replace(chosen, epochs=2), best=best))
+    state = state_file.snapshot(network, before, 2, best)
+    kept = pickle.dumps(state)
+    going_on = make_optimizer(network, chosen)
+    state_file.restore(state, network, going_on, best)
+    list(train(network, going_on, data(), chosen, 2, best=best))
+    assert pickle.dumps(state) == kept
 
 
 @pytest.mark.parametrize("place", [0, 40, -1])
