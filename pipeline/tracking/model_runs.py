@@ -121,8 +121,9 @@ class ModelRuns:
         if training.status == FINISHED:
             self._log_folder(parent.run_id, training)
             assert training.ended_ms is not None
-            # Of what was trained elsewhere it is not known.
-            if training.seconds:
+            # Of what was trained elsewhere it is not known. Who was killed after it was sent is
+            # not to send it once more.
+            if training.seconds and not self._client.get_metric_history(parent.run_id, DURATION):
                 duration = [run_metrics.metric(DURATION, training.seconds, training.ended_ms, 0)]
         if parent.status != training.status:
             self._client.set_tag(parent.run_id, NOTE_TAG, of_training(training))

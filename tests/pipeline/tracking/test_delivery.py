@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from pipeline.data import image_tensors
 from pipeline.params import params_file
 from pipeline.project.paths import ModelKey
 from pipeline.tracking import delivery
-from pipeline.training.epochs import KILLED, Epoch
+from pipeline.tracking.model_runs import ModelRuns
+from pipeline.tracking.store import KEY_TAG, open_experiment
+from pipeline.training.epochs import FINISHED, KILLED, RUNNING, Epoch
 from pipeline.training.experiment import described, parameters
-from pipeline.training.training_record import Training
+from pipeline.training.training_record import Training, ended
 from tests.pipeline.trained import runs
 
 
@@ -112,3 +115,22 @@ def test_a_record_goes_to_the_store_that_it_was_kept_for(
     kept.write_text(json.dumps(content))
     delivery.deliver_kept(Path("states"))
     assert not kept.exists() and len(runs(tmp_path)) == 2
+
+
+def test_how_long_it_took_is_sent_once(
+    settings: dict[str, Any], tmp_path: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the end's figures and the end: whoever goes on ends it once more."""
+    shutil.copy2(ready / "mlflow.db", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client, experiment = open_experiment("digits")
+    going = replace(record("once", settings), status=RUNNING, ended_ms=None, seconds=1.5)
+    for seconds in (1.5, 1.75):
+        runs_of = ModelRuns(client, experiment)
+        runs_of.send(going)
+        runs_of.send(ended(replace(going, seconds=seconds), FINISHED, {KEY_TAG: "0"}))
+    (parent,) = (run for run in runs(tmp_path) if run.data.tags["gait.level"] == "model")
+    (point,) = client.get_metric_history(parent.info.run_id, "duration_s")
+    assert point.value == 1.5
+    assert parent.info.status == "FINISHED"
