@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -89,7 +90,10 @@ class Events(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Ray does not try again."""
-        lines = str(trial.get_error() or "").strip().splitlines()
+        # Ray's own `get_error` looks where it would have been copied to.
+        said = Path(trial.error_file) if trial.error_file is not None else None
+        text = said.read_text(errors="replace") if said is not None and said.is_file() else ""
+        lines = text.strip().splitlines()
         reason = lines[-1] if lines else "its workers died"
         self._tell(self._collector.failed, trial.trial_id, reason)
 

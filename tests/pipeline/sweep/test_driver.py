@@ -289,6 +289,24 @@ def test_output_that_nobody_takes_is_no_lost_cluster(project: Path, says: Says) 
     assert f"{TRIALS} trials have ended" in output
 
 
+# A driver that began with other code than its workers have.
+OTHER_CODE = """
+from pipeline import cli
+from pipeline.sweep import driver
+driver.training_code_checksum = lambda rule: "0" * 64
+cli.main()
+"""
+
+
+def test_why_no_worker_trains_is_told(project: Path, says: Says) -> None:
+    renamed(project, "unlike")
+    said = project_copy.run(project, sys.executable, "-c", OTHER_CODE, "sweep", code=1)
+    assert said.count("lost: pipeline.project.errors.GaitError: its code was changed") == TRIALS
+    assert f"gait: {TRIALS} trials are missing, since their workers failed again and again" in said
+    # With the code as it was.
+    assert f"{TRIALS} trials have ended" in gait(project, "sweep", "--resume")
+
+
 def test_what_cannot_begin_drops_nothing(
     project: Path, says: Says, monkeypatch: pytest.MonkeyPatch
 ) -> None:
