@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {each: signal.getsignal(each) for each in STOPPING}
+    before, told = {each: signal.getsignal(each) for each in STOPPING}, sys.unraisablehook
 
     def stop(number: int, _frame: FrameType | None) -> None:
         global _came
@@ -61,12 +62,18 @@ def interruptible() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
+    def tell(dropped: sys.UnraisableHookArgs) -> None:
+        # Heard by ``check``: nobody needs a traceback of it.
+        if not isinstance(dropped.exc_value, Interrupted):
+            told(dropped)
+
+    sys.unraisablehook = tell
     for each, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(each, stop)
     try:
         yield
     finally:
-        _came = None
+        _came, sys.unraisablehook = None, told
         for each, handler in before.items():
             signal.signal(each, handler)
