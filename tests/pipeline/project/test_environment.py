@@ -68,7 +68,7 @@ def test_the_doctor_lists_them(tmp_path: Path, helper: Preloaded) -> None:
 
 
 def test_a_store_that_is_no_address(tmp_path: Path, helper: Preloaded) -> None:
-    uri = "http://me:secret@[::1"
+    uri = "http://me:secret@[::1"  # pragma: allowlist secret
     said = helper.run(tmp_path, "profile", code=2, MLFLOW_TRACKING_URI=uri)
     assert said == (
         "gait: the environment variable MLFLOW_TRACKING_URI: received what is no address (Invalid"
