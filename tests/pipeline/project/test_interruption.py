@@ -6,6 +6,7 @@ import gc
 import signal
 import sys
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +26,17 @@ def drop_a_signal(number: int = signal.SIGTERM) -> None:
     del thing
     gc.collect()
     assert reference() is None
+
+
+@pytest.fixture(autouse=True)
+def not_ignored() -> Iterator[None]:
+    """A shell has what it starts in the background ignore SIGINT, and that is left so."""
+    before = {each: signal.getsignal(each) for each in interruption.STOPPING}
+    for each in before:
+        signal.signal(each, signal.SIG_DFL)
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.mark.parametrize("number", interruption.STOPPING)
@@ -53,6 +65,13 @@ def test_a_signal_that_was_dropped_is_heard_later(monkeypatch: pytest.MonkeyPatc
         gc.collect()
     interruption.check()
     assert [type(each) for each in told] == [ValueError]
+
+
+def test_an_ignored_signal_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interruptible():
+        signal.raise_signal(signal.SIGINT)
+        interruption.check()
 
 
 def test_handlers_come_back() -> None:
