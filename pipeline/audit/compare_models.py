@@ -15,6 +15,7 @@ from pipeline.results.summary_tables import CONFIDENCE, confidence_interval
 
 # Where a comparison is of single models, whatever each is called.
 ONLY = "the models"
+_LOSS = "training.loss"
 
 
 def compare(subjects: Sequence[Compared]) -> list[dict[str, Any]]:
@@ -40,6 +41,20 @@ def compare(subjects: Sequence[Compared]) -> list[dict[str, Any]]:
             return found
     names = "; ".join(f"{each.name}: {', '.join(each.models)}" for each in subjects)
     raise GaitError(f"there is no model that two of them have ({names})")
+
+
+def left_out(subjects: Sequence[Compared], comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each subject that has models which no other one has."""
+    shared = [str(each["model"]) for each in comparisons]
+    if shared == [ONLY]:
+        return []
+    alone = {
+        subject.name: [
+            key for key in subject.models if not any(f"/{key}".endswith(f"/{n}") for n in shared)
+        ]
+        for subject in subjects
+    }
+    return [f"only {name} has {', '.join(keys)}" for name, keys in alone.items() if keys]
 
 
 def interval(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, Any] | None:
@@ -72,6 +87,13 @@ def _plain(mean: float, low: float, high: float, n: int, paired: bool) -> dict[s
 def _of_one(key: str, models: Sequence[tuple[str, ComparedModel]]) -> dict[str, Any]:
     _, base = models[0]
     names = dict.fromkeys(name for _, each in models for name in each.settings)
+    loss = base.settings.get(_LOSS)
+
+    def base_of(metric: str, each: ComparedModel) -> Mapping[int, float]:
+        # What different losses say is not on one scale.
+        other = metric.endswith("loss") and each.settings.get(_LOSS) != loss
+        return {} if other else base.seeds.get(metric, {})
+
     settings = [[name, *(each.settings.get(name) for _, each in models)] for name in names]
     return {
         "model": key,
@@ -80,7 +102,7 @@ def _of_one(key: str, models: Sequence[tuple[str, ComparedModel]]) -> dict[str, 
             {
                 "name": name,
                 "metrics": {
-                    metric: _figures(each.seeds.get(metric, {}), base.seeds.get(metric, {}), at > 0)
+                    metric: _figures(each.seeds.get(metric, {}), base_of(metric, each), at > 0)
                     for metric in METRICS
                     if any(metric in other.seeds for _, other in models)
                 },

@@ -24,7 +24,12 @@ _PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: auto; max-width: 60rem; padding: 1rem }}
-.wide {{ overflow-x: auto }}
+/* A shadow at an edge says that there is more: covers that scroll along hide it where not. */
+.wide {{ overflow-x: auto; background:
+  linear-gradient(to right, Canvas 40%, transparent) 0 0 / 3rem 100% no-repeat local,
+  linear-gradient(to left, Canvas 40%, transparent) 100% 0 / 3rem 100% no-repeat local,
+  linear-gradient(to right, #8888, transparent) 0 0 / 1rem 100% no-repeat scroll,
+  linear-gradient(to left, #8888, transparent) 100% 0 / 1rem 100% no-repeat scroll }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap }}
 th, td {{ border-bottom: 1px solid #8886; padding: .3rem .8rem .3rem 0; text-align: left }}
 svg {{ background: white; height: auto; max-width: 36rem; width: 100% }}

@@ -244,7 +244,10 @@ def compare(
 
     if len(what) < 2:
         raise GaitError(f"received {what[0]} alone; allowed: two things to compare, or more")
-    found = compare_models.compare(find_all(what))
+    subjects = find_all(what)
+    found = compare_models.compare(subjects)
+    for sentence in compare_models.left_out(subjects, found):
+        print(sentence, file=sys.stderr)
     if page is not None:
         compare_output.write_page(found, page)
     if as_json:

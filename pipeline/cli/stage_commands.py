@@ -197,7 +197,8 @@ def report() -> None:
 def repro(
     context: typer.Context,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the stages that would run, and run none.")
+        bool,
+        typer.Option("--dry-run", help="List the stages that would run, or come from DVC's cache."),
     ] = False,
 ) -> None:
     """Run every stage whose code, data or parameters have changed (`dvc repro`).

@@ -43,8 +43,9 @@ _SETTINGS = {
 
 _IN_NAME = ("rule.orthogonality", "rule.penalty", "rule.constraint")
 _FIRST_PROFILE = "digits"
-# So many settings that differ are in a run's name.
-_NAMED = 3
+# So many settings that differ are in a run's name; of a profile without a file more, since there
+# are those that all of its runs have.
+_NAMED, _NAMED_MORE = 3, 10
 
 
 def describe_experiment(client: MlflowClient, experiment_id: str, text: str, view: str) -> None:
@@ -143,7 +144,8 @@ def _differences(training: Training) -> list[str]:
         *(tags[f"gait.{part}"] for part in ("profile", "dataset", "architecture", "model"))
     )
     # One of one's own, without a file, differs from what every project begins with.
-    name = key.profile if key.profile in profiles.names() else _FIRST_PROFILE
+    known = key.profile in profiles.names()
+    name, most = (key.profile, _NAMED) if known else (_FIRST_PROFILE, _NAMED_MORE)
     try:
         profile = params_file.load(profiles.path_of(name))
         usual = parameters(described(profile, key, tags["data.sha256"]))
@@ -151,11 +153,17 @@ def _differences(training: Training) -> list[str]:
         # No such profile, or it has no such model: there is nothing to differ from.
         return []
     named = [
-        f"{setting_name(name)} {value_text(value)}"
+        f"{_in_full(name)} {value_text(value)}"
         for name, value in training.parameters.items()
         if name in usual and usual[name] != value and name not in _IN_NAME
     ]
-    return [*named[:_NAMED], *(["…"] if len(named) > _NAMED else [])]
+    return [*named[:most], *(["…"] if len(named) > most else [])]
+
+
+def _in_full(name: str) -> str:
+    """A setting's name; one of a section within a section with that: ``schedule kind``."""
+    *outer, last = name.split(".")
+    return f"{outer[-1]} {last}" if len(outer) > 1 else setting_name(name)
 
 
 def of_training(training: Training) -> str:

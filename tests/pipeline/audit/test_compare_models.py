@@ -61,6 +61,34 @@ def test_only_settings_that_differ_are_named(tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="http', page)
 
 
+def test_losses_of_two_kinds_have_no_difference() -> None:
+    figures = {"test_accuracy": {0: 0.5, 1: 0.6}, "test_loss": {0: 1.0, 1: 2.0}}
+    a, same, other = (
+        Compared(name, {"d/s/gait": ComparedModel({"training.loss": loss}, figures, {})})
+        for name, loss in (("a", "squared_error"), ("b", "squared_error"), ("c", "cross_entropy"))
+    )
+    (found,) = compare_models.compare([a, same, other])
+    differences = [
+        {name: each["difference"] is not None for name, each in row["metrics"].items()}
+        for row in found["rows"]
+    ]
+    accuracy, loss = "test_accuracy", "test_loss"
+    assert differences[0] == {accuracy: False, loss: False}
+    assert differences[1:] == [{accuracy: True, loss: True}, {accuracy: True, loss: False}]
+
+
+def test_what_one_side_alone_has_is_told() -> None:
+    a = Compared("a", {f"d/s/{name}": model({0: 0.5}) for name in ("bp", "gait")})
+    b = Compared("b", {f"d/s/{name}": model({0: 0.5}) for name in ("gait", "tp", "itp")})
+    found = compare_models.compare([a, b])
+    assert [each["model"] for each in found] == ["d/s/gait"]
+    assert compare_models.left_out([a, b], found) == [
+        "only a has d/s/bp",
+        "only b has d/s/tp, d/s/itp",
+    ]
+    assert compare_models.left_out([a, a], compare_models.compare([a, a])) == []
+
+
 def test_models_of_two_data_sets_meet_by_their_names() -> None:
     a = Compared("a", {f"d/s/{name}": model({0: 0.5}) for name in ("bp", "gait")})
     b = Compared("b", {f"e/s/{name}": model({0: 0.5}) for name in ("gait", "tp")})

@@ -214,6 +214,10 @@ def test_the_page_tells_what_the_run_is(
     settings, tags = {**record.parameters, "profile": "mine"}, {**record.tags}
     own = replace(record, parameters=settings, tags={**tags, "gait.profile": "mine"})
     assert run_name(own) == name
+    kind = {"training.schedule.kind": "cosine", "data.train_size": 600, "training.loss": "other"}
+    own = replace(own, parameters={**settings, **kind})
+    for said in ("schedule kind cosine", "train size 600", "loss other"):
+        assert said in run_name(own)
     assert parent.data.tags["mlflow.runColor"] == LOOKS["gait"].colour
     assert parent.data.params["rule.orthogonality"] == "0.1"
     note = parent.data.tags["mlflow.note.content"]
