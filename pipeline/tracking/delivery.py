@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ UNDELIVERED = "undelivered"
 # Where a record belongs, under this name.
 _STORE = "store"
 SEND_S = 1.0
+_AGAIN_S = 0.5
 
 
 def patience_s() -> float:
@@ -43,7 +45,13 @@ class Delivery:
     def __init__(self, client: MlflowClient, experiment_id: str, training: Training) -> None:
         runs = ModelRuns(client, experiment_id)
         with explained():
-            runs.send(training)
+            try:
+                runs.send(training)
+            except Exception:
+                # Another process may have made the same row at the same moment: now it is there.
+                runs.forget()
+                time.sleep(_AGAIN_S)
+                runs.send(training)
         self._sender = Sender(runs.send, runs.forget, "training", _tell, SEND_S)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from pipeline.data import image_tensors
 from pipeline.params import params_file
@@ -135,3 +136,35 @@ def test_how_long_it_took_is_sent_once(
     (point,) = client.get_metric_history(parent.info.run_id, "duration_s")
     assert point.value == 1.5
     assert parent.info.status == "FINISHED"
+
+
+class Refusing(MlflowClient):
+    """A client of a store in which another process makes the same, just before."""
+
+    refused = 0
+
+    def set_experiment_tag(self, experiment_id: str, key: str, value: Any) -> None:
+        super().set_experiment_tag(experiment_id, key, value)
+        self.refused += 1
+        raise MlflowException("UNIQUE constraint failed: experiment_tags.key")
+
+    def log_inputs(self, *arguments: Any, **named: Any) -> None:
+        super().log_inputs(*arguments, **named)
+        self.refused += 1
+        if self.refused == 4:
+            raise MlflowException("UNIQUE constraint failed: datasets.name")
+
+
+def test_who_begins_at_the_same_moment_is_not_refused(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    _, experiment = open_experiment("digits")
+    client = Refusing(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    going = replace(record("once", settings), status=RUNNING, ended_ms=None)
+    delivery.Delivery(client, experiment, going).close(ended(going, KILLED, {}), 30.0)
+    assert client.refused > 4
+    assert {run.info.status for run in runs(tmp_path)} == {"KILLED"}
+    assert len(runs(tmp_path)) == 2
+    assert set(client.get_experiment(experiment).tags) >= {"mlflow.note.content"}
