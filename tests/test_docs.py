@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipeline.project_copy import REPOSITORY
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 MOST_LINES = 200
@@ -32,3 +34,11 @@ def test_pages_are_short_and_their_links_lead_somewhere(page: Path) -> None:
         assert there.exists(), target
         if anchor and there.suffix == ".md":
             assert anchor in anchors(there), f"{target}#{anchor}"
+
+
+def test_every_profile_that_a_help_text_names_exists() -> None:
+    source = (REPOSITORY / "pipeline/cli/project_commands.py").read_text(encoding="utf-8")
+    named = re.findall(r"gait profile (\w+)", source)
+    assert named
+    for name in named:
+        assert (REPOSITORY / "profiles" / f"{name}.yaml").is_file(), name

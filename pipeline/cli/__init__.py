@@ -116,7 +116,7 @@ def _forgive_warnings() -> None:
     """Where warnings are to be errors: those of other packages would end what works."""
     if any(each.startswith("e") for each in sys.warnoptions):
         os.environ.pop("PYTHONWARNINGS", None)
-        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
 
 
 def _drop_unwritten_output() -> None:

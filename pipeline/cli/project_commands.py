@@ -44,7 +44,7 @@ def profile(
 
         gait profile
 
-        gait profile mnist && gait repro
+        gait profile mnist_256 && gait repro
 
         gait profile --json | jq -r '.profiles[]'
     """

@@ -198,7 +198,9 @@ def repro(
     context: typer.Context,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="List the stages that would run, or come from DVC's cache."),
+        typer.Option(
+            "--dry-run", help="List the stages that would run, or come from DVC's cache; run none."
+        ),
     ] = False,
 ) -> None:
     """Run every stage whose code, data or parameters have changed (`dvc repro`).

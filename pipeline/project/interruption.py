@@ -53,7 +53,7 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, told = {each: signal.getsignal(each) for each in STOPPING}, sys.unraisablehook
+    before, hook = {each: signal.getsignal(each) for each in STOPPING}, sys.unraisablehook
 
     def stop(number: int, _frame: FrameType | None) -> None:
         global _came
@@ -65,7 +65,7 @@ def interruptible() -> Iterator[None]:
     def tell(dropped: sys.UnraisableHookArgs) -> None:
         # Heard by ``check``: nobody needs a traceback of it.
         if not isinstance(dropped.exc_value, Interrupted):
-            told(dropped)
+            hook(dropped)
 
     sys.unraisablehook = tell
     for each, handler in before.items():
@@ -74,6 +74,6 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        _came, sys.unraisablehook = None, told
+        _came, sys.unraisablehook = None, hook
         for each, handler in before.items():
             signal.signal(each, handler)

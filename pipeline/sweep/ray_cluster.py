@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import socket
 import time
@@ -27,6 +28,8 @@ ANSWERING_S = 90.0
 SILENCE_S, KNOCKING_S, RECONNECTING_S = 40.0, 5.0, 600
 # What a trial's figures depend on, and a node brings itself.
 LIBRARIES = ("torch", "numpy")
+# A driver's command.
+_SWEEP = re.compile(r"\b(gait|pipeline) sweep\b")
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -72,10 +75,10 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
             raise GaitError(f"Ray cannot be started here: {first_line(error)}") from None
         raise _unusable(address, first_line(error)) from None
     try:
+        if address is not None:
+            _free_left_places()
         yield
     finally:
-        if address is not None:
-            _free_places()
         ray.shutdown()
 
 
@@ -217,25 +220,22 @@ def _unusable(address: str, why: str) -> GaitError:
     )
 
 
-def _free_places() -> None:
-    """Removes what this sweep's trials were to have of the cluster's processors.
+def _free_left_places() -> None:
+    """Removes what sweeps that are over still keep of the cluster's processors.
 
-    Ray does so where a driver ends. One whose node the head took for dead has ended before: what
-    it asked for at that moment would be kept from everybody for ever.
+    Ray does so where a driver ends. But what one asks for at the moment in which the head takes its
+    node for dead is nobody's, and kept from everybody for ever.
     """
     import ray
+    from ray._private.state import jobs  # Its public list needs the dashboard.
     from ray.util.placement_group import PlacementGroup
 
-    here = ray.get_runtime_context()
-    host, _, port = here.gcs_address.rpartition(":")
-    # Whoever asks a head that is away waits for it.
-    with suppress(OSError, ray.exceptions.RayError, RuntimeError):
-        socket.create_connection((host, int(port)), timeout=KNOCKING_S).close()
-        for name, known in ray.util.placement_group_table().items():
-            # The id of what asked for it ends its own.
-            if name.endswith(here.get_job_id()) and known["state"] != "REMOVED":
-                number = ray.PlacementGroupID(bytes.fromhex(name))
-                ray.util.remove_placement_group(PlacementGroup(number))
+    over = {job["JobID"] for job in jobs() if job["IsDead"] and _SWEEP.search(job["Entrypoint"])}
+    for name, known in ray.util.placement_group_table().items():
+        # The id of the job that asked for it ends its own.
+        if known["state"] != "REMOVED" and name.endswith(tuple(over)):
+            number = ray.PlacementGroupID(bytes.fromhex(name))
+            ray.util.remove_placement_group(PlacementGroup(number))
 
 
 def _local_token() -> None:

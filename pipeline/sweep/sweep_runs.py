@@ -27,6 +27,7 @@ from pipeline.tracking.store import (
     open_experiment,
     sentence,
     start_run,
+    twice,
 )
 from pipeline.training.epochs import FAILED, KILLED, RUNNING
 from pipeline.training.experiment import flat
@@ -63,7 +64,7 @@ class SweepRuns:
         self._experiment = experiment
         with explained():
             text, view = of_sweeps(params.profile), run_view.of_sweeps()
-            describe_experiment(self._client, experiment, text, view)
+            twice(lambda: describe_experiment(self._client, experiment, text, view))
             self.parent = self._find_or_start(params, experiment, sweep_id, tags)
         self._trials = TrialRuns(
             self._client, experiment, self.parent, sweep_id, params, images, tags

@@ -105,7 +105,7 @@ def attempt(
     if unlike := ray_cluster.difference(task.libraries, ray_cluster.libraries()):
         raise GaitError(f"the sweep computes with {unlike} on {socket.gethostname()}")
     if task.code.get(rule, _code(rule)) != _code(rule):
-        raise GaitError("its code was changed while it ran")
+        raise GaitError("the sweep's code was changed while it ran")
     trial = trial_id(task.params, configuration, task.images)
     reports = _Reports(task.report_s, dict(facts), send)
     if trial in task.ended:

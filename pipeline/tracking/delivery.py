@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,13 @@ from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, write_whole
 from pipeline.tracking.model_runs import ModelRuns, abandon
 from pipeline.tracking.sending import Sender
-from pipeline.tracking.store import existing_experiment, explained, open_experiment, place
+from pipeline.tracking.store import (
+    existing_experiment,
+    explained,
+    named_store,
+    open_experiment,
+    twice,
+)
 from pipeline.training import resuming
 from pipeline.training.training_record import Training, as_plain, from_plain
 
@@ -27,7 +32,6 @@ UNDELIVERED = "undelivered"
 # Where a record belongs, under this name.
 _STORE = "store"
 SEND_S = 1.0
-_AGAIN_S = 0.5
 
 
 def patience_s() -> float:
@@ -45,13 +49,7 @@ class Delivery:
     def __init__(self, client: MlflowClient, experiment_id: str, training: Training) -> None:
         runs = ModelRuns(client, experiment_id)
         with explained():
-            try:
-                runs.send(training)
-            except Exception:
-                # Another process may have made the same row at the same moment: now it is there.
-                runs.forget()
-                time.sleep(_AGAIN_S)
-                runs.send(training)
+            twice(lambda: runs.send(training), runs.forget)
         self._sender = Sender(runs.send, runs.forget, "training", _tell, SEND_S)
 
     @property
@@ -76,7 +74,7 @@ def _tell(sentence: str) -> None:
 def keep(folder: Path, training: Training) -> Path:
     """Keeps a record that MLflow did not take, for ``deliver_kept``."""
     path = folder / UNDELIVERED / f"{training.id}.json"
-    write_whole(path, as_json({**as_plain(training), _STORE: place()}))
+    write_whole(path, as_json({**as_plain(training), _STORE: named_store()}))
     return path
 
 
@@ -132,14 +130,14 @@ def end_abandoned(profile: str) -> None:
 def _deliver_kept(path: Path) -> None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        meant = content.pop(_STORE, place())
+        meant = content.pop(_STORE, named_store())
         training = from_plain(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GaitError(f"{path} is no record of a training ({error})") from None
-    if meant != place():
+    if meant != named_store():
         was, now = (
             f"MLFLOW_TRACKING_URI={each}" if each else "no MLFLOW_TRACKING_URI"
-            for each in (meant, place())
+            for each in (meant, named_store())
         )
         raise GaitError(
             f"{training.name}: a record was kept with {was}, and there is {now} now: set it as it"

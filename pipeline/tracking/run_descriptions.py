@@ -57,19 +57,12 @@ def describe_experiment(client: MlflowClient, experiment_id: str, text: str, vie
         text: what the experiment is.
         view: how its runs are listed, see ``pipeline.tracking.run_view``.
     """
-    from mlflow.exceptions import MlflowException
-
     tags = client.get_experiment(experiment_id).tags
     # Else the pages are those of applications of language models, until somebody says otherwise.
     kind = "custom_model_development"
     for name, value in ((NOTE_TAG, text), (KIND_TAG, kind), (run_view.TAG, view)):
         if name not in tags:
-            try:
-                client.set_experiment_tag(experiment_id, name, value)
-            except MlflowException:
-                # Who begins at the same moment may have been faster; MLflow's server then refuses.
-                if name not in client.get_experiment(experiment_id).tags:
-                    raise
+            client.set_experiment_tag(experiment_id, name, value)
 
 
 def of_profile(profile: str) -> str:
@@ -162,7 +155,8 @@ def _differences(training: Training) -> list[str]:
     named = [
         f"{_in_full(name)} {value_text(value)}"
         for name, value in training.parameters.items()
-        if name in usual and usual[name] != value and name not in _IN_NAME
+        # What the file does not give is there only if it is given.
+        if usual.get(name) != value and name not in (*_IN_NAME, "profile")
     ]
     return [*named[:most], *(["…"] if len(named) > most else [])]
 

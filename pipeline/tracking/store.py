@@ -15,7 +15,7 @@ import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 METRICS_A_REQUEST = 1000
 LONGEST_TAG = 8000
 """PostgreSQL refuses a run with a longer one; MLflow asks it, and SQLite takes anything."""
+AGAIN_S = 0.5
 DATABASE = "mlflow.db"
 KEY_TAG = "gait.result"
 _RELATIVE = re.compile(r"(sqlite:///|file:|)(?!databricks|uc$)([^/:][^:]*)")
@@ -65,8 +66,8 @@ def _sqlite(path: Path) -> str:
     return f"sqlite:///{os.path.relpath(path) if {'%', '?'} & set(absolute) else absolute}"
 
 
-def place() -> str:
-    """Which store that is, as it may be written down; the same after the project has moved."""
+def named_store() -> str:
+    """Which store the environment names, without a password; "" for the project's own."""
     return without_password(environment.given(environment.TRACKING_URI) or "")
 
 
@@ -298,6 +299,24 @@ def explained() -> Iterator[None]:
         raise GaitError(
             f"the MLflow store {shown(tracking_uri())} cannot be used ({sentence(error)})"
         ) from (None if isinstance(error, store_errors()) else error)
+
+
+def twice(send: Callable[[], None], forget: Callable[[], None] = lambda: None) -> None:
+    """Sends once more what the store refuses, after a moment.
+
+    Where another process makes the same row at the same moment, MLflow refuses the slower one; now
+    the row is there.
+
+    Args:
+        send: finds out what the store has, and makes the rest.
+        forget: called in between.
+    """
+    try:
+        send()
+    except Exception:
+        forget()
+        time.sleep(AGAIN_S)
+        send()
 
 
 def make_store(path: Path) -> None:

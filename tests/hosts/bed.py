@@ -31,6 +31,14 @@ RAY_PORT, MLFLOW_PORT = 6379, 5000
 # The disk of the database, small enough to be filled.
 DATABASE_BYTES = 400 * 2**20
 RELAY = Path(__file__).with_name("relay.py")
+PLACES = """
+import ray
+from ray.util import placement_group_table
+ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
+for name, each in placement_group_table().items():
+    if each["state"] != "REMOVED":
+        print(name, each["state"])
+"""
 # What a host is: the first process of its own namespaces; with it all that runs there ends.
 INIT = f"""
 set -e
@@ -326,6 +334,10 @@ class Bed:
         if clock:
             more = {**more, "FAKETIME": clock, "LD_PRELOAD": FAKETIME}
         self._ray(host, *words, **more)
+
+    def places(self) -> str:
+        """What Ray keeps of the cluster for a trial, or wants of it: nothing, after a sweep."""
+        return self.head.run(sys.executable, "-c", PLACES).strip()
 
     def stop(self, host: Host) -> None:
         """What is left of a node whose head is gone."""

@@ -54,6 +54,8 @@ def test_a_line_is_cut_twice(project: Project, undisturbed: bytes, name: str) ->
     )
     assert ("no answer from the Ray cluster's head" in said) == (name == "driver")
     assert project.trials_csv(f"cut_{name}") == undisturbed
+    # Also where the head took the driver for dead as its line came back.
+    wait_for("Ray to free all places", lambda: not project.bed.places())
 
 
 @pytest.mark.parametrize("names", [("worker2", "mlflow"), ("driver",)])

@@ -301,7 +301,8 @@ cli.main()
 def test_why_no_worker_trains_is_told(project: Path, says: Says) -> None:
     renamed(project, "unlike")
     said = project_copy.run(project, sys.executable, "-c", OTHER_CODE, "sweep", code=1)
-    assert said.count("lost: pipeline.project.errors.GaitError: its code was changed") == TRIALS
+    why = "lost: pipeline.project.errors.GaitError: the sweep's code was changed while it ran"
+    assert said.count(why) == TRIALS
     assert f"gait: {TRIALS} trials are missing, since their workers failed again and again" in said
     # With the code as it was.
     assert f"{TRIALS} trials have ended" in gait(project, "sweep", "--resume")

@@ -60,5 +60,5 @@ def test_whatever_else_is_raised(
 def test_code_that_is_another_than_the_sweeps_trains_nothing(task: Task) -> None:
     own = training_code_checksum("gait")
     assert outcome(replace(task, code={"gait": own}), 30) == ("FINISHED", None)
-    with pytest.raises(GaitError, match="its code was changed while it ran"):
+    with pytest.raises(GaitError, match="the sweep's code was changed while it ran"):
         outcome(replace(task, code={"gait": "0" * 64}), 30)

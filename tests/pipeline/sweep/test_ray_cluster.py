@@ -64,21 +64,33 @@ def test_a_silent_head_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "gait: the Ray cluster's head answers again\n"
 
 
-# A driver whose sweep ends while a trial has its place and another waits for one.
-PLACES = """
+# A head, and two drivers that end and leave a place behind, which ``detached`` lets them.
+LEAVES = """
+import ray
+from ray.util import placement_group
+ray.init(log_to_driver=False)
+ray.get(placement_group([{"CPU": 1}], lifetime="detached").ready())
+"""
+PLACES = f"""
+import os, subprocess, sys
 from pipeline.sweep import ray_cluster
 with ray_cluster.connected(None, 0):
     import ray
     from ray.util import placement_group, placement_group_table
-    kept = [placement_group([{"CPU": 1}]), placement_group([{"CPU": 1000}])]
-    ray.get(kept[0].ready())
-    before = sorted(each["state"] for each in placement_group_table().values())
-    ray_cluster._free_places()
-    after = sorted(each["state"] for each in placement_group_table().values())
-print(before, after)
+    def states():
+        return sorted(each["state"] for each in placement_group_table().values())
+    own = placement_group([{{"CPU": 1000}}])
+    there = {{**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}}
+    for words in (["pipeline", "sweep", "--resume"], ["others", "sweep"]):
+        subprocess.run([sys.executable, "-c", {LEAVES!r}, *words], env=there, check=True)
+    before = states()
+    ray_cluster._free_left_places()
+    print(before, states())
 """
 
 
-def test_places_are_freed(tmp_path: Path) -> None:
+def test_what_sweeps_left_of_a_cluster_is_freed(tmp_path: Path) -> None:
+    """Neither what others keep, nor what this one wants."""
     said = run(tmp_path, sys.executable, "-c", PLACES, PYTHONPATH=str(REPOSITORY))
-    assert said.splitlines()[-1] == "['CREATED', 'PENDING'] ['REMOVED', 'REMOVED']"
+    before = ["CREATED", "CREATED", "PENDING"]
+    assert said.splitlines()[-1] == f"{before} {['CREATED', 'PENDING', 'REMOVED']}"

@@ -215,8 +215,10 @@ def test_the_page_tells_what_the_run_is(
     own = replace(record, parameters=settings, tags={**tags, "gait.profile": "mine"})
     assert run_name(own) == name
     kind = {"training.schedule.kind": "cosine", "data.train_size": 600, "training.loss": "other"}
+    # What a profile need not give.
+    kind |= {"rule.weight_decay": 0.01}
     own = replace(own, parameters={**settings, **kind})
-    for said in ("schedule kind cosine", "train size 600", "loss other"):
+    for said in ("schedule kind cosine", "train size 600", "loss other", "weight decay 0.01"):
         assert said in run_name(own)
     assert parent.data.tags["mlflow.runColor"] == LOOKS["gait"].colour
     assert parent.data.params["rule.orthogonality"] == "0.1"

@@ -184,3 +184,13 @@ def test_making_a_store_says_nothing_and_tells_nobody(folder: Path) -> None:
     repository = str(Path(__file__).parents[3])
     tracked = "env", "-u", "DO_NOT_TRACK", f"PYTHONPATH={repository}"
     assert run(folder, *tracked, sys.executable, "-c", code) == ""
+
+
+@pytest.mark.timeout(60)
+def test_a_database_that_refuses_is_asked_once(folder: Path, helper: Preloaded) -> None:
+    """MLflow would ask it ten times, for two minutes."""
+    (folder / "params.yaml").write_text((Path(__file__).parents[3] / "params.yaml").read_text())
+    uri = "postgresql+psycopg://me@127.0.0.1:9/none"
+    log = folder.parent / "said.log"
+    said = helper.run(folder, "reproduce", RUN, code=2, log=log, MLFLOW_TRACKING_URI=uri)
+    assert "refused" in said and "Traceback" not in said
