@@ -203,4 +203,5 @@ def test_the_first_table_has_the_verdicts() -> None:
     shown = re.search(r"<!-- table: verdicts -->(.*?)<!-- /table -->", DOCUMENTS["README.md"], re.S)
     assert shown
     rows = [line for line in shown[1].splitlines() if line.startswith("|")]
-    assert rows[2:] == verdict_rows()
+    # Those of the paper's network are tests/test_published_mnist.py's.
+    assert [row for row in rows[2:] if "the paper's network" not in row] == verdict_rows()
