@@ -5,6 +5,8 @@ The inverse itself is never formed: its products are found by solving.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,10 @@ GRAM_BLOCKS = 4
 
 # Up to this width a decomposition gains nothing from a second CPU thread, and several are one call.
 _ONE_THREAD = 256
+
+# On a GPU: from this width on PyTorch's own LU of several matrices is slower, and stalls the host.
+_STREAMS_FROM = 513
+_STREAMS = 8
 
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:
@@ -65,7 +71,8 @@ def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
     With several CPU threads wide matrices are solved one by one: PyTorch's batched LU, run by
     several threads on top of MKL, returns wrong pivots or never ends for matrices of about 200 and
     more (torch 2.13.0). Small ones are solved together, by one thread. Wide ones are solved one by
-    one in portable mode too. Each seed gets exactly the bits that it gets alone, either way.
+    one in portable mode too. Each seed gets exactly the bits that it gets alone, either way. Wide
+    ones on a GPU are solved side by side, which PyTorch's LU of several would not do.
 
     Args:
         weight: (…, n, n).
@@ -83,6 +90,8 @@ def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
     if weight.is_cpu and weight.shape[-1] <= _ONE_THREAD:
         with numerics.one_thread():
             return _solve(weight, rows).contiguous()
+    if weight.is_cuda and weight.dim() == 3 and weight.shape[-1] >= _STREAMS_FROM:
+        return _solve_in_streams(weight, rows)
     together = torch.get_num_threads() == 1 and not blocked_lu.serves(weight)
     if not weight.is_cpu or weight.dim() == 2 or together:
         return _solve(weight, rows).contiguous()
@@ -134,6 +143,25 @@ def _solve(weight: Tensor, rows: Tensor, which: str = "") -> Tensor:
     # X Wᵀ = rows is W Xᵀ = rowsᵀ; asked for as it stands, PyTorch would copy the factors first.
     solution: Tensor = torch.linalg.lu_solve(lu, pivots, rows.mT, adjoint=True).mT
     return solution
+
+
+def _solve_in_streams(weight: Tensor, rows: Tensor) -> Tensor:
+    """One decomposition leaves most of a GPU idle: several run at once, each in a stream."""
+    solution = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    streams, caller = _streams(weight.device), torch.cuda.current_stream(weight.device)
+    for stream in streams:
+        stream.wait_stream(caller)
+    for index, (matrix, row, out) in enumerate(zip(weight, rows, solution, strict=True)):
+        with torch.cuda.stream(streams[index % _STREAMS]):
+            out.copy_(_solve(matrix, row))
+    for stream in streams:
+        caller.wait_stream(stream)
+    return solution
+
+
+@cache
+def _streams(device: torch.device) -> list[torch.cuda.Stream]:
+    return [torch.cuda.Stream(device) for _ in range(_STREAMS)]  # type: ignore[no-untyped-call]
 
 
 def _refuse_singular(pivots: Tensor, which: str) -> None:

@@ -34,7 +34,11 @@ def model_name(params: Params, model: str) -> str:
 
     ``gait_full`` of the rule ``gait`` is "GAIT-prop, full"; the reference says that it is one.
     """
-    rule = params.rule_of(model)
+    return model_of_rule_name(params.rule_of(model), model)
+
+
+def model_of_rule_name(rule: str, model: str) -> str:
+    """``model_name`` of a model whose rule is known."""
     if model == REFERENCE:
         return f"{rule_name(rule)} reference"
     if model == rule:

@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from gaitprop.rules import RULES, hyperparameters_of
 from pipeline.params.schema import Params, RuleSettings, settings_of_rule
 from pipeline.params.section import Section
-from pipeline.project.nearest_name import did_you_mean, usual_name
+from pipeline.project.nearest_name import did_you_mean, nearest, usual_name
 
 # A line has room for so many keys.
 _FEW = 6
@@ -61,7 +61,15 @@ def reason(problem: Any) -> str:
 def explain(path: str, document: CommentedMap, errors: Sequence[Any]) -> str:
     """All problems of a file, in the order of its lines; ``errors`` as pydantic gives them."""
     problems = []
+    # A key under another name is one problem, not also that it is missing.
+    renamed = {
+        (*problem["loc"][:-1], nearest(str(problem["loc"][-1]), _known_keys(problem["loc"])))
+        for problem in errors
+        if problem["type"] == "extra_forbidden"
+    }
     for problem in errors:
+        if problem["type"] == "missing" and problem["loc"] in renamed:
+            continue
         place, why = _placed(document, problem)
         named = ".".join(map(str, place)) or "the file as a whole"
         problems.append((line_of(document, place), f"{named}: {why}"))

@@ -339,8 +339,8 @@ class Training(Section):
         ge=1,
         le=100_000,
         description="early stopping: so many epochs without a better validation accuracy end a"
-        " seed's training, and its best epoch's weights are kept; null: every epoch is trained, and"
-        " the last one's are kept",
+        " seed's training, and its best epoch's weights are kept (curves go on until every seed has"
+        " ended); null: every epoch is trained, and the last one's are kept",
     )
     orthogonality_interval: int = Field(
         default=1,

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from gaitprop.rules import rule_names
+from pipeline.params.labels import model_name, setting_name, value_text
 from pipeline.params.problems import reason
 from pipeline.params.schema import WITHOUT_GAMMA, Architecture, Data, Params, RuleSettings, Training
 from pipeline.params.sweep_section import Dimension, Distribution
@@ -39,6 +40,12 @@ class Configuration(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.rule}, {', '.join(f'{name} {v}' for name, v in self.values.items())}"
+
+
+def in_words(params: Params, configuration: Configuration) -> str:
+    """A configuration as readers know it: "GAIT-prop, learning rate 0.001, λ 0.1"."""
+    values = (f"{setting_name(at)} {value_text(v)}" for at, v in configuration.values.items())
+    return ", ".join([model_name(params, configuration.rule), *values])
 
 
 def problems(params: Params) -> list[dict[str, Any]]:

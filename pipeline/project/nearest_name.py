@@ -27,7 +27,13 @@ _OTHER_WORDS = {
 
 
 def did_you_mean(received: str, allowed: Iterable[str]) -> str:
-    """`` (did you mean 'mnist'?)``, or nothing where no allowed name is near.
+    """`` (did you mean 'mnist'?)``, or nothing where no allowed name is near; see ``nearest``."""
+    near = nearest(received, allowed)
+    return f" (did you mean {near!r}?)" if near is not None else ""
+
+
+def nearest(received: str, allowed: Iterable[str]) -> str | None:
+    """The allowed name that may be meant, if one is near.
 
     Args:
         received: a name, dotted or not; another word for a setting leads to the setting.
@@ -37,7 +43,7 @@ def did_you_mean(received: str, allowed: Iterable[str]) -> str:
     before, dot, word = received.lower().rpartition(".")
     meant = before + dot + usual_name(word)
     near = [meant] if meant in allowed else difflib.get_close_matches(meant, allowed, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return near[0] if near else None
 
 
 def usual_name(word: str) -> str:

@@ -25,7 +25,7 @@ from pipeline.tracking import delivery
 from pipeline.tracking.delivery import Delivery
 from pipeline.tracking.model_runs import abandon
 from pipeline.tracking.periodic_states import StateWriter
-from pipeline.tracking.store import KEY_TAG, open_experiment, provenance_tags
+from pipeline.tracking.store import KEY_TAG, named_store, open_experiment, provenance_tags
 from pipeline.training import plugin_source, resuming
 from pipeline.training.epochs import FAILED, FINISHED
 from pipeline.training.experiment import (
@@ -65,10 +65,16 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
     own = identity(config, device)
     client, store = open_experiment(key.profile)
     delivery.deliver_kept(resuming.STATES / key.profile)
-    begun = resuming.begin(place, key, own, _new(key, config, experiment), device)
+    begun = resuming.begin(place, key, own, _new(key, config, experiment), device, named_store())
     if begun.replaced is not None:
         with contextlib.suppress(Exception):
             abandon(client, store, begun.replaced)
+    if begun.store is not None:
+        was, now = (each or "the project's own store" for each in (begun.store, named_store()))
+        print(
+            f"{key}: its runs in {was} stay there as they are, RUNNING; {now} gets all of it",
+            file=sys.stderr,
+        )
     if begun.state is not None:
         print(f"{key}: goes on after epoch {_progress(experiment, begun.state)}", file=sys.stderr)
     sending = Delivery(client, store, begun.training)

@@ -31,11 +31,19 @@ _STATE, _BEGUN, _LOCK = "state.pt", "training.json", ".lock"
 
 
 class Begun(NamedTuple):
-    """A training as far as it is, the state to go on from, and the id of one that it replaces."""
+    """A training as far as it is, and where it was.
+
+    Attributes:
+        training: as far as the state goes.
+        state: to go on from.
+        replaced: the id of a training that this one replaces.
+        store: the MLflow store that has its runs so far, if it goes on with another one.
+    """
 
     training: Training
     state: dict[str, Any] | None
     replaced: str | None
+    store: str | None
 
 
 def begun(profile: str) -> list[tuple[ModelKey, Path]]:
@@ -70,7 +78,12 @@ def held(key: ModelKey) -> Iterator[Path]:
 
 
 def begin(
-    folder: Path, key: ModelKey, identity: dict[str, str], new: Training, device: torch.device
+    folder: Path,
+    key: ModelKey,
+    identity: dict[str, str],
+    new: Training,
+    device: torch.device,
+    store: str,
 ) -> Begun:
     """Goes on with what lies in the folder if it is the same training, else begins the new one.
 
@@ -80,6 +93,7 @@ def begin(
         identity: see ``pipeline.training.identity``.
         new: a training that nothing is known of yet.
         device: where the state's tensors are to be.
+        store: the MLflow store's name, without a password.
     """
     known = _read(folder / _BEGUN) or {}
     state = usable(
@@ -97,9 +111,13 @@ def begin(
         "identity": identity,
         "started_ms": training.started_ms,
         "training": training.id,
+        "store": store,
     }
     write_whole(folder / _BEGUN, as_json(content))
-    return Begun(training, state, before if before != training.id else None)
+    if before != training.id:
+        return Begun(training, state, before, None)
+    was = known.get("store", store)
+    return Begun(training, state, None, was if was != store else None)
 
 
 def save(

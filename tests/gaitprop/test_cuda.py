@@ -2,7 +2,7 @@
 
 Where there is no GPU all of it is skipped:
 
-    python -m pytest --confcutdir=tests/gaitprop tests/gaitprop/test_cuda.py
+    python -m pytest -c /dev/null --confcutdir=tests/gaitprop tests/gaitprop/test_cuda.py
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gaitprop import RULES, InvertibleNetwork, layer_gradients
+from gaitprop.linalg import solve_rows
 from gaitprop.nn import InvertibleConv2d, InvertibleLinear
 from gaitprop.theorem.verification import verify
 from gaitprop.training import TrainingData, TrainingSettings, make_optimizer, train
@@ -63,6 +64,24 @@ def test_training_goes_the_cpus_way(rule: str, precision: torch.dtype) -> None:
     # Errors of rounding grow from step to step, and Adam's first steps are signs.
     assert torch.allclose(*accuracies, rtol=1e-3)
     assert relative(weights[1], weights[0]) < 1e-3
+
+
+@pytest.mark.parametrize("seeds", [1, 5, 20])
+def test_wide_systems_are_solved_side_by_side(seeds: int) -> None:
+    source = torch.Generator().manual_seed(seeds)
+    drawn = torch.randn(seeds, 784, 784, generator=source, dtype=torch.float64)
+    weights, _ = torch.linalg.qr(drawn)
+    rows = torch.randn(seeds, 60, 784, generator=source, dtype=torch.float64)
+    on_gpu = weights.float().cuda(), rows.float().cuda()
+    solve_rows(*on_gpu)  # the library's own memory
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        # Results are used, and their memory taken again, before the host has waited for anything.
+        found = [solve_rows(*on_gpu) * 2.0 for _ in range(10)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for each in found:
+        assert relative(each, rows @ weights * 2.0) < CLOSE[torch.float32]
 
 
 def test_the_theorem_holds() -> None:

@@ -127,7 +127,7 @@ def test_committed_params_are_the_digits_profile() -> None:
             "training.lr",
             "('learning_rate' is a key of reference and rules)",
         ),
-        ("batch_size: 30", "batchsize: 30", "training.batch_size", "this key is missing"),
+        ("batch_size: 30", "weights: 30", "training.batch_size", "this key is missing"),
         ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 0]", "training", "allowed: each seed once"),
         ("seeds: [0, 1, 2, 3, 4]", "seeds: []", "training.seeds", "at least 1 item"),
         ("epsilon: 1.0e-8", "epsilon: .nan", "training.adam.epsilon", "received nan"),
@@ -271,6 +271,13 @@ def test_one_problem(tmp_path: Path, old: str, new: str, place: str, reason: str
     message = problems(tmp_path, text)
     assert place in message
     assert reason in message
+
+
+def test_a_key_under_another_name_is_one_problem(tmp_path: Path) -> None:
+    message = problems(tmp_path, changed("batch_size: 30", "batchsize: 30"))
+    assert "has a problem:" in message and "(did you mean 'batch_size'?)" in message
+    message = problems(tmp_path, changed("batch_size: 30", "weights: 30"))
+    assert "has 2 problems:" in message and "batch_size: this key is missing" in message
 
 
 @pytest.mark.parametrize(

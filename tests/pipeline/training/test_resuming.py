@@ -29,8 +29,8 @@ def kept(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     state_file.write(folder / "state.pt", state_file.snapshot(network, optimizer, 3), notes)
 
 
-def begun(folder: Path) -> resuming.Begun:
-    return resuming.begin(folder, KEY, IDENTITY, NEW, torch.device("cpu"))
+def begun(folder: Path, store: str = "") -> resuming.Begun:
+    return resuming.begin(folder, KEY, IDENTITY, NEW, torch.device("cpu"), store)
 
 
 def test_a_state_of_the_same_training_is_gone_on_with(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_another_versions_record_is_not_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Any], object]
 ) -> None:
     kept(tmp_path, change)
-    assert begun(tmp_path) == resuming.Begun(NEW, None, None)
+    assert begun(tmp_path) == resuming.Begun(NEW, None, None, None)
     assert "is a state of other form; training begins anew" in capsys.readouterr().err
 
 
@@ -63,11 +63,22 @@ def test_a_state_of_another_training_is_not_gone_on_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept(tmp_path, lambda notes: notes.update(identity={**IDENTITY, "params": "q"}))
-    assert begun(tmp_path) == resuming.Begun(NEW, None, None)
+    assert begun(tmp_path) == resuming.Begun(NEW, None, None, None)
     assert "is a state of other params; training begins anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "{", '{"identity": {"params": "p", "code": "c"}}'])
 def test_what_was_begun_by_another_version_is_begun_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / "training.json").write_text(text)
-    assert begun(tmp_path) == resuming.Begun(NEW, None, None)
+    assert begun(tmp_path) == resuming.Begun(NEW, None, None, None)
+
+
+def test_another_mlflow_store_is_told_as_long_as_the_training_is_the_same(tmp_path: Path) -> None:
+    assert begun(tmp_path, "http://a").store is None
+    kept(tmp_path, lambda notes: notes["training"].update(id="new"))
+    assert begun(tmp_path, "http://a").store is None
+    assert begun(tmp_path, "http://b").store == "http://a"
+    assert begun(tmp_path, "http://b").store is None
+    # The one before it is over, wherever its runs are.
+    kept(tmp_path, lambda notes: notes["training"].update(id="other"))
+    assert begun(tmp_path, "http://c")[2:] == ("new", None)
