@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,28 @@ def figures_table(comparison: dict[str, Any]) -> list[list[str]]:
     counts = [max(each["n"] for each in row["metrics"].values()) for row in comparison["rows"]]
     body.append(["seeds", *map(str, counts), *(_how(row) for row in others)])
     return [head, *body]
+
+
+def with_letters(comparison: dict[str, Any], width: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """The comparison with A, B, … in the place of names that are too long for tables so wide.
+
+    Args:
+        comparison: of ``compare_models.compare``.
+        width: of a terminal, in characters.
+
+    Returns:
+        The comparison, and what each letter stands for; nothing where the names stay.
+    """
+    columns = zip(*figures_table(comparison), strict=True)
+    needed = sum(3 + max(map(len, column)) for column in columns)
+    if needed <= width or len(comparison["rows"]) > len(string.ascii_uppercase):
+        return comparison, {}
+    letters = string.ascii_uppercase[: len(comparison["rows"])]
+    rows = [
+        {**row, "name": letter} for letter, row in zip(letters, comparison["rows"], strict=True)
+    ]
+    names = [row["name"] for row in comparison["rows"]]
+    return {**comparison, "rows": rows}, dict(zip(letters, names, strict=True))
 
 
 def curves_table(comparison: dict[str, Any]) -> list[list[str]]:

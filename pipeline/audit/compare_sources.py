@@ -22,7 +22,7 @@ from pipeline.project.yaml_mapping import mapping
 from pipeline.results import seeds_table
 from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
-from pipeline.tracking.run_metrics import LEVEL_TAG
+from pipeline.tracking.run_metrics import KEPT_PREFIX, LEVEL_TAG
 from pipeline.training.epochs import FINISHED
 from pipeline.training.experiment import flat
 
@@ -63,10 +63,14 @@ class ComparedModel:
 
 @dataclass(frozen=True)
 class Compared:
-    """What one word on the command line names: its models, by data set, architecture and model."""
+    """What one word on the command line names: its models, by data set, architecture and model.
+
+    ``notes`` are sentences on how it was read.
+    """
 
     name: str
     models: dict[str, ComparedModel]
+    notes: Sequence[str] = ()
 
 
 def find_all(words: Sequence[str]) -> list[Compared]:
@@ -174,12 +178,14 @@ def _of_experiment(word: str) -> Compared:
     opened = store.existing_experiment(word.removeprefix(_EXPERIMENT))
     wanted = f"tags.`{LEVEL_TAG}` = 'model' and attributes.status = '{FINISHED}'"
     models: dict[str, ComparedModel] = {}
+    trainings: Counter[str] = Counter()
     if opened is not None:
         client, experiment_id = opened
         with store.explained():
             runs = client.search_runs(
                 [experiment_id], wanted, max_results=1000, order_by=["start_time DESC"]
             )
+            trainings.update(map(_key_of, runs))
             for run in runs:
                 if _key_of(run) not in models:
                     key, model = _model_of(client, run)
@@ -189,7 +195,12 @@ def _of_experiment(word: str) -> Compared:
             f"{word} has no finished training in this MLflow store; allowed: mlflow:PROFILE of a"
             " profile that has been trained here"
         )
-    return Compared(word, models)
+    several = [
+        f"{word}: the newest of {count} trainings of {key}; others by their runs' ids"
+        for key, count in trainings.items()
+        if count > 1
+    ]
+    return Compared(word, models, several)
 
 
 def _key_of(run: Run) -> str:
@@ -207,7 +218,9 @@ def _model_of(client: MlflowClient, run: Run) -> tuple[str, ComparedModel]:
         for metric in METRICS:
             if metric in child.data.metrics:
                 values = seeds.setdefault(metric, {})
-                values[int(child.data.params["seed"])] = child.data.metrics[metric]
+                # Of the weights that are kept, as tables of results have it.
+                kept = child.data.metrics.get(f"{KEPT_PREFIX}{metric}", child.data.metrics[metric])
+                values[int(child.data.params["seed"])] = kept
     settings = {name: _value(text) for name, text in run.data.params.items()}
     curve = {each.step: each.value for each in points}
     return _key_of(run), ComparedModel(_renamed(settings), seeds, curve)

@@ -151,7 +151,10 @@ def _git() -> Finding:
             advice = f"run `git config --global --add safe.directory {shlex.quote(os.getcwd())}`"
         return Finding("git", why, advice)
     found = source.source()
-    return Finding("git", f"{found.commit[:7]}{'' if found.clean else ', with changes'}")
+    said = f"{found.commit[:7]}{'' if found.clean else ', with changes'}"
+    if source.git("var", "GIT_AUTHOR_IDENT").returncode:
+        said += "; no user.name and user.email, which `git commit` and `dvc exp run` ask for"
+    return Finding("git", said)
 
 
 def _params() -> Finding:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import psutil
 
+from pipeline.project.errors import GaitError
 from pipeline.project.interruption import Interrupted
+from pipeline.project.nearest_name import did_you_mean
 
 
 class Step(NamedTuple):
@@ -38,6 +40,32 @@ def plan() -> list[Step]:
                 commands = stage.cmd if isinstance(stage.cmd, list) else [stage.cmd]
                 found[name] = Step(name, " && ".join(commands), name in changed)
     return list(found.values())
+
+
+def check_targets(arguments: Sequence[str]) -> None:
+    """Looks whether the stages and files among `dvc repro`'s arguments, none of whose options takes
+    a value, are there.
+
+    Raises:
+        GaitError: one is not.
+    """
+    targets = [each for each in arguments if not each.startswith("-")]
+    if not targets:
+        return
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        for target in targets:
+            try:
+                repo.stage.collect(target, recursive=True, glob="--glob" in arguments)
+            except DvcException:
+                names = [stage.addressing for stage in repo.index.stages]
+                hint = did_you_mean(target, [*names, *(name.partition("@")[0] for name in names)])
+                raise GaitError(
+                    f"received {target!r}{hint}; allowed: stages, as `dvc stage list` names them,"
+                    " or files that they write"
+                ) from None
 
 
 def run(arguments: Sequence[str]) -> int:

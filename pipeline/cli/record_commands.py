@@ -246,7 +246,8 @@ def compare(
         raise GaitError(f"received {what[0]} alone; allowed: two things to compare, or more")
     subjects = find_all(what)
     found = compare_models.compare(subjects)
-    for sentence in compare_models.left_out(subjects, found):
+    notes = [sentence for each in subjects for sentence in each.notes]
+    for sentence in [*notes, *compare_models.left_out(subjects, found)]:
         print(sentence, file=sys.stderr)
     if page is not None:
         compare_output.write_page(found, page)
@@ -266,6 +267,9 @@ def _show_comparisons(comparisons: list[dict[str, Any]]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 1000)
     for each in comparisons:
         print(each["model"])
+        each, names = text.with_letters(each, console.width)
+        for letter, name in names.items():
+            print(f"  {letter}: {name}")
         for rows in (text.figures_table(each), text.settings_table(each), text.curves_table(each)):
             if len(rows) > 1:
                 table = Table(*rows[0], box=SIMPLE_HEAD)

@@ -226,6 +226,7 @@ def repro(
     if dry_run and not context.args:
         _list(dvc_repro.plan())
         return
+    dvc_repro.check_targets(context.args)
     arguments = [*context.args, *(["--dry"] if dry_run else [])]
     dry = "--dry" in arguments
     if not dry:

@@ -57,7 +57,8 @@ def run(
     print("\n".join(changes) if changes else "params.yaml has the winners' values already")
     for note in notes(found, params, rule):
         print(f"note: {note}")
-    print("`gait repro` trains and tests what has changed")
+    if changes:
+        print("`gait repro` trains and tests what has changed")
 
 
 def table(found: Winners, params: Params) -> Table:

@@ -63,7 +63,7 @@ class SweepRuns:
         self._client, experiment = open_experiment(f"{params.profile}-sweeps")
         self._experiment = experiment
         with explained():
-            text, view = of_sweeps(params.profile), run_view.of_sweeps()
+            text, view = of_sweeps(params.profile), run_view.of_sweeps(params.sweep.space)
             twice(lambda: describe_experiment(self._client, experiment, text, view))
             self.parent = self._find_or_start(params, experiment, sweep_id, tags)
         self._trials = TrialRuns(

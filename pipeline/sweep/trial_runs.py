@@ -104,7 +104,7 @@ class TrialRuns:
     def _start(self, record: Record) -> StoredRun:
         tags = {**self._tags, **record.facts, TRIAL_TAG: record.trial}
         tags[COLOUR_TAG] = colour_of(record.rule)
-        name = str(record.configuration)
+        name = search_space.in_words(self._params, record.configuration)
         return run_metrics.create(self._client, self._experiment_id, name, record.started_ms, tags)
 
     def _describe(self, run: StoredRun, record: Record) -> None:

@@ -127,14 +127,12 @@ class ModelRuns:
                 duration = [run_metrics.metric(DURATION, training.seconds, training.ended_ms, 0)]
         if parent.status != training.status:
             self._client.set_tag(parent.run_id, NOTE_TAG, of_training(training))
-        for run in [*children, parent]:
+        for row, run in [*enumerate(children), (None, parent)]:
+            figures = duration if run is parent else []
+            if training.status == FINISHED:
+                figures = [*figures, *run_metrics.of_kept(training.epochs, row)]
             run_metrics.end(
-                self._client,
-                run,
-                training.status,
-                training.ended_ms,
-                training.outcome,
-                duration if run is parent else [],
+                self._client, run, training.status, training.ended_ms, training.outcome, figures
             )
 
     def _log_folder(self, run_id: str, training: Training) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.params import params_file, profiles
 from pipeline.params.labels import (
     model_names,
+    model_of_rule_name,
     regularizer_text,
-    rule_name,
     setting_name,
     value_text,
 )
-from pipeline.params.schema import REFERENCE, WITHOUT_GAMMA, Params
+from pipeline.params.schema import REFERENCE, WITHOUT_GAMMA, Params, RuleSettings
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.tracking import run_view
@@ -41,7 +42,7 @@ _SETTINGS = {
 }
 
 
-_IN_NAME = ("rule.orthogonality", "rule.penalty", "rule.constraint")
+_IN_NAME = ("profile", "model", "rule", "rule.orthogonality", "rule.penalty", "rule.constraint")
 _FIRST_PROFILE = "digits"
 # So many settings that differ are in a run's name; of a profile without a file more, since there
 # are those that all of its runs have.
@@ -115,18 +116,16 @@ The nested runs are the trials; results are this run's artifacts, and in
 
 
 def run_name(training: Training) -> str:
-    """Rule, data, λ, and what differs from the profile's own file: what tells runs apart."""
+    """Model, data, λ, and what differs from the profile's own file: what tells runs apart."""
     settings, tags = training.parameters, training.tags
-    rule = rule_name(str(settings["rule"]))
-    if tags["gait.model"] == REFERENCE:
-        rule = f"{rule} reference"
+    model = model_of_rule_name(str(settings["rule"]), tags["gait.model"])
     strength = regularizer_text(
         settings["rule.orthogonality"],
         settings["rule.penalty"],
         settings["rule.constraint"],
         "λ ",
     )
-    parts = [rule, f"{tags['gait.dataset']} {tags['gait.architecture']}", strength]
+    parts = [model, f"{tags['gait.dataset']} {tags['gait.architecture']}", strength]
     return ", ".join([*parts, *_differences(training)])
 
 
@@ -148,15 +147,20 @@ def _differences(training: Training) -> list[str]:
     name, most = (key.profile, _NAMED) if known else (_FIRST_PROFILE, _NAMED_MORE)
     try:
         profile = params_file.load(profiles.path_of(name))
-        usual = parameters(described(profile, key, tags["data.sha256"]))
+        model = key.model if key.model in (REFERENCE, *profile.rules) else REFERENCE
+        usual = parameters(described(profile, replace(key, model=model), tags["data.sha256"]))
     except (GaitError, KeyError):
-        # No such profile, or it has no such model: there is nothing to differ from.
+        # No such profile: there is nothing to differ from.
         return []
+    if model != key.model:
+        # Of a model that the file has not, all that is its own differs.
+        usual = {name: value for name, value in usual.items() if not name.startswith("rule.")}
+        usual |= {f"rule.{each}": f.default for each, f in RuleSettings.model_fields.items()}
     named = [
         f"{_in_full(name)} {value_text(value)}"
         for name, value in training.parameters.items()
         # What the file does not give is there only if it is given.
-        if usual.get(name) != value and name not in (*_IN_NAME, "profile")
+        if usual.get(name) != value and name not in _IN_NAME and not name.startswith("plugin.")
     ]
     return [*named[:most], *(["…"] if len(named) > most else [])]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.tracking.run_descriptions import chart_name
 from pipeline.tracking.store import METRICS_A_REQUEST, end_run, start_run
-from pipeline.training.epochs import RUNNING, Epoch
+from pipeline.training.epochs import KEPT, RUNNING, Epoch, kept
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LEVEL_TAG = "gait.level"
 # Sent last of an epoch: where this metric is, the epoch is complete.
 LAST_METRIC = "validation_accuracy"
+# Before the names of figures of the weights that early stopping keeps.
+KEPT_PREFIX = "kept_"
+_OF_KEPT = ("train_accuracy", "train_loss", "validation_accuracy", "validation_loss")
 RUNS_A_PAGE = 1000
 
 
@@ -112,6 +115,19 @@ def end(
         client.log_batch(run.run_id, metrics=metrics, tags=told)
     end_run(client, run.run_id, status, ended_ms)
     run.status = status
+
+
+def of_kept(epochs: Sequence[Epoch], row: int | None = None) -> list[Metric]:
+    """Figures of the kept weights, a seed's row or the means; none without early stopping."""
+    last = epochs[-1]
+    if KEPT not in last.rows[0]:
+        return []
+    best = kept(epochs)
+    figures = best.means() if row is None else best.rows[row]
+    return [
+        metric(f"{KEPT_PREFIX}{name}", figures[name], last.ended_ms, last.epoch)
+        for name in _OF_KEPT
+    ]
 
 
 def metric(name: str, value: float, time_ms: int, step: int) -> Metric:

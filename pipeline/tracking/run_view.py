@@ -7,7 +7,7 @@ experiment, and an address that names it opens it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _NAME = "gait"
@@ -45,15 +45,19 @@ def of_profile() -> str:
     )
 
 
-def of_sweeps() -> str:
-    """That of a profile's sweeps: the trials, the best first, and accuracy over λ and the rate.
+def of_sweeps(swept: Iterable[str]) -> str:
+    """That of a profile's sweeps: the trials, the best first, and accuracy over what is swept.
 
     Nested in their sweeps, trials would be in no chart.
+
+    Args:
+        swept: the first sweep's names; λ and the learning rate are shown in any case.
     """
     accuracy = "metrics.`validation_accuracy`"
+    settings = list(dict.fromkeys(("rule.orthogonality", "rule.learning_rate", *swept)))
     return _view(
-        [accuracy, "params.`rule`"],
-        [*map(_scatter, ("rule.orthogonality", "rule.learning_rate")), *map(_line, _LINES)],
+        [accuracy, "params.`rule`", *(f"params.`{name}`" for name in settings)],
+        [*map(_scatter, settings), *map(_line, _LINES)],
         searchFilter="tags.`gait.level` = 'trial'",
         orderByKey=accuracy,
         orderByAsc=False,
@@ -63,7 +67,7 @@ def of_sweeps() -> str:
 
 def _view(columns: Sequence[str], charts: Sequence[Mapping[str, Any]], **more: Any) -> str:
     settings = ("rule.orthogonality", "rule.learning_rate", "training.epochs")
-    columns = [*columns, *(f"params.`{name}`" for name in settings)]
+    columns = list(dict.fromkeys([*columns, *(f"params.`{name}`" for name in settings)]))
     shown = ["attributes.`Run Name`", *columns]
     state = {
         "columnOrder": shown,

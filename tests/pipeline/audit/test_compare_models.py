@@ -136,6 +136,18 @@ def test_a_revision_and_a_folder(project: Path) -> None:
     assert after["difference"]["paired"]
 
 
+def test_long_names_become_letters_where_tables_are_too_wide_for_a_terminal() -> None:
+    names = ["GAIT-prop, digits square, λ 0.1", "GAIT-prop, digits square, λ 0.2"]
+    subjects = [Compared(name, {"d/s/gait": model({0: 0.5, 1: 0.6})}) for name in names]
+    (found,) = compare_models.compare(subjects)
+    assert compare_output.with_letters(found, 1000) == (found, {})
+    short, letters = compare_output.with_letters(found, 80)
+    assert letters == dict(zip("AB", names, strict=True))
+    head = compare_output.figures_table(short)[0]
+    assert head == ["", "A", "B", "B − A"]
+    assert [row["name"] for row in found["rows"]] == names
+
+
 def trainings(project: Path) -> tuple[MlflowClient, list[Run]]:
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("digits")
@@ -161,6 +173,7 @@ def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(whole.models) == {f"digits/square/{name}" for name in ids}
     for name, subject in zip(("reference", "gait"), subjects, strict=True):
         assert subject.models == {f"digits/square/{name}": whole.models[f"digits/square/{name}"]}
+    assert not whole.notes
     with pytest.raises(GaitError, match=r"mlflow:nothing has no finished training in this MLflow"):
         find("mlflow:nothing")
     said = gait(project, "compare", ids["gait"], code=2)
@@ -180,6 +193,27 @@ def test_runs_of_one_name_are_told_apart(project: Path, monkeypatch: pytest.Monk
     # Of the same run twice both lines are there, too.
     (compared,) = compare_models.compare(find_all([ids[0], ids[0]]))
     assert len(compare_output.curves_table(compared)) == 3
+
+
+def test_which_of_several_trainings_is_taken_is_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client, found = trainings(project)
+    (gait_prop,) = (each for each in found if each.data.tags["gait.model"] == "gait")
+    experiment = gait_prop.info.experiment_id
+    newer = client.create_run(experiment, gait_prop.info.start_time + 1, gait_prop.data.tags)
+    try:
+        client.set_terminated(newer.info.run_id)
+        read = find("mlflow:digits")
+        assert read.notes == [
+            "mlflow:digits: the newest of 2 trainings of digits/square/gait; others by their runs'"
+            " ids"
+        ]
+        assert read.models["digits/square/gait"].settings == {}
+    finally:
+        client.delete_run(newer.info.run_id)
 
 
 def test_a_name_of_nothing_is_one_sentence(project: Path) -> None:

@@ -98,6 +98,16 @@ def test_git_is_asked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(project, "git", "init", "--quiet")
     commit(project)
     assert "git" not in advice()
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    run(project, "git", "config", "user.useConfigOnly", "true")
+    (found,) = (each for each in doctor.examine() if each.name == "git")
+    assert found.well and "; no user.name and user.email, which `git commit`" in found.found
+    run(project, "git", "config", "user.name", "N")
+    run(project, "git", "config", "user.email", "n@example.org")
+    (found,) = (each for each in doctor.examine() if each.name == "git")
+    assert "user.name" not in found.found
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     assert f"safe.directory {project}`" in advice()["git"]
     monkeypatch.setenv("PATH", "")

@@ -304,6 +304,16 @@ def test_a_dry_run_lists_what_would_run_in_a_fresh_clone_too(
     assert not (tmp_path / "clone" / "models").exists()
 
 
+def test_a_stage_that_is_not_there_is_one_sentence(project: Path) -> None:
+    for target, hint in (("nothing@there", ""), ("evaluat", " (did you mean 'evaluate'?)")):
+        assert gait(project, "repro", target, code=2).strip() == (
+            f"gait: received '{target}'{hint}; allowed: stages, as `dvc stage list` names them, or"
+            " files that they write"
+        )
+    for target in (STAGE, "train", "download@digits-digits", "models/digits/digits/square/gait"):
+        assert "didn't change" in gait(project, "repro", target)
+
+
 def test_a_folder_that_cannot_be_written(project: Path) -> None:
     read_only = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD" && exec "$@"'
     shell = ("unshare", "--mount", "sh", "-c", read_only, "sh")

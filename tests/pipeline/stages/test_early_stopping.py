@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas
 import pytest
+from mlflow import MlflowClient
 
 from gaitprop.training import evaluate
+from pipeline.audit import compare_sources
 from pipeline.data import image_tensors
 from pipeline.params import params_file
 from pipeline.training import model_files
@@ -39,6 +41,30 @@ def project(
     helper.run(folder, "evaluate")
     helper.run(folder, "plot")
     return folder
+
+
+def test_mlflow_and_gait_compare_have_the_figures_of_the_tables(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    seeds = pandas.read_csv(project / "results/digits/seeds.csv")
+    seeds = seeds[seeds.model == "bp"].set_index("seed")
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], "tags.`gait.model` = 'bp'")
+    (parent,) = (run for run in found if run.data.tags["gait.level"] == "model")
+    ends = {int(run.data.params["seed"]): run.data.metrics for run in found if run is not parent}
+    for quantity in ("train_accuracy", "validation_accuracy"):
+        final = seeds[f"{quantity}_final"]
+        for seed, metrics in ends.items():
+            assert metrics[f"kept_{quantity}"] == final[seed]
+        assert parent.data.metrics[f"kept_{quantity}"] == pytest.approx(final.mean(), abs=1e-12)
+        # Some seed went on after its best epoch.
+        assert any(ends[seed][quantity] != final[seed] for seed in ends)
+    (compared,) = compare_sources.find(parent.info.run_id).models.values()
+    assert compared.seeds["validation_accuracy"] == seeds.validation_accuracy_final.to_dict()
 
 
 def test_weights_and_tables_are_those_of_each_seeds_best_epoch(project: Path) -> None:

@@ -138,6 +138,8 @@ def check(
     for number, each in enumerate(expected):
         run = runs[each.trial]
         assert run.info.status == status
+        rate = each.configuration.values["rule.learning_rate"]
+        assert run.info.run_name.startswith(f"BP, learning rate {rate:g}".replace("e-0", "e-"))
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert (
             float(run.data.params["rule.learning_rate"])

@@ -220,6 +220,15 @@ def test_the_page_tells_what_the_run_is(
     own = replace(own, parameters={**settings, **kind})
     for said in ("schedule kind cosine", "train size 600", "loss other", "weight decay 0.01"):
         assert said in run_name(own)
+    # A model that the profile's file has not, under a name of one's own.
+    its = {**tags, "gait.model": "gait_weak"}
+    own = replace(record, tags=its, parameters={**record.parameters, "model": "gait_weak"})
+    assert run_name(own) == (
+        "GAIT-prop, weak, digits square, λ 0.1, hidden layers 1, epochs 2, seeds [0, 1], …"
+    )
+    assert run_name(replace(own, tags={**its, "gait.profile": "mine"})).endswith(
+        "λ 0.1, hidden layers 1, epochs 2, seeds [0, 1], learning rate 0.001"
+    )
     assert parent.data.tags["mlflow.runColor"] == LOOKS["gait"].colour
     assert parent.data.params["rule.orthogonality"] == "0.1"
     note = parent.data.tags["mlflow.note.content"]
