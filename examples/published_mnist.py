@@ -1,11 +1,11 @@
 """The paper's own network on MNIST, with its own settings; needs torch and NumPy alone.
 
-    python examples/published_mnist.py OUTPUT.json --archives data/archives/MNIST/raw
+    python examples/published_mnist.py my.json --archives data/archives/MNIST/raw
 
 Five layers of 784 units, batches of 60, Adam at a constant 0.0001 (Ahmad, van Gerven, Ambrogioni,
 arXiv 2006.06438): BP; BP and GAIT-prop with λ = 0.1; TP with its own settings. It is what
 profiles/paper.yaml says of MNIST and the square network, on machines that have no DVC or MLflow. A
-model that OUTPUT.json has is not trained again; docs/results_published.md has the table that is
+model that the output has is not trained again; docs/results_published.md has the table that is
 printed at the end.
 """
 
@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
+import math
 import os
 import platform
 import sys
 import time
+import zlib
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -26,7 +29,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import gaitprop
 from gaitprop import ArgumentError, InvertibleNetwork
+from gaitprop.errors import GaitpropError
 from gaitprop.training import TrainingData, TrainingSettings, evaluate, make_optimizer, train
 
 MODELS = {
@@ -47,37 +52,69 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--archives", type=Path, required=True, help="where MNIST's .gz files are")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=here)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     options = parser.parse_args(arguments)
     try:
         run(options)
-    except (ArgumentError, OSError, EOFError, ValueError) as error:
+    except (ArgumentError, OSError, ValueError) as error:
         parser.error(str(error))
+    except (GaitpropError, KeyboardInterrupt) as error:
+        why = str(error) or "stopped"
+        sys.exit(f"{why}; the models that were done are in {options.output}")
 
 
 def run(options: argparse.Namespace) -> None:
     """As the command line says.
 
     Raises:
-        ArgumentError, OSError, EOFError, ValueError: something that it names is not as it should.
+        ArgumentError, OSError, ValueError: something that it names is not as it should be.
+        DivergenceError, SingularLayerError: a training came to nothing.
     """
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device: received {device}, which is not here; allowed: cpu")
+    if min(options.seeds) < 0:
+        raise ValueError(f"--seeds: received {min(options.seeds)}; allowed: 0 or more")
     how = {"epochs": options.epochs, "seeds": options.seeds, "machine": machine(device)}
-    document: dict[str, Any] = {**how, "models": {}}
-    if options.output.exists():
-        document = json.loads(options.output.read_text())
-        if {name: document[name] for name in how} != how:
-            raise ValueError(f"{options.output} has other epochs or seeds, or another machine's")
+    document = begun(options.output, how)
     data, test_images, test_labels = mnist(options.archives, device)
+    # Hours from now would be late to hear that it cannot be written.
+    write(options.output, document)
     for name in options.models:
         if name not in document["models"]:
             model = train_model(name, data, test_images, test_labels, options.epochs, options.seeds)
             document["models"][name] = model
             write(options.output, document)
     print(table(document))
+
+
+def begun(path: Path, how: dict[str, Any]) -> dict[str, Any]:
+    """What the output has so far.
+
+    Raises:
+        ValueError: it is something else, or was made otherwise than is asked for now.
+    """
+    if not path.exists():
+        return {**how, "models": {}}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        there = {name: document[name] for name in how}
+        known = isinstance(document["models"], dict)
+    except (ValueError, LookupError, TypeError):
+        known = False
+    if not known:
+        raise ValueError(f"{path} is none of this script's files; allowed: a new one, or one of it")
+    for name, wanted in how.items():
+        if undated(there[name]) != undated(wanted):
+            raise ValueError(f"{path} has {name} {there[name]}; asked for were {wanted}")
+    return document
+
+
+def undated(value: Any) -> Any:
+    """A machine's facts without the day."""
+    return {**value, "date": None} if isinstance(value, dict) else value
 
 
 def train_model(
@@ -116,14 +153,17 @@ def train_model(
 def mnist(archives: Path, device: torch.device) -> tuple[TrainingData, Tensor, Tensor]:
     """Training and validation as the pipeline splits them; test images and labels."""
     images, labels, test_images, test_labels = (
-        read_idx(archives / f"{part}.gz")
-        for part in (
-            "train-images-idx3-ubyte",
-            "train-labels-idx1-ubyte",
-            "t10k-images-idx3-ubyte",
-            "t10k-labels-idx1-ubyte",
+        read_idx(archives / f"{part}-ubyte.gz", dimensions)
+        for part, dimensions in (
+            ("train-images-idx3", 3),
+            ("train-labels-idx1", 1),
+            ("t10k-images-idx3", 3),
+            ("t10k-labels-idx1", 1),
         )
     )
+    for given, answers in ((images, labels), (test_images, test_labels)):
+        if len(given) != len(answers):
+            raise ValueError(f"{archives} has {len(given)} images with {len(answers)} labels")
     order = torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(images)))
     held_out, kept = order[:VALIDATION], order[VALIDATION:]
     rows, labels = images.flatten(1), labels.long()
@@ -134,11 +174,26 @@ def mnist(archives: Path, device: torch.device) -> tuple[TrainingData, Tensor, T
     return data, test_images.flatten(1).to(device), test_labels.long().to(device)
 
 
-def read_idx(path: Path) -> Tensor:
-    """A file of unsigned bytes as MNIST's page describes it: magic number, sizes, values."""
-    content = gzip.decompress(path.read_bytes())
-    sizes = np.frombuffer(content, ">i4", count=content[3], offset=4)
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3])
+def read_idx(path: Path, dimensions: int) -> Tensor:
+    """A file of unsigned bytes as MNIST's page describes it: magic number, sizes, values.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is no archive of MNIST's: {error}") from None
+    head = 4 + 4 * dimensions
+    if len(content) < head or content[:4] != bytes((0, 0, 8, dimensions)):
+        raise ValueError(f"{path} is no archive of MNIST's: its first bytes are {content[:4]!r}")
+    sizes = np.frombuffer(content, ">u4", count=dimensions, offset=4).tolist()
+    if math.prod(sizes) != len(content) - head:
+        raise ValueError(
+            f"{path} is no archive of MNIST's: {len(content) - head} bytes for {sizes}"
+        )
+    values = np.frombuffer(content, np.uint8, offset=head)
     return torch.from_numpy(values.reshape(sizes).copy())
 
 
@@ -146,11 +201,21 @@ def machine(device: torch.device) -> dict[str, str]:
     """Where the models are trained, and with what."""
     on_gpu = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "code": code(),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def code() -> str:
+    """The checksum of the library's sources, of which a copy without a history knows no commit."""
+    folder = Path(gaitprop.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def table(document: dict[str, Any]) -> str:
@@ -190,8 +255,14 @@ def write(path: Path, document: dict[str, Any]) -> None:
     """What was there stays whole until all of the new is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    os.replace(new, path)
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
     if weight.is_cpu and weight.shape[-1] <= _ONE_THREAD:
         with numerics.one_thread():
             return _solve(weight, rows).contiguous()
-    if weight.is_cuda and weight.dim() == 3 and weight.shape[-1] >= _STREAMS_FROM:
+    if _is_for_streams(weight, rows):
         return _solve_in_streams(weight, rows)
     together = torch.get_num_threads() == 1 and not blocked_lu.serves(weight)
     if not weight.is_cpu or weight.dim() == 2 or together:
@@ -145,17 +145,28 @@ def _solve(weight: Tensor, rows: Tensor, which: str = "") -> Tensor:
     return solution
 
 
+def _is_for_streams(weight: Tensor, rows: Tensor) -> bool:
+    several = weight.is_cuda and weight.dim() == 3 and len(weight) > 1
+    # What is written into in place has no derivative.
+    differentiated = torch.is_grad_enabled() and (weight.requires_grad or rows.requires_grad)
+    return several and weight.shape[-1] >= _STREAMS_FROM and not differentiated
+
+
 def _solve_in_streams(weight: Tensor, rows: Tensor) -> Tensor:
     """One decomposition leaves most of a GPU idle: several run at once, each in a stream."""
     solution = torch.empty_like(rows, memory_format=torch.contiguous_format)
-    streams, caller = _streams(weight.device), torch.cuda.current_stream(weight.device)
+    caller = torch.cuda.current_stream(weight.device)
+    streams = _streams(weight.device)[: len(weight)]
     for stream in streams:
         stream.wait_stream(caller)
-    for index, (matrix, row, out) in enumerate(zip(weight, rows, solution, strict=True)):
-        with torch.cuda.stream(streams[index % _STREAMS]):
-            out.copy_(_solve(matrix, row))
-    for stream in streams:
-        caller.wait_stream(stream)
+    try:
+        for index, (matrix, row, out) in enumerate(zip(weight, rows, solution, strict=True)):
+            with torch.cuda.stream(streams[index % len(streams)]):
+                out.copy_(_solve(matrix, row))
+    finally:
+        # Also after an error: the memory of all of them may be another's from here on.
+        for stream in streams:
+            caller.wait_stream(stream)
     return solution
 
 

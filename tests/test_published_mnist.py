@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import re
 import struct
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.datasets import load_digits
 
+from gaitprop import InvertibleNetwork
 from pipeline.data.image_tensors import ImageData, training_and_validation
 from pipeline.params import params_file
 from pipeline.project.paths import ModelKey
@@ -65,6 +67,12 @@ def test_the_settings_are_the_papers_profile(script: ModuleType) -> None:
         theirs = training_settings(params, ModelKey(params.profile, "mnist", "square", model))
         for field, value in {**script.MODELS[name], **script.COMMON}.items():
             assert getattr(theirs, field) == value, (name, field)
+        assert params.training.batch_size == script.COMMON["batch_size"]
+    architecture = params.architectures["square"]
+    assert len(script.WIDTHS) == architecture.hidden_layers + 2
+    network = inspect.signature(InvertibleNetwork).parameters
+    assert network["negative_slope"].default == architecture.negative_slope
+    assert (network["orthogonal"].default, architecture.initialisation) == (True, "orthogonal")
     # BP with the regularizer has GAIT-prop's settings.
     gait = {**script.MODELS["GAIT-prop"], "rule": "bp"}
     assert {**script.MODELS["BP"], "gamma": 1e-3} == gait
@@ -111,10 +119,13 @@ def test_a_model_that_is_there_is_not_trained_again(
     document = json.loads(output.read_text())
     assert document["models"]["BP reference"] == first
     assert said.out.strip() == script.table(document)
-    with pytest.raises(SystemExit) as refused:
-        script.main([*common, "--seeds", "0", "--models", "TP"])
-    assert refused.value.code == 2
-    assert f"{output} has other epochs or seeds" in capsys.readouterr().err
+    message = refused(script, [*common, "--seeds", "0", "--models", "TP"], capsys)
+    assert f"{output} has seeds [0, 1]; asked for were [0]" in message
+    # On another day one goes on.
+    document["machine"]["date"] = "2000-01-01"
+    output.write_text(json.dumps(document))
+    script.main([*common, "--seeds", "0", "1", "--models", "TP"])
+    assert set(json.loads(output.read_text())["models"]) == {"BP reference", "GAIT-prop", "TP"}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +134,10 @@ def test_a_model_that_is_there_is_not_trained_again(
         (["--archives", "nowhere"], "nowhere/train-images-idx3-ubyte.gz"),
         (["--epochs", "0"], "epochs is 0; allowed"),
         (["--seeds", "1", "1"], "seeds"),
+        (["--seeds", "-1"], "--seeds: received -1; allowed: 0 or more"),
         (["--models", "BPP"], "'BPP'"),
+        (["--device", "nonsense"], "'nonsense'"),
+        (["--device", "cuda"], "--device: received cuda, which is not here"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(
@@ -135,14 +149,79 @@ def test_what_is_wrong_is_one_sentence(
     arguments: list[str],
     said: str,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(script, "VALIDATION", 60)
     output = tmp_path / "results.json"
     given = [str(output), "--archives", str(archives), "--device", "cpu", *arguments]
-    with pytest.raises(SystemExit) as refused:
+    assert said in refused(script, given, capsys)
+    assert not output.exists() or json.loads(output.read_text())["models"] == {}
+
+
+def refused(script: ModuleType, given: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
         script.main(given)
-    assert refused.value.code == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
-    assert not output.exists()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error.splitlines()[-1]
+
+
+LABELS = b"\0\0\x08\x01\0\0\0\x02\1\2"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "first bytes are b''"),
+        (b"<html>", "Not a gzipped file"),
+        (gzip.compress(LABELS)[:-9], "ended before the end-of-stream"),
+        (gzip.compress(b"\xff\xff\x08\x01" + LABELS[4:]), "first bytes are b'\\xff\\xff"),
+        (gzip.compress(LABELS + b"\3"), "3 bytes for [2]"),
+        (gzip.compress(LABELS), "300 images with 2 labels"),
+    ],
+)
+def test_a_broken_archive_is_named(
+    script: ModuleType,
+    archives: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    said: str,
+) -> None:
+    for path in archives.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(content)
+    output = tmp_path / "results.json"
+    message = refused(script, [str(output), "--archives", str(tmp_path)], capsys)
+    assert said in message and str(tmp_path) in message
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "5", '{"models": []}'])
+def test_another_file_is_not_written_over(
+    script: ModuleType,
+    archives: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+) -> None:
+    output = tmp_path / "mine.json"
+    output.write_text(content)
+    message = refused(script, [str(output), "--archives", str(archives)], capsys)
+    assert f"{output} is none of this script's files" in message
+    assert output.read_text() == content
+
+
+def test_an_output_that_cannot_be_written_is_told_before_training(
+    script: ModuleType,
+    archives: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(script, "VALIDATION", 60)
+    monkeypatch.setattr(script, "train_model", None)
+    for folder in ("/proc", str(archives / "train-labels-idx1-ubyte.gz")):
+        given = [f"{folder}/mine.json", "--archives", str(archives)]
+        assert folder in refused(script, given, capsys)
 
 
 def results(name: str) -> dict[str, Any]:
@@ -175,43 +254,59 @@ def signed(value: float) -> str:
     return f"{100 * value:+.2f}".replace("-", "−")
 
 
-def against(other: str) -> list[float]:
-    """GAIT-prop's test accuracy less the other's, of each seed."""
+def apart(quantity: str, ours: str, theirs: str) -> list[float]:
+    """A figure of the test set less another model's, of each seed."""
     models = results("h100")["models"]
-    pairs = zip(models["GAIT-prop"]["test_accuracy"], models[other]["test_accuracy"], strict=True)
-    return [ours - theirs for ours, theirs in pairs]
+    pairs = zip(models[ours][quantity], models[theirs][quantity], strict=True)
+    return [mine - other for mine, other in pairs]
 
 
-def watched(name: str, epoch: int) -> float:
-    """Validation accuracy after an epoch, in percent."""
+def watched(name: str, epoch: int) -> list[float]:
+    """Validation accuracy of each seed after an epoch, in percent."""
     models = results("h100")["models"] | results("h100_tp")["models"]
-    return 100 * mean(models[name]["history"][epoch]["validation_accuracy"])
+    return [100 * each for each in models[name]["history"][epoch]["validation_accuracy"]]
+
+
+def told(values: list[float], form: str) -> str:
+    """Mean and sample standard deviation."""
+    return f"{mean(values):{form}} ± {stdev(values):{form.strip('+')}}".replace("-", "−")
 
 
 def stated() -> list[str]:
     """Every figure of the page's text, in its order."""
+    models = results("h100")["models"]
     found = []
     for other in ("BP reference", "BP"):
-        test = paired_test(against(other))
+        test = paired_test(apart("test_accuracy", "GAIT-prop", other))
         assert test.shown
         found.append(f"{signed(test.mean)} ({signed(test.low)} to {signed(test.high)})")
-        assert (test.high < 0) is (other == "BP")
-    models = results("h100")["models"]
-    trained = [mean(each["history"][20]["training_accuracy"]) for each in models.values()]
-    assert min(trained) >= 0.999
-    found.append("99.9 % of the training images")
-    cosines = [layers[0] for layers in models["GAIT-prop"]["bp_cosine"]]
-    found.append(f"a cosine of {mean(cosines):.3f}")
-    lengths = [layers[0] for layers in models["GAIT-prop"]["bp_relative_norm"]]
-    found.append(f"{mean(lengths):.2f} of its length")
-    names = ("BP reference", "BP", "GAIT-prop")
-    found += [f"{watched(name, 1):.2f} %" for name in names]
-    found += [f"{watched(name, 10):.2f} %" for name in names]
-    found.append(f"{watched('TP', 10):.2f} %")
+    assert max(apart("test_accuracy", "GAIT-prop", "BP")) < 0
+    found.append(f"the {100 - 100 * mean(models['BP reference']['test_accuracy']):.2f} %")
+
+    def of_layer(model: str, quantity: str, layer: int) -> list[float]:
+        known = models | results("h100_tp")["models"]
+        return [layers[layer] for layers in known[model][quantity]]
+
+    found.append(f"a cosine of {told(of_layer('GAIT-prop', 'bp_cosine', 0), '.3f')}")
+    lengths = [of_layer("GAIT-prop", "bp_relative_norm", layer) for layer in range(4)]
+    found.append(f"{told(lengths[0], '.2f')} of its length")
+    second, third, fourth = (f"{mean(each):.2f}" for each in lengths[1:])
+    found.append(f"{second}, {third} and {fourth} of it")
+    found += [
+        told(apart("test_loss", each, "BP reference"), "+.4f") for each in ("GAIT-prop", "BP")
+    ]
+    loss = mean(models["GAIT-prop"]["test_loss"]) / mean(models["BP reference"]["test_loss"])
+    assert 1.9 < loss < 2.2
+    for epoch in (1, 10):
+        found += [f"{told(watched(each, epoch), '.2f')} %" for each in models]
+    found.append(f"{models['GAIT-prop']['seconds'] / models['BP']['seconds']:.1f} times")
+    found.append(f"{told(watched('TP', 10), '.2f')} %")
     for name in ("BP reference", "GAIT-prop"):
-        found.append(f"{watched(name, 10) - watched('TP', 10):.1f} points")
-    lengths = [layers[0] for layers in results("h100_tp")["models"]["TP"]["bp_relative_norm"]]
-    return [*found, f"{mean(lengths):,.0f} times"]
+        pairs = zip(watched(name, 10), watched("TP", 10), strict=True)
+        found.append(f"{told([ours - theirs for ours, theirs in pairs], '.2f')} points")
+    found.append(f"a cosine of {told(of_layer('TP', 'bp_cosine', 0), '.3f')}")
+    lengths = of_layer("TP", "bp_relative_norm", 0)
+    return [*found, f"{mean(lengths):,.0f} ± {stdev(lengths):.0f} times"]
 
 
 def test_every_figure_in_words_is_a_result() -> None:
@@ -221,6 +316,7 @@ def test_every_figure_in_words_is_a_result() -> None:
     for figure in stated():
         place = text.index(figure, place)
         text = text[:place] + text[place + len(figure) :]
+    assert "(in the layers above, " in text and text.count("±") == 1
     chosen = {"0.0001", "0.99", "0.1", "0.001", "2.11.0", "0.00001"}
     assert set(re.findall(r"\d+\.\d[\d.]*\d|\d+\.\d", text)) - chosen == set()
 
@@ -229,11 +325,13 @@ def test_the_readme_has_the_rows() -> None:
     models = results("h100")["models"]
     shares = {name: np.array(each["test_accuracy"]) * 100 for name, each in models.items()}
     cells = {name: f"{each.mean():.2f} ± {each.std(ddof=1):.2f}" for name, each in shares.items()}
-    apart = against("BP reference")
-    half = stats.t.ppf(0.975, len(apart) - 1) * stdev(apart) / len(apart) ** 0.5
-    interval = f"{signed(mean(apart) - half)} to {signed(mean(apart) + half)}"
+    differences = apart("test_accuracy", "GAIT-prop", "BP reference")
+    half = stats.t.ppf(0.975, len(differences) - 1) * stdev(differences) / len(differences) ** 0.5
+    center = mean(differences)
+    interval = f"{signed(center)} ({signed(center - half)} to {signed(center + half)})"
     title = "MNIST, the paper's network"
-    readme = (REPOSITORY / "README.md").read_text()
-    assert f"| {title} | BP | {cells['BP reference']} | – | – |\n" in readme
-    ours = f"| {title} | GAIT-prop, λ = 0.1 | {cells['GAIT-prop']} |"
-    assert f"{ours} {signed(mean(apart))} ({interval}) | equivalent |\n" in readme
+    lines = (REPOSITORY / "README.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith(f"| {title}")] == [
+        f"| {title} | BP | {cells['BP reference']} | – | – |",
+        f"| {title} | GAIT-prop, λ = 0.1 | {cells['GAIT-prop']} | {interval} | equivalent |",
+    ]

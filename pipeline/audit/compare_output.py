@@ -79,16 +79,14 @@ def with_letters(comparison: dict[str, Any], width: int) -> tuple[dict[str, Any]
     Returns:
         The comparison, and what each letter stands for; nothing where the names stay.
     """
-    columns = zip(*figures_table(comparison), strict=True)
-    needed = sum(3 + max(map(len, column)) for column in columns)
-    if needed <= width or len(comparison["rows"]) > len(string.ascii_uppercase):
+    rows = comparison["rows"]
+    if len(rows) > len(string.ascii_uppercase):
         return comparison, {}
-    letters = string.ascii_uppercase[: len(comparison["rows"])]
-    rows = [
-        {**row, "name": letter} for letter, row in zip(letters, comparison["rows"], strict=True)
-    ]
-    names = [row["name"] for row in comparison["rows"]]
-    return {**comparison, "rows": rows}, dict(zip(letters, names, strict=True))
+    named = list(zip(string.ascii_uppercase, rows, strict=False))
+    short = {**comparison, "rows": [{**row, "name": letter} for letter, row in named]}
+    if _width(comparison) <= max(width, _width(short)):
+        return comparison, {}
+    return short, {letter: row["name"] for letter, row in named}
 
 
 def curves_table(comparison: dict[str, Any]) -> list[list[str]]:
@@ -159,6 +157,11 @@ def _curves(comparison: dict[str, Any]) -> str:
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg")
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def _width(comparison: dict[str, Any]) -> int:
+    columns = zip(*figures_table(comparison), strict=True)
+    return sum(3 + max(map(len, column)) for column in columns)
 
 
 def _bars(values: Sequence[float], low: float, high: float) -> str:

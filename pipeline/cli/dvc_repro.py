@@ -55,17 +55,21 @@ def check_targets(arguments: Sequence[str]) -> None:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    recursive = not {"-R", "--recursive"}.isdisjoint(arguments)
     with Repo() as repo:
         for target in targets:
             try:
-                repo.stage.collect(target, recursive=True, glob="--glob" in arguments)
+                found = repo.stage.collect(target, recursive=recursive, glob="--glob" in arguments)
             except DvcException:
+                found = []
+            # Of none DVC would run everything.
+            if not target or not found:
                 names = [stage.addressing for stage in repo.index.stages]
                 hint = did_you_mean(target, [*names, *(name.partition("@")[0] for name in names)])
                 raise GaitError(
                     f"received {target!r}{hint}; allowed: stages, as `dvc stage list` names them,"
                     " or files that they write"
-                ) from None
+                )
 
 
 def run(arguments: Sequence[str]) -> int:

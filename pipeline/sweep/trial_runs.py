@@ -119,6 +119,7 @@ class TrialRuns:
             tags["gait.failure"] = record.failure
         metrics = []
         if record.epochs and record.status in (FINISHED, STOPPED):
+            metrics = run_metrics.of_kept(record.epochs)
             last = kept(record.epochs)
             for row in last.rows:
                 name = f"{LAST_METRIC}_seed_{row['seed']:.0f}"

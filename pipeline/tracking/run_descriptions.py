@@ -147,11 +147,14 @@ def _differences(training: Training) -> list[str]:
     name, most = (key.profile, _NAMED) if known else (_FIRST_PROFILE, _NAMED_MORE)
     try:
         profile = params_file.load(profiles.path_of(name))
-        model = key.model if key.model in (REFERENCE, *profile.rules) else REFERENCE
-        usual = parameters(described(profile, replace(key, model=model), tags["data.sha256"]))
-    except (GaitError, KeyError):
+    except GaitError:
         # No such profile: there is nothing to differ from.
         return []
+    model = key.model if key.model in (REFERENCE, *profile.rules) else REFERENCE
+    known_ones = profile.architectures
+    architecture = key.architecture if key.architecture in known_ones else next(iter(known_ones))
+    nearest = replace(key, model=model, architecture=architecture)
+    usual = parameters(described(profile, nearest, tags["data.sha256"]))
     if model != key.model:
         # Of a model that the file has not, all that is its own differs.
         usual = {name: value for name, value in usual.items() if not name.startswith("rule.")}

@@ -40,6 +40,7 @@ LONGEST_TAG = 8000
 """PostgreSQL refuses a run with a longer one; MLflow asks it, and SQLite takes anything."""
 AGAIN_S = 0.5
 DATABASE = "mlflow.db"
+_OWN = f"sqlite:///{DATABASE}"
 KEY_TAG = "gait.result"
 _RELATIVE = re.compile(r"(sqlite:///|file:|)(?!databricks|uc$)([^/:][^:]*)")
 _SERVERS_OF_DATABASES = ("postgresql", "mysql", "mssql")
@@ -51,7 +52,11 @@ def tracking_uri() -> str:
 
     A relative path is one in the project's folder: `dvc exp run --temp` deletes its own.
     """
-    given = environment.given(environment.TRACKING_URI) or f"sqlite:///{DATABASE}"
+    given = environment.given(environment.TRACKING_URI) or _OWN
+    return _resolved(given)
+
+
+def _resolved(given: str) -> str:
     relative = _RELATIVE.fullmatch(given)
     if relative is None:
         return given
@@ -68,7 +73,8 @@ def _sqlite(path: Path) -> str:
 
 def named_store() -> str:
     """Which store the environment names, without a password; "" for the project's own."""
-    return without_password(environment.given(environment.TRACKING_URI) or "")
+    uri = tracking_uri()
+    return "" if uri == _resolved(_OWN) else without_password(uri.rstrip("/"))
 
 
 @contextmanager

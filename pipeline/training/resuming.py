@@ -37,7 +37,8 @@ class Begun(NamedTuple):
         training: as far as the state goes.
         state: to go on from.
         replaced: the id of a training that this one replaces.
-        store: the MLflow store that has its runs so far, if it goes on with another one.
+        store: the MLflow store that has its runs so far, or those of what it replaces, if that is
+            another one.
     """
 
     training: Training
@@ -114,10 +115,9 @@ def begin(
         "store": store,
     }
     write_whole(folder / _BEGUN, as_json(content))
-    if before != training.id:
-        return Begun(training, state, before, None)
     was = known.get("store", store)
-    return Begun(training, state, None, was if was != store else None)
+    replaced = before if before != training.id else None
+    return Begun(training, state, replaced, was if was != store else None)
 
 
 def save(

@@ -72,12 +72,19 @@ def test_wide_systems_are_solved_side_by_side(seeds: int) -> None:
     drawn = torch.randn(seeds, 784, 784, generator=source, dtype=torch.float64)
     weights, _ = torch.linalg.qr(drawn)
     rows = torch.randn(seeds, 60, 784, generator=source, dtype=torch.float64)
-    on_gpu = weights.float().cuda(), rows.float().cuda()
-    solve_rows(*on_gpu)  # the library's own memory
+    on_gpu, identity = weights.float().cuda(), torch.eye(784, device="cuda")
+    known = rows.float().cuda()
+    solve_rows(on_gpu, known)  # the library's own memory
     torch.cuda.set_sync_debug_mode("error")
+    found = []
     try:
-        # Results are used, and their memory taken again, before the host has waited for anything.
-        found = [solve_rows(*on_gpu) * 2.0 for _ in range(10)]
+        for _ in range(10):
+            # Rows are being made still, results are used, and their memory is taken again, before
+            # the host has waited for anything.
+            made = known
+            for _ in range(20):
+                made = made @ identity
+            found.append(solve_rows(on_gpu, made) * 2.0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for each in found:

@@ -146,6 +146,9 @@ def test_long_names_become_letters_where_tables_are_too_wide_for_a_terminal() ->
     head = compare_output.figures_table(short)[0]
     assert head == ["", "A", "B", "B − A"]
     assert [row["name"] for row in found["rows"]] == names
+    # They would save nothing.
+    (found,) = compare_models.compare([Compared(name, subjects[0].models) for name in "xy"])
+    assert compare_output.with_letters(found, 20) == (found, {})
 
 
 def trainings(project: Path) -> tuple[MlflowClient, list[Run]]:

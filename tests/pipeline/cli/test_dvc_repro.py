@@ -310,8 +310,13 @@ def test_a_stage_that_is_not_there_is_one_sentence(project: Path) -> None:
             f"gait: received '{target}'{hint}; allowed: stages, as `dvc stage list` names them, or"
             " files that they write"
         )
-    for target in (STAGE, "train", "download@digits-digits", "models/digits/digits/square/gait"):
-        assert "didn't change" in gait(project, "repro", target)
+    for target in ("", "results"):
+        assert f"gait: received '{target}'; allowed" in gait(project, "repro", target, code=2)
+    for targets in (["nothing*", "--glob"], ["docs", "-R"]):
+        assert "allowed: stages" in gait(project, "repro", *targets, code=2)
+    model = "models/digits/digits/square/gait"
+    for targets in ([f"{STAGE}-gait"], ["train"], [model], ["train@*", "--glob"], ["-R", "."]):
+        assert "didn't change" in gait(project, "repro", *targets)
 
 
 def test_a_folder_that_cannot_be_written(project: Path) -> None:

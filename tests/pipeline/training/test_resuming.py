@@ -79,6 +79,5 @@ def test_another_mlflow_store_is_told_as_long_as_the_training_is_the_same(tmp_pa
     assert begun(tmp_path, "http://a").store is None
     assert begun(tmp_path, "http://b").store == "http://a"
     assert begun(tmp_path, "http://b").store is None
-    # The one before it is over, wherever its runs are.
     kept(tmp_path, lambda notes: notes["training"].update(id="other"))
-    assert begun(tmp_path, "http://c")[2:] == ("new", None)
+    assert begun(tmp_path, "http://c")[2:] == ("new", "http://b")
