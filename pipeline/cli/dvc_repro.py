@@ -43,7 +43,7 @@ def plan() -> list[Step]:
 
 
 def check_targets(arguments: Sequence[str]) -> None:
-    """Looks whether the stages and files among `dvc repro`'s arguments, none of whose options takes
+    """Looks whether the stages among `dvc repro`'s arguments, none of whose options takes
     a value, are there.
 
     Raises:
@@ -67,8 +67,7 @@ def check_targets(arguments: Sequence[str]) -> None:
                 names = [stage.addressing for stage in repo.index.stages]
                 hint = did_you_mean(target, [*names, *(name.partition("@")[0] for name in names)])
                 raise GaitError(
-                    f"received {target!r}{hint}; allowed: stages, as `dvc stage list` names them,"
-                    " or files that they write"
+                    f"received {target!r}{hint}; allowed: stages, as `dvc stage list` names them"
                 )
 
 
