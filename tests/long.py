@@ -3,7 +3,8 @@
     python -m tests.long results/tests.json test-cluster test-kills …
 
 Each word is a target of the Makefile that calls pytest once. One that fails does not keep the
-others from running; the exit code is 1 then.
+others from running; the exit code is 1 then. What the file says of other targets stays there: each
+has the commit and the machine that it ran on.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ COUNTS = ("tests", "failures", "errors", "skipped")
 def main(path: Path, targets: list[str]) -> int:
     """Runs the targets; the file is written anew after each."""
     code = source()
-    document: dict[str, Any] = {
+    here = {
         "commit": code.commit,
         "clean": code.clean,
         "date": time.strftime("%Y-%m-%d"),
@@ -38,13 +39,13 @@ def main(path: Path, targets: list[str]) -> int:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "runs": {},
     }
+    document = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for target in targets:
-        document["runs"][target] = found = _run(target)
+        document[target] = found = {**_run(target), **here}
         path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         print(f"{target}: {found}", flush=True)
-    return int(any(run["exit_code"] for run in document["runs"].values()))
+    return int(any(document[target]["exit_code"] for target in targets))
 
 
 def _run(target: str) -> dict[str, Any]:

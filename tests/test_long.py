@@ -25,13 +25,22 @@ def test_a_failure_is_written_down_and_stops_nothing(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "tests.long", "tests.json", "bad", "missing", "good")
     run(tmp_path, *command, code=1, PYTHONPATH=str(REPOSITORY))
     written = json.loads((tmp_path / "tests.json").read_text())
-    assert {"commit", "clean", "processor", "cores", "python", "torch"} < set(written)
-    runs = written["runs"]
-    assert all(each.pop("minutes") >= 0 for each in runs.values())
+    assert all(each.pop("minutes") >= 0 for each in written.values())
+    where = {"commit", "clean", "date", "processor", "cores", "python", "torch"}
+    for each in written.values():
+        assert where < set(each)
     none = {"errors": 0, "skipped": 0}
-    assert runs == {
+    assert {
+        target: {name: value for name, value in each.items() if name not in where}
+        for target, each in written.items()
+    } == {
         "bad": {"exit_code": 2, "tests": 2, "failures": 1, **none},
         "missing": {"exit_code": 2},
         "good": {"exit_code": 0, "tests": 1, "failures": 0, **none},
     }
+    # What others came to stays, whatever is run again.
+    bad = json.loads((tmp_path / "tests.json").read_text())["bad"]
+    (tmp_path / "test_good.py").write_text("def test_c(): pass\ndef test_d(): pass\n")
     run(tmp_path, *command[:4], "good", PYTHONPATH=str(REPOSITORY))
+    written = json.loads((tmp_path / "tests.json").read_text())
+    assert written["bad"] == bad and written["good"]["tests"] == 2
