@@ -98,7 +98,7 @@ def test_everything_is_timed_in_every_round() -> None:
 def test_a_measurement_makes_the_tables_and_the_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "shapes", lambda _: [SMALL])
+    monkeypatch.setattr(steps, "shapes", lambda *_: [SMALL])
     monkeypatch.setattr(steps, "PUBLISHED", SMALL)
     monkeypatch.setattr(steps, "CONVOLUTIONAL", CONVOLUTIONAL)
     path = tmp_path / "cpu.json"
@@ -128,3 +128,12 @@ def test_the_page_shows_the_measurements() -> None:
         document = json.loads((REPOSITORY / "results" / "performance" / f"{name}.json").read_text())
         for table, content in report.tables(document).items():
             assert f"<!-- table: {name} {table} -->\n\n{content}\n<!-- /table -->" in text
+
+
+def test_a_cpu_is_not_asked_for_what_takes_minutes() -> None:
+    everything = steps.shapes(False, "cuda")
+    assert [each for each in everything if each not in steps.shapes(False, "cpu")] == [
+        each for each in everything if each in steps.LARGEST
+    ]
+    assert set(everything) > steps.LARGEST
+    assert steps.shapes(True, "cpu") == steps.shapes(True, "cuda")
