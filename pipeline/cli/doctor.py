@@ -289,6 +289,7 @@ def _ray() -> Finding:
 
 def _cluster(address: str) -> Finding:
     """Whether the cluster lets this machine in, and computes with what this machine does."""
+    from gaitprop.rules import other_rules
     from pipeline.sweep import ray_cluster
 
     name = "Ray cluster"
@@ -300,9 +301,10 @@ def _cluster(address: str) -> Finding:
         if closed := ray_cluster.closed_ports(ray.nodes()):
             advice = "open these ports between the nodes, in every firewall"
             return Finding(name, f"no way to {', '.join(closed)}", advice)
-        others, silent = ray_cluster.other_versions()
+        others, silent = ray_cluster.other_versions([*other_rules()])
         if others:
-            return Finding(name, f"other versions on {', '.join(others)}", "run `make setup` there")
+            advice = "run `make setup` there, and install the packages of rules"
+            return Finding(name, f"other code on {', '.join(others)}", advice)
         if silent:
             advice = "look into their logs, or end them with `ray stop`"
             return Finding(name, f"no answer from {', '.join(silent)}", advice)

@@ -12,8 +12,9 @@ _OTHER_WORDS = {
     "γ": "gamma",
     "lr": "learning_rate",
     "eta": "learning_rate",
-    "width": "widths",
-    "hidden_size": "widths",
+    # One number for all layers, as `hidden_layers` has it; `widths` are a tower's.
+    "width": "projection",
+    "hidden_size": "projection",
     "depth": "hidden_layers",
     "layers": "hidden_layers",
     "nonlinearity": "activation",

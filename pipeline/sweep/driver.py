@@ -113,9 +113,9 @@ class _Sweep:
         self._params, self._options, self._images = params, options, images
         self._folder = folder
         self._state_s = environment.seconds(environment.STATE_INTERVAL_S)
-        self._code = {
-            rule: training_code_checksum(rule) for rule in map(params.rule_of, params.sweep.rules)
-        }
+        rules = [params.rule_of(name) for name in params.sweep.rules]
+        self._code = {rule: training_code_checksum(rule) for rule in rules}
+        self._plugins = {rule: found for rule in rules if (found := plugin_of(rule)) is not None}
         self._by_trial = {trial_id(params, c, images): c for c in configurations}
         self._count = len(configurations) or params.sweep.trials * len(params.sweep.rules)
 
@@ -132,7 +132,9 @@ class _Sweep:
                 if address is None:
                     raise GaitError(lacking)
                 print(f"gait: {lacking}; waiting for one", flush=True)
-            others, silent = ray_cluster.other_versions() if address is not None else ([], [])
+            others, silent = (
+                ray_cluster.other_versions([*self._plugins]) if address is not None else ([], [])
+            )
             if silent:
                 print(
                     f"gait: no answer for {ray_cluster.ANSWERING_S:.0f} s from"
@@ -141,8 +143,9 @@ class _Sweep:
                 )
             if others:
                 raise GaitError(
-                    f"--address: received a cluster whose nodes compute with other versions:"
-                    f" {', '.join(others)}; allowed: the same everywhere (run `make setup` there)"
+                    f"--address: received a cluster whose nodes compute with other code:"
+                    f" {', '.join(others)}; allowed: the same everywhere (run `make setup` there,"
+                    " and install the packages of rules)"
                 )
             return self._track(definition, ended, run_trials=True)
 
@@ -233,16 +236,13 @@ class _Sweep:
     def _task(self, collector: Collector) -> Task:
         replayed = dict(collector.ended) if _learns(self._params) else {}
         early = self._params.sweep.early_stopping != "none"
-        rules = map(self._params.rule_of, self._params.sweep.rules)
-        found = {rule: plugin_of(rule) for rule in rules}
-        plugins = {rule: plugin for rule, plugin in found.items() if plugin is not None}
         report_s = 0 if early else 1
         # Without --storage the nodes of a cluster may not see this machine's folders.
         seen = self._options.address is None or self._options.storage is not None
         return Task(
             self._params,
             self._images,
-            plugins=plugins,
+            plugins=self._plugins,
             code=self._code,
             ended=replayed,
             states=self._folder.states if seen else None,

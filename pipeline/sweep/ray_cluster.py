@@ -14,9 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gaitprop.errors import ArgumentError
 from pipeline.params.sweep_section import Resources
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown, without_password
+from pipeline.training.plugin_source import plugin_of
 
 # Room for the data set of a sweep and what Ray itself keeps there.
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
@@ -163,23 +165,44 @@ def libraries() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
+def brought(rules: Sequence[str]) -> dict[str, str]:
+    """What this machine has of its own for a trial: libraries, and the packages of such rules."""
+    return {**libraries(), **{f"the rule {rule}": _package(rule) for rule in rules}}
+
+
+def _package(rule: str) -> str:
+    try:
+        plugin = plugin_of(rule)
+    except ArgumentError as error:
+        return str(error)
+    if plugin is None:
+        return "not installed"
+    return f"of {plugin['distribution']} with SHA-256 {plugin['sha256'][:12]}…"
+
+
 def difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
     """Which versions are others there than here; empty if none is."""
     return "; ".join(f"{n} {v}, here {here[n]}" for n, v in there.items() if v != here[n])
 
 
-def other_versions() -> tuple[list[str], list[str]]:
-    """Of the nodes that train, those with other libraries than here, and those that do not say."""
+def other_versions(rules: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of the nodes that train, those that bring what is other here, and those that do not say.
+
+    Args:
+        rules: those of packages that the sweep tries.
+    """
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0)(libraries)
+    ask, here = ray.remote(num_cpus=0)(brought), brought(rules)
     asked: dict[Any, str] = {}
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU"):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[ask.options(scheduling_strategy=there).remote()] = node["NodeManagerHostname"]
+            asked[ask.options(scheduling_strategy=there).remote(rules)] = node[
+                "NodeManagerHostname"
+            ]
     if not asked:
         return [], []
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWERING_S)
@@ -187,7 +210,7 @@ def other_versions() -> tuple[list[str], list[str]]:
     for each in answered:
         # A node that is lost by now is none that will train.
         with suppress(RayError):
-            if unlike := difference(ray.get(each), libraries()):
+            if unlike := difference(ray.get(each), here):
                 found.append(f"{asked[each]} ({unlike})")
     return found, [asked[each] for each in silent]
 

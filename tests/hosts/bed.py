@@ -28,6 +28,8 @@ PACKAGES = "iproute2, util-linux, postgresql, faketime"
 # By its place, and not by its command: what that shares between processes ends with the first.
 FAKETIME = "/usr/$LIB/faketime/libfaketimeMT.so.1"
 RAY_PORT, MLFLOW_PORT = 6379, 5000
+# What a host alone has installed, beside the .venv that all have.
+PACKAGES_FOLDER = "/tmp/packages"
 # The disk of the database, small enough to be filled.
 DATABASE_BYTES = 400 * 2**20
 RELAY = Path(__file__).with_name("relay.py")
@@ -129,6 +131,7 @@ class Host:
             **{k: v for k, v in kept.items() if not k.startswith(named)},
             "HOME": "/tmp",
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": PACKAGES_FOLDER,
             "PYTHONUNBUFFERED": "1",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
@@ -155,6 +158,13 @@ class Host:
         )
         assert done.returncode == 0, f"{self.name}: {words}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def install(self, package: Path) -> None:
+        """A Python package, on this host alone."""
+        target = self.tmp / Path(PACKAGES_FOLDER).name
+        uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet"]
+        how = ["--no-deps", "--no-build-isolation", "--target", str(target), str(package)]
+        subprocess.run([*uv, "--python", sys.executable, *how], check=True)
 
     def cut(self) -> None:
         """Pulls its plug out of the switch."""

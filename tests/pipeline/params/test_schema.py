@@ -108,7 +108,7 @@ def test_committed_params_are_the_digits_profile() -> None:
         ("batch_size: 30", "batchsize: 30", "training.batchsize", "unknown key"),
         ("epochs: 60", "optimiser: sgd", "training.optimiser", "(did you mean 'optimizer'?)"),
         ("epochs: 60", "early_stopping: 1", "training.early_stopping", "mean 'patience'?)"),
-        ("hidden_layers: 4", "width: 10", "architectures.square.width", "mean 'widths'?)"),
+        ("hidden_layers: 4", "width: 10", "architectures.square.width", "mean 'projection'?)"),
         (
             "    gamma: 0.001\n  itp",
             "    lambda: 1\n    momentum: 1\n  itp",

@@ -10,6 +10,8 @@ import pytest
 from ray._private.utils import check_version_info
 
 from pipeline.sweep import ray_cluster
+from pipeline.training.plugin_source import plugin_of
+from tests.own_packages import packages
 from tests.pipeline.project_copy import REPOSITORY, run
 
 
@@ -36,6 +38,19 @@ def test_other_versions_are_named() -> None:
     assert ray_cluster.difference(here, here) == ""
     there = {**here, "numpy": "1.0.0"}
     assert ray_cluster.difference(there, here) == f"numpy 1.0.0, here {here['numpy']}"
+
+
+def test_what_a_node_lacks_of_a_rules_package_is_named(tmp_path: Path) -> None:
+    with packages(tmp_path, "gaitprop.rules") as install:
+        install("mirrors", "def own(layer, error, scale):\n    return error\n", mirror="own")
+        plugin_of.cache_clear()
+        here = ray_cluster.brought(["mirror"])
+    plugin_of.cache_clear()
+    assert here["the rule mirror"].startswith("of mirrors with SHA-256 ")
+    there = ray_cluster.brought(["mirror"])
+    assert ray_cluster.difference(there, here) == (
+        f"the rule mirror not installed, here {here['the rule mirror']}"
+    )
 
 
 def test_an_error_is_a_line() -> None:
