@@ -131,6 +131,7 @@ FACTS = {
         lambda: difference("board_mnist", "gait_learned_from_transpose"),
         lambda: difference("mnist1d", "gait", "bp"),
         lambda: difference("mnist1d", "gait_orthogonal", "bp_orthogonal"),
+        lambda: difference("mnist1d", "gait_orthogonal"),
     ],
     "docs/results.md": [
         lambda: difference("mnist_256", "gait_strong"),
@@ -159,6 +160,14 @@ FACTS = {
         lambda: behind("trade_off_cross_entropy", "gait_orthogonal"),
         lambda: difference("trade_off_cross_entropy", "gait_orthogonal_gain"),
         lambda: difference("trade_off", "gait_orthogonal_gain"),
+        lambda: difference("trade_off", "gait_orthogonal", "bp_orthogonal"),
+        lambda: difference("trade_off_cross_entropy", "gait_orthogonal", "bp_orthogonal"),
+        lambda: difference("trade_off_cross_entropy", "gait_10", "bp_10"),
+        lambda: difference("trade_off_cross_entropy", "gait_100", "bp_100"),
+        lambda: behind("trade_off", "gait_100"),
+        lambda: behind("trade_off", "gait_full_100"),
+        lambda: behind("mnist1d", "bp_orthogonal"),
+        lambda: behind("mnist1d", "gait_orthogonal"),
     ],
     "docs/results_rules.md": [
         lambda: difference("board", "gait_learned_from_transpose"),

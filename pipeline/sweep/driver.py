@@ -189,12 +189,14 @@ class _Sweep:
             # Only now: what there was is not dropped for a sweep that cannot even begin.
             self._folder.clear()
         self._folder.begin(definition, sweep_id)
-        runs.send_all(ended.values())
+        for record in ended.values():
+            # Compared with what the store has, and completed there.
+            runs.ended(record)
         collector = Collector(
             self._folder.records, ended, tags, self._folder.states, [runs, display]
         )
         if run_trials:
-            with display:
+            with display.live():
                 reason, code = self._fit(collector)
             if code:
                 runs.close(SHORT_PATIENCE_S)

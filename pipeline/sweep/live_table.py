@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from types import TracebackType
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -44,26 +44,17 @@ class Display:
         self._task = self._progress.add_task("", total=trials)
         for record in ended:
             self._count(record)
-        self._live = Live(
+
+    def live(self) -> AbstractContextManager[object]:
+        """Within it the table is redrawn, on a terminal."""
+        if not self._terminal:
+            return nullcontext()
+        return Live(
             get_renderable=self._table,
             console=self._console,
             refresh_per_second=REDRAWS_A_SECOND,
             transient=True,
         )
-
-    def __enter__(self) -> Display:
-        if self._terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._terminal:
-            self._live.stop()
 
     def tell(self, sentence: str) -> None:
         """A sentence above the table."""

@@ -70,16 +70,6 @@ class AshaByRule(FIFOScheduler):
         """Forgets a trial that does not run."""
         self._of(trial).on_trial_remove(tune_controller, trial)
 
-    def debug_string(self) -> str:
-        """What each rule's contest says."""
-        return "\n".join(f"{rule}: {asha.debug_string()}" for rule, asha in self._by_rule.items())
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the sweep's records are its state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see ``save``."""
-
     def _of(self, trial: Trial) -> ASHAScheduler:
         return self._by_rule[trial.config["configuration"]["rule"]]
 
@@ -119,9 +109,6 @@ class OptunaByRule(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the sweep's records are its state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see ``save``."""
 
 
 def _optuna(sweep: Sweep, tried: Sequence[Record]) -> OptunaSearch:

@@ -7,7 +7,7 @@ credentials, and a store that is away for a while costs time, not figures.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,11 +94,6 @@ class SweepRuns:
     def lost(self, running: Running, reason: str) -> None:
         """See ``Listener``."""
         self.ended(running.record(FAILED, reason))
-
-    def send_all(self, ended: Iterable[Record]) -> None:
-        """Has every ended trial compared with what the store has, and completed there."""
-        for record in ended:
-            self.ended(record)
 
     def close(self, patience_s: float) -> bool:
         """Sends what is left, as ``Sender`` does; true if the store now has everything.

@@ -16,20 +16,13 @@ from pipeline.sweep.trial_records import Record
 from pipeline.tracking import run_metrics
 from pipeline.tracking.run_descriptions import COLOUR_TAG, colour_of
 from pipeline.tracking.run_metrics import LAST_METRIC, LEVEL_TAG, StoredRun
-from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, kept
+from pipeline.training.epochs import FINISHED, RUNNING, STOPPED, kept
 from pipeline.training.experiment import described, parameters
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SWEEP_TAG, TRIAL_TAG = "gait.sweep_id", "gait.trial"
-STATUS = {
-    RUNNING: "RUNNING",
-    KILLED: "KILLED",
-    FINISHED: "FINISHED",
-    STOPPED: "FINISHED",
-    FAILED: "FAILED",
-}
 
 
 class TrialRuns:
@@ -85,7 +78,8 @@ class TrialRuns:
         if run is None:
             run = self._runs[record.trial] = self._start(record)
         self.ids[record.trial] = run.run_id
-        status = STATUS[record.status]
+        # MLflow has no word for stopped early.
+        status = FINISHED if record.status == STOPPED else record.status
         if run.status == status != RUNNING and run.described:
             return
         if not run.described:

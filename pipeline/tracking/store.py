@@ -32,7 +32,6 @@ from pipeline.tracking import moved_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
 # An MLflow request holds at most 1,000 metrics, and 100 parameters or tags.
 METRICS_A_REQUEST = 1000
@@ -341,14 +340,10 @@ def make_store(path: Path) -> None:
 
 def log_metrics(client: MlflowClient, run: str, values: Mapping[str, float], step: int) -> None:
     """A few more metrics of a run that has ended."""
-    client.log_batch(run, metrics=_metrics(values, step))
-
-
-def _metrics(values: Mapping[str, float], step: int) -> list[Metric]:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    return [Metric(key, value, now, step) for key, value in values.items()]
+    client.log_batch(run, [Metric(key, value, now, step) for key, value in values.items()])
 
 
 def start_run(

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from pipeline.tracking import store
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    pass
 
 _TAG = "gait.doctor"
 
@@ -29,19 +29,16 @@ def write_and_delete(profile: str) -> None:
     opened = store.existing_experiment(profile)
     client = opened[0] if opened is not None else store.any_store()
     with store.explained():
-        experiment = _experiment(client, opened[1] if opened is not None else None)
-        if experiment is None:
+        if opened is not None:
+            experiment = client.get_experiment(opened[1])
+        elif found := client.search_experiments(max_results=1):
+            experiment = found[0]
+        else:
             return
         client.set_experiment_tag(experiment.experiment_id, _TAG, "tried")
         client.delete_experiment_tag(experiment.experiment_id, _TAG)
         own = opened is None and not store.is_served()
         _try_artifacts(store.artifact_folder().as_uri() if own else experiment.artifact_location)
-
-
-def _experiment(client: MlflowClient, number: str | None) -> Any:
-    if number is not None:
-        return client.get_experiment(number)
-    return next(iter(client.search_experiments(max_results=1)), None)
 
 
 def _try_artifacts(place: str) -> None:

@@ -248,7 +248,8 @@ def test_a_resumed_sweep_goes_on_with_its_runs(
 
     # And what is complete is left as it is.
     third = opened(swept, [])
-    third.send_all(running.record("FINISHED") for running in again)
+    for running in again:
+        third.ended(running.record("FINISHED"))
     assert third.close(PATIENCE_S)
     check(store, swept, "FINISHED", EPOCHS)
 
