@@ -14,11 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gaitprop.errors import ArgumentError
 from pipeline.params.sweep_section import Resources
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown, without_password
-from pipeline.training.plugin_source import plugin_of
 
 # Room for the data set of a sweep and what Ray itself keeps there.
 OBJECT_STORE_BYTES = 512 * 1024 * 1024
@@ -171,6 +169,10 @@ def brought(rules: Sequence[str]) -> dict[str, str]:
 
 
 def _package(rule: str) -> str:
+    # PyTorch comes with these: nodes that are asked for versions alone need not wait for it.
+    from gaitprop.errors import ArgumentError
+    from pipeline.training.plugin_source import plugin_of
+
     try:
         plugin = plugin_of(rule)
     except ArgumentError as error:

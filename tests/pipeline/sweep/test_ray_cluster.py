@@ -53,6 +53,13 @@ def test_what_a_node_lacks_of_a_rules_package_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_node_says_its_versions_without_pytorch(tmp_path: Path) -> None:
+    """Whose import takes seconds on every node, for each sweep."""
+    ask = "import sys\nfrom pipeline.sweep.ray_cluster import brought\nbrought([])\n"
+    ask += "print('torch' in sys.modules)"
+    assert run(tmp_path, sys.executable, "-c", ask, PYTHONPATH=str(REPOSITORY)) == "False\n"
+
+
 def test_an_error_is_a_line() -> None:
     """Ray sets the versions of a cluster of another Python below each other."""
     assert ray_cluster.first_line(ValueError("one\ntwo")) == "one"
