@@ -179,6 +179,8 @@ LABELS = b"\0\0\x08\x01\0\0\0\x02\1\2"
         (gzip.compress(LABELS + b"\3"), "3 bytes for [2]"),
         (gzip.compress(LABELS), "300 images with 2 labels"),
     ],
+    # What is compressed holds the time, by which two workers would know different tests.
+    ids=["empty", "a page", "cut off", "of another kind", "too long", "of other images"],
 )
 def test_a_broken_archive_is_named(
     script: ModuleType,
