@@ -46,6 +46,7 @@ setup: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@$(or $(PYTHON),false) -c '$(SUITS)' || { echo "make: received $(or $(PYTHON),no Python);" \
 		"allowed: Python 3.11 to 3.13; name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@echo "setting up .venv, a minute or two" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \

@@ -157,6 +157,7 @@ def test_without_the_package(followed: tuple[Path, dict[str, str]]) -> None:
         params.write_text(params.read_text().replace("noisy_digits", "digits"))
         said = shell(folder, "gait repro", code=2)
         assert "unknown 'weight_mirror'; allowed: bp, gait, itp, tp, " in said
+        assert "one of a package once it is installed" in " ".join(said.split())
     finally:
         hidden.rename(metadata)
 

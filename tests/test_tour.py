@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
 from pathlib import Path
 
+import pandas
 import pytest
 
 from tests.documents import blocks, differences, published, put_into_params, shell
@@ -48,6 +51,15 @@ def test_what_is_shown_of_the_results_are_those() -> None:
     rows = re.findall(r"^\| .*\d \|$", DOCUMENT, re.MULTILINE)
     assert len(rows) > 2
     assert [row for row in rows if row not in summary] == []
+    assert f"sha256   {hashlib.sha256(summary.encode()).hexdigest()}\n" in DOCUMENT
+    seeds = pandas.read_csv(io.StringIO(published("results/digits/seeds.csv"))).groupby("model")
+    validation = seeds["validation_accuracy_final"].mean()
+    for model in ("reference", "gait"):
+        said = rf"digits/square/{model}: 60 epochs in [\d.]+ s, validation accuracy (.*)\n"
+        assert re.findall(said, DOCUMENT) == [f"{validation[model]:.2%}"]
+    assert f"result {seeds['result'].first()['gait']}\n" in DOCUMENT
+    (best,) = re.findall(r"(\w+), of the highest validation accuracy \((\S+) ± ", DOCUMENT)
+    assert best == ("bp", f"{100 * validation['bp']:.2f}")
 
 
 def test_links_lead_somewhere() -> None:

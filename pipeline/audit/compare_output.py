@@ -65,7 +65,7 @@ def figures_table(comparison: dict[str, Any]) -> list[list[str]]:
         values = [_value(metric, each) for each in found]
         body.append([METRICS[metric], *values, *(_difference(metric, e) for e in found[1:])])
     counts = [max(each["n"] for each in row["metrics"].values()) for row in comparison["rows"]]
-    body.append(["seeds", *map(str, counts), *(_how(row) for row in others)])
+    body.append(["seeds", *map(str, counts), *(_how(row, max(counts)) for row in others)])
     return [head, *body]
 
 
@@ -191,9 +191,13 @@ def _difference(metric: str, figures: dict[str, Any]) -> str:
     return f"{text} [{scale * found['low']:+.{digits}f}, {scale * found['high']:+.{digits}f}]"
 
 
-def _how(row: dict[str, Any]) -> str:
-    """How the differences of a subject are taken."""
+def _how(row: dict[str, Any], most: int) -> str:
+    """How the differences of a subject are taken, where a subject has so many seeds at most."""
     found = [each["difference"] for each in row["metrics"].values() if each["difference"]]
     if not found:
         return "–"
-    return f"paired, n = {found[0]['n']}" if found[0]["paired"] else "not paired (Welch)"
+    if not found[0]["paired"]:
+        return "not paired (Welch)"
+    shared = found[0]["n"]
+    # Of others than the means beside it.
+    return f"paired, n = {shared}" if shared == most else f"paired, over the {shared} shared"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.params.schema import REFERENCE
 from pipeline.params.search_space import SECTIONS
+from pipeline.params.section import Section
 from pipeline.project.errors import GaitError
 from pipeline.project.source import git
 from pipeline.project.yaml_mapping import mapping
@@ -156,12 +157,14 @@ def _of_results(word: str, profile: str, read: Callable[[str], str | None]) -> C
 
 def _defaults() -> dict[str, Any]:
     """What settings are that a params.yaml does not name, as MLflow's runs say of all."""
-    return {
-        f"{section}.{name}": field.default
+    defaults = {
+        f"{section}.{name}": field.get_default(call_default_factory=True)
         for section, model in SECTIONS.items()
         for name, field in model.model_fields.items()
-        if isinstance(field.default, int | float | str)
+        if not field.is_required()
     }
+    sections = {k: v.model_dump() if isinstance(v, Section) else v for k, v in defaults.items()}
+    return {k: v for k, v in flat(sections).items() if isinstance(v, int | float | str)}
 
 
 def _of_run(run_id: str) -> Compared:
@@ -221,7 +224,8 @@ def _model_of(client: MlflowClient, run: Run) -> tuple[str, ComparedModel]:
                 # Of the weights that are kept, as tables of results have it.
                 kept = child.data.metrics.get(f"{KEPT_PREFIX}{metric}", child.data.metrics[metric])
                 values[int(child.data.params["seed"])] = kept
-    settings = {name: _value(text) for name, text in run.data.params.items()}
+    # Seeds are a setting of training, too.
+    settings = {name: _value(text) for name, text in run.data.params.items() if name != "seeds"}
     curve = {each.step: each.value for each in points}
     return _key_of(run), ComparedModel(_renamed(settings), seeds, curve)
 

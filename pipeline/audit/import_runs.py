@@ -39,7 +39,10 @@ def run(params: Params) -> dict[str, str]:
     keys = model_keys(params)
     there = [key for key in keys if (key.folder / model_files.CONFIG).is_file()]
     if not there:
-        raise GaitError(f"there is no trained model of {params.profile}: run `dvc pull`")
+        raise GaitError(
+            f"there is no trained model of {params.profile}: run `dvc pull`, of what `dvc push`"
+            " has sent with that profile in params.yaml"
+        )
     for key in there:
         trained.check(params, key)
     client, experiment_id = store.open_experiment(params.profile)

@@ -127,7 +127,8 @@ def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
     images = image_tensors.load(data_file(key.profile, key.dataset))
     config = described(params, key, images.checksum)
     tags = _tags_of(params.profile, result)
-    with remade(config, None, None) as project:
+    threads = params.training.threads
+    with remade(config, None, None if threads is None else str(threads)) as project:
         if result_checksum(project / key.folder) == result:
             return Outcome(str(key), [])
         with contextlib.chdir(project):

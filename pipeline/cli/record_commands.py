@@ -14,6 +14,7 @@ import typer
 from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
 from pipeline.project.errors import GaitError
+from pipeline.project.interruption import interruptible
 
 if TYPE_CHECKING:
     from pipeline.audit.reproduce import Outcome
@@ -116,7 +117,7 @@ def reproduce(
         elif check is not None:
             print("\n".join(made_again.plan_of_table(check, seed)))
         return
-    with to_standard_error(as_json):
+    with to_standard_error(as_json), interruptible():
         if run is not None:
             outcomes = [made_again.of_run(run)]
         else:

@@ -21,7 +21,9 @@ _FEW = 6
 def yaml_reason(error: YAMLError) -> str:
     """What is wrong with the text, and in which line if that is known."""
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
+        told = f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
+        # The parser's words for a line that is further in, or out, than those around it.
+        return f"{told} (is it indented as its neighbours are?)" if "mapping" in told else told
     return str(error).splitlines()[0]
 
 

@@ -35,7 +35,11 @@ def use(name: str, force: bool = False) -> None:
     if name not in names():
         hint = did_you_mean(name, names())
         raise GaitError(f"unknown profile {name!r}{hint}; allowed: {', '.join(names())}")
-    params_file.load(path_of(name))
+    if (written := params_file.load(path_of(name)).profile) != name:
+        # Results would go to another profile's folder, perhaps over published ones.
+        raise GaitError(
+            f"{path_of(name)}, profile: received {written!r}; allowed: {name!r}, as its file"
+        )
     if params_file.PARAMS_FILE.is_file() and current() is None and not force:
         raise GaitError(
             "params.yaml has been edited and is no profile as it stands; save it as"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -297,8 +298,10 @@ class Schedule(Section):
         description="cosine: half a period, from the rule's learning rate in the first epoch to 0"
         " after the last; step: times `factor` every `interval` epochs",
     )
-    interval: int = Field(default=10, ge=1, le=100_000, description="epochs between two steps")
-    factor: float = Field(default=0.1, gt=0, le=1, description="what a step multiplies by")
+    interval: int = Field(
+        default=10, ge=1, le=100_000, description="of step: epochs between two steps"
+    )
+    factor: float = Field(default=0.1, gt=0, le=1, description="of step: what it multiplies by")
 
 
 class Training(Section):
@@ -457,12 +460,10 @@ class Params(Section):
                 f" training.batch_size, {self.training.batch_size}"
             )
         _refuse_unknown("run.architectures", self.run.architectures, self.architectures)
-        known = [*self.rules, *(name for name in rule_names() if name not in self.rules)]
-        _refuse_unknown("run.rules", self.run.rules, known)
-        _refuse_unknown("run.rules", self.run.rules, self.rules)
+        _refuse_without_section("run.rules", self.run.rules, self.rules)
         _refuse_unknown("sweep.dataset", [self.sweep.dataset], set_names())
         _refuse_unknown("sweep.architecture", [self.sweep.architecture], self.architectures)
-        _refuse_unknown("sweep.rules", self.sweep.rules, self.rules)
+        _refuse_without_section("sweep.rules", self.sweep.rules, self.rules)
         for name in {*self.run.rules, *self.sweep.rules}:
             find_rule(self.rule_of(name))
         pairs = set(itertools.product(self.run.datasets, self.run.architectures))
@@ -483,11 +484,9 @@ class Params(Section):
         return self
 
     def _known_rules(self) -> None:
-        _refuse_unknown(
-            "rules",
-            [name for name, settings in self.rules.items() if settings.rule is None],
-            rule_names(),
-        )
+        for name, settings in self.rules.items():
+            if settings.rule is None and name not in rule_names():
+                raise ValueError(f"rules.{name}: {_no_rule(name)}")
         if self.reference.rule not in (None, "bp"):
             raise ValueError(
                 f"reference.rule: is {self.reference.rule}; allowed: bp, or none given"
@@ -559,8 +558,7 @@ def _entry(name: str, entry: Any) -> Any:
     if rule not in rule_names():
         # Its own keys would be called unknown, and hide that the rule is.
         if not entry.keys() <= _COMMON:
-            hint = did_you_mean(rule, rule_names())
-            raise ArgumentError(f"unknown {rule!r}{hint}; allowed: {', '.join(rule_names())}")
+            raise ArgumentError(_no_rule(rule))
         return entry
     try:
         kind = settings_of_rule(rule)
@@ -576,6 +574,24 @@ def _names(section: Any, key: str) -> list[str]:
     names = section.get(key) if isinstance(section, dict) else None
     good = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     return names if good and names else ["missing"]
+
+
+def _no_rule(name: str) -> str:
+    known = rule_names()
+    return (
+        f"unknown {name!r}{did_you_mean(name, known)}; allowed: {', '.join(known)}, one of a"
+        " package once it is installed, or a name of your own with one of these as its `rule`"
+    )
+
+
+def _refuse_without_section(what: str, names: Sequence[str], rules: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in rules:
+            own = f", or a section rules.{name}" if name in rule_names() else ""
+            allowed = f"{', '.join(rules)}{own}"
+            raise ValueError(
+                f"{what}: unknown {name!r}{did_you_mean(name, rules)}; allowed: {allowed}"
+            )
 
 
 def _refuse_unknown(what: str, names: Any, allowed: Any) -> None:

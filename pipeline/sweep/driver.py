@@ -31,6 +31,7 @@ from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.sweep.trial_table import table
 from pipeline.tracking.store import is_served, provenance_tags, tracking_uri
+from pipeline.training.epochs import FAILED
 from pipeline.training.experiment import check, choose_device, choose_numerics
 from pipeline.training.identity import computing, training_code_checksum
 from pipeline.training.image_download import download_images
@@ -274,7 +275,10 @@ class _Sweep:
             figures = (
                 {f"best_{trial_ranking.METRIC}": float(best[trial_ranking.METRIC])} if best else {}
             )
-            print(f"{len(collector.ended)} trials have ended: see {destination / 'summary.md'}")
+            failed = sum(record.status == FAILED for record in collector.ended.values())
+            which = f", {failed} of them failed" if failed else ""
+            summary = destination / "summary.md"
+            print(f"{len(collector.ended)} trials have ended{which}: see {summary}")
             for edge in edges(self._params, frame):
                 print(edge)
         status = "FAILED" if missing else "FINISHED"

@@ -61,6 +61,24 @@ def test_only_settings_that_differ_are_named(tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="http', page)
 
 
+def test_differences_over_fewer_seeds_than_the_means_say_so() -> None:
+    accuracies = {seed: seed / 10 for seed in range(5)}
+    few = {seed: accuracies[seed] for seed in range(2)}
+    a, b, c = (
+        Compared(name, {"d/s/gait": model(each)})
+        for name, each in (("a", few), ("b", accuracies), ("c", few))
+    )
+    (found,) = compare_models.compare([a, b])
+    assert compare_output.figures_table(found)[-1] == [
+        "seeds",
+        "2",
+        "5",
+        "paired, over the 2 shared",
+    ]
+    (found,) = compare_models.compare([a, c])
+    assert compare_output.figures_table(found)[-1] == ["seeds", "2", "2", "paired, n = 2"]
+
+
 def test_losses_of_two_kinds_have_no_difference() -> None:
     figures = {"test_accuracy": {0: 0.5, 1: 0.6}, "test_loss": {0: 1.0, 1: 2.0}}
     a, same, other = (
@@ -115,7 +133,9 @@ def project(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = text.replace('"orthogonality": 0.1', '"orthogonality": 0.2')
     # A default that one names, and the other does not.
     (folder / "dvc.lock").write_text(
-        other.replace('"epochs": 2', '"epochs": 2, "optimizer": "adam"')
+        other.replace(
+            '"epochs": 2', '"epochs": 2, "optimizer": "adam", "schedule": {"kind": "constant"}'
+        )
     )
     seeds = folder / "results/digits/seeds.csv"
     head, *rows = seeds.read_text().splitlines()

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pipeline.audit import reproduce
 from pipeline.audit.reproduce_training import params_of
 from pipeline.params import params_file
 from pipeline.params.schema import REFERENCE, Params
+from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
 from pipeline.training.experiment import described
 from tests.pipeline.project_copy import small_params
 
+SEEDS = """\
+dataset,architecture,model,seed,test_accuracy,test_loss,train_accuracy_final,train_accuracy_peak,\
+validation_accuracy_final,result
+digits,square,gait,0,0.9,0.1,0.9,0.9,0.9,00
+"""
 RULES = """\
   damped: {learning_rate: 0.001, orthogonality: 0.1, damping: 0.3}
   gait_more: {rule: gait, learning_rate: 0.002, orthogonality: 0.5, penalty: full}
@@ -30,3 +41,25 @@ def test_they_describe_the_recorded_model(tmp_path: Path, model: str) -> None:
     key, images = ModelKey("digits", "digits", "square", model), SimpleNamespace(checksum="0")
     recorded = described(params_file.load(path), key, images)
     assert described(Params.model_validate(params_of(recorded)), key, images) == recorded
+
+
+def test_a_published_model_is_trained_on_as_many_threads_as_params_say(
+    ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They decide no bit, so that no record has them; more than its own slow a small network."""
+    folder = shutil.copytree(ready, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    (results := folder / "results" / "digits").mkdir(parents=True)
+    (results / "seeds.csv").write_text(SEEDS)
+    asked: list[str | None] = []
+
+    @contextmanager
+    def noted(config: Any, commit: str | None, threads: str | None) -> Iterator[Path]:
+        asked.append(threads)
+        raise GaitError("not trained")
+        yield
+
+    monkeypatch.setattr(reproduce, "remade", noted)
+    with pytest.raises(GaitError, match="not trained"):
+        reproduce.of_table(results, None)
+    assert asked == ["1"]

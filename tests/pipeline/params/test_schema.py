@@ -51,6 +51,18 @@ def test_committed_params_are_the_digits_profile() -> None:
             "unknown 'gate' (did you mean 'gait'?); allowed: bp, gait",
         ),
         (
+            "rules: [bp, gait, itp, tp]  # keys",
+            "rules: [bp, damped]  # keys",
+            "run",
+            "unknown 'damped'; allowed: bp, gait, itp, tp, or a section rules.damped",
+        ),
+        (
+            "  itp:\n",
+            "  gait_strong:\n",
+            "rules.gait_strong",
+            "or a name of your own with one of these as its `rule`",
+        ),
+        (
             "datasets: [digits]",
             "datasets: [cifar]",
             "run",
@@ -71,7 +83,7 @@ def test_committed_params_are_the_digits_profile() -> None:
         (
             "  itp:\n",
             "  itps:\n",
-            "rules",
+            "rules.itps",
             "unknown 'itps' (did you mean 'itp'?); allowed: bp",
         ),
         (
@@ -350,6 +362,9 @@ def test_profiles_replace_params_but_no_edits(
     assert profiles.current() == "other"
     with pytest.raises(GaitError, match=r"unknown profile .othr. .did you mean .other."):
         profiles.use("othr")
+    (tmp_path / "profiles" / "mine.yaml").write_text(DIGITS)
+    with pytest.raises(GaitError, match=r"mine.yaml, profile: received 'digits'; allowed: 'mine'"):
+        profiles.use("mine")
     params.write_text(other + "# mine\n")
     with pytest.raises(GaitError, match="has been edited"):
         profiles.use("digits")

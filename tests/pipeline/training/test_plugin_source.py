@@ -140,7 +140,7 @@ def test_keys_of_a_package_that_cannot_be_used(rule: Package, tmp_path: Path) ->
 def test_errors_name_it_among_what_is_allowed(rule: Package, tmp_path: Path) -> None:
     rule("pack", RULE, mine="mine")
     with pytest.raises(GaitError, match=r"unknown 'my'; allowed: bp, gait, itp, tp, .*, mine"):
-        load(tmp_path, ("rules: [bp, gait]  # keys", "rules: [bp, my]  # keys"))
+        load(tmp_path, ("  itp:\n", "  my:\n"))
 
 
 def test_a_broken_package_is_told_before_any_work(rule: Package, tmp_path: Path) -> None:
