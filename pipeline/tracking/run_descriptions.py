@@ -42,7 +42,10 @@ _SETTINGS = {
 }
 
 
-_IN_NAME = ("profile", "model", "rule", "rule.orthogonality", "rule.penalty", "rule.constraint")
+_IN_NAME = (
+    *("profile", "architecture_name", "model", "rule"),
+    *("rule.orthogonality", "rule.penalty", "rule.constraint"),
+)
 _FIRST_PROFILE = "digits"
 # So many settings that differ are in a run's name; of a profile without a file more, since there
 # are those that all of its runs have.

@@ -229,6 +229,10 @@ def test_the_page_tells_what_the_run_is(
     assert run_name(replace(own, tags={**its, "gait.profile": "mine"})).endswith(
         "λ 0.1, hidden layers 1, epochs 2, seeds [0, 1], learning rate 0.001"
     )
+    # An architecture of one's own is in the name once.
+    its = {**tags, "gait.profile": "mine", "gait.architecture": "small"}
+    own = replace(record, tags=its, parameters={**settings, "architecture_name": "small"})
+    assert run_name(own) == name.replace("square", "small")
     assert parent.data.tags["mlflow.runColor"] == LOOKS["gait"].colour
     assert parent.data.params["rule.orthogonality"] == "0.1"
     note = parent.data.tags["mlflow.note.content"]
