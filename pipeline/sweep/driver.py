@@ -276,7 +276,7 @@ class _Sweep:
                 {f"best_{trial_ranking.METRIC}": float(best[trial_ranking.METRIC])} if best else {}
             )
             failed = sum(record.status == FAILED for record in collector.ended.values())
-            which = f", {failed} of them failed" if failed else ""
+            which = f" ({failed} failed)" if failed else ""
             summary = destination / "summary.md"
             print(f"{len(collector.ended)} trials have ended{which}: see {summary}")
             for edge in edges(self._params, frame):

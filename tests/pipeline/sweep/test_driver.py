@@ -263,6 +263,7 @@ def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
 
     output = gait(project, "sweep", "--resume")
     assert output.count("validation accuracy") + output.count("failed:") == TRIALS - len(ended)
+    assert f"{TRIALS} trials have ended (2 failed): see" in output
     assert {trial: times(project, "broken")[trial] for trial in ended} == ended
     results = project / "results" / "digits" / "sweep"
     expected = (results / "tiny" / "trials.csv").read_bytes()
