@@ -65,7 +65,8 @@ def figures_table(comparison: dict[str, Any]) -> list[list[str]]:
         values = [_value(metric, each) for each in found]
         body.append([METRICS[metric], *values, *(_difference(metric, e) for e in found[1:])])
     counts = [max(each["n"] for each in row["metrics"].values()) for row in comparison["rows"]]
-    body.append(["seeds", *map(str, counts), *(_how(row, max(counts)) for row in others)])
+    own = zip(others, counts[1:], strict=True)
+    body.append(["seeds", *map(str, counts), *(_how(row, max(counts[0], n)) for row, n in own)])
     return [head, *body]
 
 
@@ -192,12 +193,12 @@ def _difference(metric: str, figures: dict[str, Any]) -> str:
 
 
 def _how(row: dict[str, Any], most: int) -> str:
-    """How the differences of a subject are taken, where a subject has so many seeds at most."""
+    """How the differences of a subject are taken; it and the first have so many seeds at most."""
     found = [each["difference"] for each in row["metrics"].values() if each["difference"]]
     if not found:
         return "–"
     if not found[0]["paired"]:
         return "not paired (Welch)"
     shared = found[0]["n"]
-    # Of others than the means beside it.
+    # A reader would else look for the difference of the two means, which are of more seeds.
     return f"paired, n = {shared}" if shared == most else f"paired, over the {shared} shared"

@@ -163,8 +163,12 @@ def libraries() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def brought(rules: Sequence[str]) -> dict[str, str]:
-    """What this machine has of its own for a trial: libraries, and the packages of such rules."""
+def own_code(rules: Sequence[str]) -> dict[str, str]:
+    """What a trial computes with that no driver sends: libraries, and packages of such rules.
+
+    Returns:
+        By what it is, the version, or whose copy of which checksum.
+    """
     return {**libraries(), **{f"the rule {rule}": _package(rule) for rule in rules}}
 
 
@@ -188,23 +192,22 @@ def difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
 
 
 def other_versions(rules: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Of the nodes that train, those that bring what is other here, and those that do not say.
+    """Of the nodes that train, those whose own code is other than here, and those that do not say.
 
     Args:
-        rules: those of packages that the sweep tries.
+        rules: of packages, which the nodes must have.
     """
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask, here = ray.remote(num_cpus=0)(brought), brought(rules)
+    ask, here = ray.remote(num_cpus=0)(own_code), own_code(rules)
     asked: dict[Any, str] = {}
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU"):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[ask.options(scheduling_strategy=there).remote(rules)] = node[
-                "NodeManagerHostname"
-            ]
+            answer = ask.options(scheduling_strategy=there).remote(rules)
+            asked[answer] = node["NodeManagerHostname"]
     if not asked:
         return [], []
     answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWERING_S)

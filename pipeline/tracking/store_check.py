@@ -6,13 +6,10 @@ import contextlib
 import tempfile
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 from pipeline.tracking import store
-
-if TYPE_CHECKING:
-    pass
 
 _TAG = "gait.doctor"
 

@@ -75,6 +75,10 @@ def test_differences_over_fewer_seeds_than_the_means_say_so() -> None:
         "5",
         "paired, over the 2 shared",
     ]
+    # Each by its own seeds and the first one's, whatever a third has.
+    (found,) = compare_models.compare([a, c, b])
+    said = ["paired, n = 2", "paired, over the 2 shared"]
+    assert compare_output.figures_table(found)[-1] == ["seeds", "2", "2", "5", *said]
     (found,) = compare_models.compare([a, c])
     assert compare_output.figures_table(found)[-1] == ["seeds", "2", "2", "paired, n = 2"]
 

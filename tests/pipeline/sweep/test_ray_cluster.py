@@ -44,10 +44,10 @@ def test_what_a_node_lacks_of_a_rules_package_is_named(tmp_path: Path) -> None:
     with packages(tmp_path, "gaitprop.rules") as install:
         install("mirrors", "def own(layer, error, scale):\n    return error\n", mirror="own")
         plugin_of.cache_clear()
-        here = ray_cluster.brought(["mirror"])
+        here = ray_cluster.own_code(["mirror"])
     plugin_of.cache_clear()
     assert here["the rule mirror"].startswith("of mirrors with SHA-256 ")
-    there = ray_cluster.brought(["mirror"])
+    there = ray_cluster.own_code(["mirror"])
     assert ray_cluster.difference(there, here) == (
         f"the rule mirror not installed, here {here['the rule mirror']}"
     )
@@ -55,7 +55,7 @@ def test_what_a_node_lacks_of_a_rules_package_is_named(tmp_path: Path) -> None:
 
 def test_a_node_says_its_versions_without_pytorch(tmp_path: Path) -> None:
     """Whose import takes seconds on every node, for each sweep."""
-    ask = "import sys\nfrom pipeline.sweep.ray_cluster import brought\nbrought([])\n"
+    ask = "import sys\nfrom pipeline.sweep.ray_cluster import own_code\nown_code([])\n"
     ask += "print('torch' in sys.modules)"
     assert run(tmp_path, sys.executable, "-c", ask, PYTHONPATH=str(REPOSITORY)) == "False\n"
 
