@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import stats
 
-from pipeline.audit.compare_sources import METRICS, Compared, ComparedModel
+from pipeline.audit.compare_sources import KNOWN_TO_SOME, METRICS, Compared, ComparedModel
 from pipeline.project.errors import GaitError
 from pipeline.results.summary_tables import CONFIDENCE, confidence_interval
 
@@ -97,7 +97,7 @@ def _of_one(key: str, models: Sequence[tuple[str, ComparedModel]]) -> dict[str, 
     settings = [[name, *(each.settings.get(name) for _, each in models)] for name in names]
     return {
         "model": key,
-        "settings": [row for row in settings if any(value != row[1] for value in row[1:])],
+        "settings": [row for row in settings if _differs(row)],
         "rows": [
             {
                 "name": name,
@@ -111,6 +111,12 @@ def _of_one(key: str, models: Sequence[tuple[str, ComparedModel]]) -> dict[str, 
             for at, (name, each) in enumerate(models)
         ],
     }
+
+
+def _differs(row: Sequence[Any]) -> bool:
+    name, *values = row
+    known = [each for each in values if each is not None or name not in KNOWN_TO_SOME]
+    return any(each != known[0] for each in known)
 
 
 def _figures(values: Mapping[int, float], base: Mapping[int, float], later: bool) -> dict[str, Any]:

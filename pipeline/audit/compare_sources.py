@@ -42,8 +42,11 @@ _OF_SEEDS = {
     "validation_accuracy": "validation_accuracy_final",
     "train_accuracy": "train_accuracy_final",
 }
+# What either MLflow's runs or results know: where it is not known, nothing is said to differ.
+KNOWN_TO_SOME = ("profile", "rule", "rule.rule", "data.sha256", "training.threads")
 _RUN = re.compile(r"[0-9a-f]{32}")
 _EXPERIMENT = "mlflow:"
+_WORDS = {"None": None, "True": True, "False": False}
 _CURVE = "validation_accuracy"
 
 
@@ -236,16 +239,17 @@ def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
     for name, value in flat(settings).items():
         name = re.sub(r"^(rules\.[^.]+|reference|settings)\.", "rule.", name)
         name = re.sub(r"^architectures\.[^.]+\.", "architecture.", name)
+        name = re.sub(r"^architecture_name$", "architecture", name)
         found[name] = _value(value)
     return found
 
 
 def _value(value: Any) -> Any:
-    """A text as the number that it is, since YAML 1.1 knows no 1e-08; MLflow's "None" as none."""
+    """A text as the number that it is, since YAML 1.1 knows no 1e-08; MLflow's words as values."""
     if not isinstance(value, str):
         return value
-    if value == "None":
-        return None
+    if value in _WORDS:
+        return _WORDS[value]
     try:
         return json.loads(value)
     except ValueError:

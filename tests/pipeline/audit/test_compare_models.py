@@ -83,6 +83,18 @@ def test_differences_over_fewer_seeds_than_the_means_say_so() -> None:
     assert compare_output.figures_table(found)[-1] == ["seeds", "2", "2", "paired, n = 2"]
 
 
+def test_what_one_kind_of_record_does_not_know_is_no_difference() -> None:
+    """A run knows its data's checksum, and no threads that decide nothing; results the reverse."""
+    run = model({0: 0.5}, rule="gait", **{"data.sha256": "1", "rule.weight_decay": 0.1})
+    results = model({0: 0.5}, **{"training.threads": 1})
+    other = model({0: 0.5}, rule="gait", **{"data.sha256": "2"})
+    subjects = [Compared(name, {"d/s/gait": each}) for name, each in (("a", run), ("b", results))]
+    (found,) = compare_models.compare(subjects)
+    assert found["settings"] == [["rule.weight_decay", 0.1, None]]
+    (found,) = compare_models.compare([subjects[0], Compared("c", {"d/s/gait": other})])
+    assert found["settings"] == [["data.sha256", "1", "2"], ["rule.weight_decay", 0.1, None]]
+
+
 def test_losses_of_two_kinds_have_no_difference() -> None:
     figures = {"test_accuracy": {0: 0.5, 1: 0.6}, "test_loss": {0: 1.0, 1: 2.0}}
     a, same, other = (
@@ -196,6 +208,11 @@ def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (model_,) = subject.models.values()
         assert set(model_.seeds["validation_accuracy"]) == {0, 1}
         assert list(each["curve"]) == ["0", "1", "2"]
+    # Under the names and as the values that results have.
+    (model_,) = subjects[1].models.values()
+    assert model_.settings["architecture"] == "square"
+    assert model_.settings["architecture.auxiliary_inputs"] is False
+    assert not {"architecture_name", "seeds"} & set(model_.settings)
     whole = find("mlflow:digits")
     assert set(whole.models) == {f"digits/square/{name}" for name in ids}
     for name, subject in zip(("reference", "gait"), subjects, strict=True):
