@@ -136,10 +136,10 @@ def best(
 
 def _outcome(params: Params, code: int) -> dict[str, Any]:
     """Where the results are, and each rule's best; neither where trials are left."""
-    from pipeline.sweep import best as of_sweep
+    from pipeline.project.paths import sweep_results_folder
     from pipeline.sweep import winners
 
-    folder = of_sweep.folder_of(params)
+    folder = sweep_results_folder(params.profile, params.sweep.name)
     found = winners.read(folder).model_dump() if code == 0 else None
     return {"finished": code == 0, "results": str(folder) if found else None, "best": found}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,8 +29,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
 FROM_RESOURCES = ("training.threads", "training.device")
 # A process computes in one way, and decides no figure by it; a rule is swept by its own name.
 NOT_SWEPT = (*FROM_RESOURCES, "training.numerics", "rule.rule")
-# A draw that was made before is drawn again, at most so many times in a row.
-REPEATED_DRAWS = 1000
 
 
 class Configuration(NamedTuple):
@@ -76,6 +75,9 @@ def problems(params: Params) -> list[dict[str, Any]]:
         others = [rule for rule in rule_names() if rule not in WITHOUT_GAMMA]
         allowed = f"allowed: sweep.rules of {', '.join(others)}"
         add(f"rule.gamma: {', '.join(without)} have no γ; {allowed}", "space", "rule.gamma")
+    if sweep.search != "grid" and sweep.trials > _size(sweep.space):
+        allowed = f"at most {_size(sweep.space)}, the different configurations of this space"
+        add(f"received {sweep.trials}; allowed: {allowed}", "trials")
     if sweep.resources.gpus and params.training.device == "cpu":
         message = "received gpus for trials whose training.device is cpu; allowed: auto or cuda"
         add(message, "resources")
@@ -141,6 +143,11 @@ def anywhere(dimension: Dimension) -> Any:
     return _extremes(dimension)[0]
 
 
+def draw(random: np.random.Generator, space: Mapping[str, Dimension]) -> dict[str, Any]:
+    """A value of every dimension at random."""
+    return {name: _draw(random, each) for name, each in space.items()}
+
+
 def _grid(params: Params) -> Iterator[dict[str, Any]]:
     space = params.sweep.space
     for values in itertools.product(*space.values()):
@@ -152,19 +159,24 @@ def _drawn(params: Params) -> Iterator[dict[str, Any]]:
     sweep = params.sweep
     random = np.random.default_rng(sweep.seed)
     seen: set[str] = set()
-    for _ in range(sweep.trials):
-        for _ in range(REPEATED_DRAWS):
-            values = {name: _draw(random, each) for name, each in sweep.space.items()}
-            # Values may be lists, which no set holds.
-            if (text := repr(values)) not in seen:
-                break
-        else:
-            raise GaitError(
-                f"params.yaml, sweep.trials: received {sweep.trials}; allowed: at most"
-                f" {len(seen)}, the different configurations of this space"
-            )
-        seen.add(text)
-        yield values
+    while len(seen) < sweep.trials:
+        values = draw(random, sweep.space)
+        # Values may be lists, which no set holds.
+        if (text := repr(values)) not in seen:
+            seen.add(text)
+            yield values
+
+
+def _size(space: Mapping[str, Dimension]) -> float:
+    """How many configurations of one rule there are."""
+    return math.prod(
+        len(each)
+        if not isinstance(each, Distribution)
+        else math.inf
+        if each.integer is None
+        else each.integer[1] - each.integer[0] + 1
+        for each in space.values()
+    )
 
 
 def _draw(random: np.random.Generator, dimension: Dimension) -> Any:

@@ -103,7 +103,10 @@ class Sweep(Section):
         default={}, description="what else differs from the experiment as params.yaml has it"
     )
     trials: int = Field(
-        default=24, ge=1, le=100_000, description="of each rule, for random and optuna"
+        default=24,
+        ge=1,
+        le=100_000,
+        description="of each rule, for random and optuna; no configuration twice",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="of the draws of random and optuna")
     early_stopping: Literal["none", "asha"] = Field(
@@ -126,6 +129,8 @@ class Sweep(Section):
                     )
             elif any(value in dimension[:at] for at, value in enumerate(dimension)):
                 raise ValueError(f"{name} is {dimension}; allowed: each value once")
+            elif None in dimension:
+                raise ValueError(f"{name} has null; allowed: values that a table can show")
         if self.early_stopping == "asha" and "training.epochs" in self.space:
             raise ValueError(
                 "early_stopping is asha, which compares trials epoch by epoch, and training.epochs"

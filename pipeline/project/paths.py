@@ -34,6 +34,11 @@ def results_folder(profile: str) -> Path:
     return Path("results", profile)
 
 
+def sweep_results_folder(profile: str, name: str) -> Path:
+    """Where a sweep writes."""
+    return results_folder(profile) / "sweep" / name
+
+
 def store_folder() -> Path:
     """Where the default MLflow store lives: the project's own folder, absolute.
 

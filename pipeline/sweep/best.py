@@ -18,17 +18,12 @@ from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
 from pipeline.project.nearest_name import did_you_mean
-from pipeline.project.paths import results_folder
+from pipeline.project.paths import sweep_results_folder
 from pipeline.sweep import winners, yaml_text
 from pipeline.sweep.winners import MeanAndSpread, Winner, Winners
 
 Place = tuple[str, ...]
 """Keys from the top of params.yaml to a value."""
-
-
-def folder_of(params: Params) -> Path:
-    """Where the results of params.yaml's sweep are."""
-    return results_folder(params.profile) / "sweep" / params.sweep.name
 
 
 def run(
@@ -41,7 +36,7 @@ def run(
     """
     if write and as_json:
         raise GaitError("received --apply and --json; allowed: one of them")
-    folder = folder_of(params)
+    folder = sweep_results_folder(params.profile, params.sweep.name)
     found = winners.read(folder)
     if not write:
         if rule is not None:

@@ -141,6 +141,7 @@ class Collector:
         if self._states is not None:
             (self._states / f"{record.trial}.pt").unlink(missing_ok=True)
         self.ended[record.trial] = record
+        self.lost.pop(record.trial, None)
         for listener in self._listeners:
             listener.ended(record)
 

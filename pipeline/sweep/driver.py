@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,11 @@ from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
-from pipeline.project import environment
+from pipeline.project import environment, interruption
 from pipeline.project.errors import GaitError, os_sentence
-from pipeline.project.paths import data_file, results_folder, store_folder
+from pipeline.project.files import check_writable
+from pipeline.project.interruption import Interrupted, interruptible
+from pipeline.project.paths import data_file, store_folder, sweep_results_folder
 from pipeline.project.redaction import shown, without_password
 from pipeline.project.source import source
 from pipeline.results import trial_ranking
@@ -56,6 +60,12 @@ class Options:
     resume: bool = False
     restart: bool = False
 
+    def command(self, option: str) -> str:
+        """What runs the same sweep with another option."""
+        given = {"--address": self.address, "--storage": self.storage}
+        words = [word for name, value in given.items() if value for word in (name, str(value))]
+        return f"`{shlex.join(['gait', 'sweep', option, *words])}`"
+
 
 def plan(params: Params) -> list[Configuration]:
     """The configurations of a grid or of random search; none for optuna, whose come one by one."""
@@ -77,27 +87,31 @@ def run(params: Params, options: Options) -> int:
     images = _images(params)
     _check_trials(params, configurations, images)
     folder = _folder(params, options.storage)
-    with folder.held():
+    check_writable(_results(params).parent)
+    with folder.held(), interruptible():
         definition = folders.definition(params, images)
         state = folders.NEW if options.restart else folder.state(definition)
         ended = {} if state == folders.NEW else _ended(params, folder)
         # Results that have gone are written again, from the records of the trials.
-        if state == folders.FINISHED and _results(params).exists():
+        if state == folders.FINISHED and _whole(_results(params)):
             print(
                 f"the sweep {folder.name} is finished, and its results are in {_results(params)};"
-                " `gait sweep --restart` runs it anew"
+                f" {options.command('--restart')} runs it anew"
             )
             return 0
         if state == folders.UNFINISHED and not options.resume:
             raise GaitError(
                 f"the sweep {folder.name} is unfinished ({len(ended)} of its trials have ended);"
-                " go on with `gait sweep --resume`, or drop it with `gait sweep --restart`"
+                f" go on with {options.command('--resume')}, or drop it with"
+                f" {options.command('--restart')}"
             )
+        if state == folders.NEW and options.resume:
+            print(f"gait: there is nothing to resume in {folder.path}: the sweep begins")
         try:
             return _Sweep(params, options, images, folder, configurations).run(definition, ended)
-        except KeyboardInterrupt:
-            print("gait: interrupted; `gait sweep --resume` goes on", flush=True)
-            return INTERRUPTED + signal.SIGINT
+        except (Interrupted, KeyboardInterrupt) as stop:
+            print(f"gait: interrupted; {options.command('--resume')} goes on", flush=True)
+            return INTERRUPTED + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
 
 
 class _Sweep:
@@ -180,35 +194,42 @@ class _Sweep:
         ended: dict[str, Record],
         run_trials: bool,
     ) -> int:
-        tags = _tags(self._images)
+        tags, restart = _tags(self._images), self._options.restart
         display = Display(self._params, self._count, ended.values())
         before = self._folder.sweep_id()
-        sweep_id = self._folder.sweep_id(new=True) if self._options.restart else before
+        sweep_id = before if before is not None and not restart else uuid.uuid4().hex
         runs = SweepRuns(self._params, self._images, sweep_id, tags, display.tell)
-        if self._options.restart:
-            runs.abandon(before)
-            # Only now: what there was is not dropped for a sweep that cannot even begin.
-            self._folder.clear()
-        self._folder.begin(definition, sweep_id)
-        for record in ended.values():
-            # Compared with what the store has, and completed there.
-            runs.ended(record)
         collector = Collector(
             self._folder.records, ended, tags, self._folder.states, [runs, display]
         )
-        if run_trials:
-            with display.live():
-                reason, code = self._fit(collector)
-            if code:
-                runs.close(SHORT_PATIENCE_S)
-                runs.end("KILLED", {}, None)
-                print(
-                    f"gait: {reason} after {len(collector.ended)} of {self._count} trials;"
-                    " `gait sweep --resume` goes on",
-                    flush=True,
-                )
-                return code
-        return self._end(collector, runs)
+        try:
+            if restart:
+                if before is not None:
+                    runs.abandon(before)
+                # Only now: what there was is not dropped for a sweep that cannot even begin.
+                self._folder.clear()
+            self._folder.begin(definition, sweep_id)
+            interruption.check()
+            for record in ended.values():
+                # Compared with what the store has, and completed there.
+                runs.ended(record)
+            reason, code = "", 0
+            if run_trials:
+                with display.live():
+                    reason, code = self._fit(collector)
+            if not code:
+                interruption.check()
+                return self._end(collector, runs)
+        except BaseException:
+            _leave(runs)
+            raise
+        _leave(runs)
+        print(
+            f"gait: {reason} after {len(collector.ended)} of {self._count} trials;"
+            f" {self._options.command('--resume')} goes on",
+            flush=True,
+        )
+        return code
 
     def _fit(self, collector: Collector) -> tuple[str, int]:
         """Has the trials run; why they did not all end, and the exit code that says so."""
@@ -264,8 +285,7 @@ class _Sweep:
     def _end(self, collector: Collector, runs: SweepRuns) -> int:
         from pipeline.sweep import sweep_results
 
-        missing = {trial: DROPPED for trial in self._by_trial if trial not in collector.ended}
-        missing |= collector.lost
+        missing = self._count - len(collector.ended)
         delivered = runs.close(PATIENCE_S)
         figures, destination = {}, None
         if collector.ended:
@@ -285,18 +305,32 @@ class _Sweep:
         delivered = runs.end(status, figures, destination) and delivered
         if missing:
             print(
-                f"gait: {len(missing)} trials are missing, since their workers failed again and"
-                f" again ({next(iter(missing.values()))}); `gait sweep --resume` tries them anew"
+                f"gait: {missing} trials are missing, since their workers failed again and again"
+                f" ({next(iter(collector.lost.values()), DROPPED)});"
+                f" {self._options.command('--resume')} tries as many anew"
             )
         if not delivered:
             print(
                 f"gait: the results are complete, but MLflow at {shown(tracking_uri())}"
-                f" lacks some of them ({runs.problem}); `gait sweep --resume` delivers them"
+                f" lacks some of them ({runs.problem}); {self._options.command('--resume')}"
+                " delivers them"
             )
         if missing or not delivered:
             return INCOMPLETE
         self._folder.finish()
         return 0
+
+
+def _leave(runs: SweepRuns) -> None:
+    """Nothing of a sweep that this process leaves goes on in MLflow."""
+    runs.close(SHORT_PATIENCE_S)
+    runs.end("KILLED", {}, None)
+
+
+def _whole(results: Path) -> bool:
+    from pipeline.sweep import sweep_results
+
+    return sweep_results.whole(results)
 
 
 def _ended(params: Params, folder: Folder) -> dict[str, Record]:
@@ -344,7 +378,7 @@ def _folder(params: Params, storage: Path | None) -> Folder:
 
 
 def _results(params: Params) -> Path:
-    return results_folder(params.profile) / "sweep" / params.sweep.name
+    return sweep_results_folder(params.profile, params.sweep.name)
 
 
 def _check_trials(

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,6 +65,7 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    ending = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             store = OBJECT_STORE_BYTES + 2 * images_bytes
@@ -74,6 +76,9 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
         if address is None:
             raise GaitError(f"Ray cannot be started here: {first_line(error)}") from None
         raise _unusable(address, first_line(error)) from None
+    if signal.getsignal(signal.SIGTERM) != ending:
+        # Ray's own handler would end this process without a word.
+        signal.signal(signal.SIGTERM, ending)
     try:
         if address is not None:
             _free_left_places()
@@ -134,7 +139,7 @@ class Belonging:
                 # Said now, since Ray may end this process before anything else is.
                 print(
                     f"gait: no answer from the Ray cluster's head at {address}; if that"
-                    " ends the sweep, `gait sweep --resume` goes on",
+                    " ends the sweep, the same command with --resume goes on",
                     flush=True,
                 )
             self._silent = True

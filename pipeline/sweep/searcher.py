@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
+from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
 from pipeline.params import search_space
 from pipeline.params.schema import Params
-from pipeline.params.sweep_section import Dimension, Distribution, Sweep
+from pipeline.params.sweep_section import Dimension, Distribution
+from pipeline.project.errors import GaitError
 from pipeline.sweep.trial import METRIC
 from pipeline.sweep.trial_records import Record
 
 # ASHA: a trial is compared with the others first after so much of its epochs, then at each
 # fourfold; of those that got as far, the better quarter goes on.
 GRACE = 0.1
+# So many draws in a row that are of no use end a sweep.
+USELESS_DRAWS = 1000
 
 
 def scheduler(params: Params) -> TrialScheduler:
@@ -77,52 +81,77 @@ class AshaByRule(FIFOScheduler):
 class OptunaByRule(Searcher):
     """Optuna's sampler for each rule on its own, in turns, so that every rule gets as many trials.
 
-    Ray's state of a searcher is a pickle that only the same code can read; instead, the
+    Ray's own searcher keeps its state as a pickle that only the same code can read; here, the
     configurations that were tried before are suggested first, and their trials report at once
-    what came of them.
+    what came of them. No configuration is suggested twice, as Optuna would: the same bits again.
     """
 
     def __init__(self, params: Params, tried: Sequence[Record]) -> None:
         super().__init__(metric=METRIC, mode="max")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._params, self._sweep = params, params.sweep
-        self._by_rule = {
-            rule: _optuna(self._sweep, [r for r in tried if r.rule == rule])
+        # A sampler that starts again must not draw again what it drew first.
+        seeds = {
+            rule: self._sweep.seed + sum(r.rule == rule for r in tried)
             for rule in self._sweep.rules
         }
-        self._rule_of: dict[str, str] = {}
+        self._studies = {
+            rule: optuna.create_study(
+                direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed)
+            )
+            for rule, seed in seeds.items()
+        }
+        for record in tried:
+            self._studies[record.rule].enqueue_trial(self._point(record.values))
+        self._random = np.random.default_rng(sum(seeds.values()))
+        self._suggested: dict[str, set[str]] = {rule: set() for rule in self._sweep.rules}
+        self._drawn: dict[str, tuple[str, optuna.Trial]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next rule's next configuration."""
-        rule = self._sweep.rules[len(self._rule_of) % len(self._sweep.rules)]
-        self._rule_of[trial_id] = rule
-        drawn = self._by_rule[rule].suggest(trial_id)
-        assert drawn is not None
-        values = {name: _value(self._sweep.space[name], each) for name, each in drawn.items()}
-        return {"configuration": search_space.configuration(self._params, rule, values)._asdict()}
+        """The next rule's next configuration.
+
+        Raises:
+            GaitError: there seems to be none that was not tried before.
+        """
+        rule = self._sweep.rules[len(self._drawn) % len(self._sweep.rules)]
+        study, suggested, space = self._studies[rule], self._suggested[rule], self._sweep.space
+        distributions = {name: _distribution(each) for name, each in space.items()}
+        reason = "they were tried before"
+        for _ in range(USELESS_DRAWS):
+            drawn = study.ask(distributions)
+            values = {name: _value(space[name], each) for name, each in drawn.params.items()}
+            try:
+                configuration = search_space.configuration(self._params, rule, values)
+            except GaitError as error:
+                reason = str(error)
+            else:
+                # Values may be lists, which no set holds.
+                if (text := repr(values)) not in suggested:
+                    suggested.add(text)
+                    self._drawn[trial_id] = rule, drawn
+                    return {"configuration": configuration._asdict()}
+            study.tell(drawn, state=TrialState.FAIL)
+            # The sampler, which has learned nothing, might come to it again and again.
+            study.enqueue_trial(self._point(search_space.draw(self._random, space)))
+        raise GaitError(
+            f"sweep.space: {USELESS_DRAWS} draws in a row for {rule} are of no use ({reason})"
+        )
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tells the rule's own sampler."""
-        self._by_rule[self._rule_of[trial_id]].on_trial_complete(trial_id, result, error)
+        rule, drawn = self._drawn[trial_id]
+        if error or not result:
+            self._studies[rule].tell(drawn, state=TrialState.FAIL)
+        else:
+            self._studies[rule].tell(drawn, result[METRIC])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the sweep's records are its state."""
 
-
-def _optuna(sweep: Sweep, tried: Sequence[Record]) -> OptunaSearch:
-    return OptunaSearch(
-        space={name: _distribution(each) for name, each in sweep.space.items()},
-        metric=METRIC,
-        mode="max",
-        points_to_evaluate=[
-            {name: _point(sweep.space[name], value) for name, value in record.values.items()}
-            for record in tried
-        ],
-        # A sampler that starts again must not draw again what it drew first.
-        seed=sweep.seed + len(tried),
-    )
+    def _point(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: _drawn_as(self._sweep.space[name], each) for name, each in values.items()}
 
 
 def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
@@ -139,5 +168,5 @@ def _value(dimension: Dimension, drawn: Any) -> Any:
     return drawn if isinstance(dimension, Distribution) else dimension[drawn]
 
 
-def _point(dimension: Dimension, value: Any) -> Any:
+def _drawn_as(dimension: Dimension, value: Any) -> Any:
     return value if isinstance(dimension, Distribution) else dimension.index(value)

@@ -34,21 +34,23 @@ def keeper(folder: Path) -> Any:
 
 
 def fetch(keeper: Any, path: Path) -> None:
-    """Puts what the driver has of this name into the file, if it has it."""
-    import ray
-
-    content = ray.get(keeper.read.remote(path.name))
+    """Puts what the driver has of this name into the file; raises OSError as ``send``."""
+    content = _answer(keeper.read.remote(path.name))
     if content is not None:
         path.write_bytes(content)
 
 
 def send(keeper: Any, path: Path) -> None:
     """Has the driver keep the file; raises OSError, of whatever kind, if it does not."""
+    _answer(keeper.write.remote(path.name, path.read_bytes()))
+
+
+def _answer(asked: Any) -> Any:
     import ray
     from ray.exceptions import RayError
 
     try:
-        ray.get(keeper.write.remote(path.name, path.read_bytes()))
+        return ray.get(asked)
     except RayError as error:
         # Where the other side says what went wrong, it is the last line.
         raise OSError((str(error).strip().splitlines() or ["Ray lost it"])[-1]) from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,11 +52,10 @@ class Folder:
         Raises:
             GaitError: another process has it, or the folder cannot be written.
         """
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
-            with lock:
-                yield
+            lock.acquire()
         except Timeout:
             raise GaitError(
                 f"the sweep {self.name} is being run by another process; wait for it, or give"
@@ -67,6 +65,10 @@ class Folder:
             raise GaitError(
                 f"{self.path} cannot be written ({error.strerror}); choose a folder with --storage"
             ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def state(self, definition: Mapping[str, Any]) -> str:
         """How far the sweep is: NEW, UNFINISHED or FINISHED.
@@ -85,10 +87,13 @@ class Folder:
             )
         return FINISHED if known["finished"] else UNFINISHED
 
-    def sweep_id(self, new: bool = False) -> str:
-        """The id of the sweep; a new one where there is none, or it is asked for."""
-        known = None if new else self._read()
-        return str(known["id"]) if known is not None else uuid.uuid4().hex
+    def sweep_id(self) -> str | None:
+        """The id of the sweep; None where there is none, or nothing that can be read."""
+        try:
+            known = self._read()
+        except GaitError:
+            return None
+        return str(known["id"]) if known is not None else None
 
     def begin(self, definition: Mapping[str, Any], sweep_id: str) -> None:
         """Notes that the sweep has begun."""

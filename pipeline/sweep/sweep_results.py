@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,18 @@ from pipeline.sweep import sweep_summary, winners
 # What decides them, beside the trials and the library.
 CODE = ("data", "figures", "params", "results", "sweep", "training")
 HEAT_MAP, BEST_SO_FAR = "heatmap.svg", "best_so_far.svg"
+
+
+def whole(folder: Path) -> bool:
+    """Whether the folder holds a sweep's results as they were written."""
+    try:
+        files = json.loads((folder / provenance.FILE).read_bytes())["files"]
+        return all(
+            provenance.sha256((folder / name).read_bytes()) == known
+            for name, known in files.items()
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def write(

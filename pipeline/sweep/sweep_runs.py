@@ -61,7 +61,7 @@ class SweepRuns:
         tell: Callable[[str], None],
     ) -> None:
         self._client, experiment = open_experiment(f"{params.profile}-sweeps")
-        self._experiment = experiment
+        self._experiment, self._sweep_id = experiment, sweep_id
         with explained():
             text, view = of_sweeps(params.profile), run_view.of_sweeps(params.sweep.space)
             twice(lambda: describe_experiment(self._client, experiment, text, view))
@@ -98,7 +98,8 @@ class SweepRuns:
     def close(self, patience_s: float) -> bool:
         """Sends what is left, as ``Sender`` does; true if the store now has everything.
 
-        Trials that have not ended become KILLED, until a resumed sweep goes on with them.
+        Trials that have not ended become KILLED, until a resumed sweep goes on with them (with
+        Optuna it draws others).
         """
         with self._lock:
             for trial, record in self._going.items():
@@ -106,8 +107,12 @@ class SweepRuns:
         return self._sender.close(patience_s)
 
     def end(self, status: str, figures: Mapping[str, float], results: Path | None) -> bool:
-        """Ends the run of the sweep, with the results as its artifacts; true if that worked."""
+        """Ends the run of the sweep, with the results as its artifacts; true if that worked.
+
+        Trials of a driver that was killed, to which none came back, become KILLED.
+        """
         try:
+            self._kill(f"{self._of(self._sweep_id)} and tags.`{LEVEL_TAG}` = 'trial'")
             if results is not None:
                 self._client.log_artifacts(self.parent, str(results))
             if figures:
@@ -124,22 +129,29 @@ class SweepRuns:
         Raises:
             GaitError: the store did not do it.
         """
-        wanted = f"tags.`{SWEEP_TAG}` = '{sweep_id}' and attributes.status = '{RUNNING}'"
         with explained():
-            while found := self._client.search_runs([self._experiment], wanted, max_results=1000):
-                for run in found:
-                    self._client.set_terminated(run.info.run_id, KILLED)
+            self._kill(self._of(sweep_id))
 
     def ids(self) -> dict[str, str]:
         """The MLflow run of each trial that the store has."""
         return dict(self._trials.ids)
+
+    @staticmethod
+    def _of(sweep_id: str) -> str:
+        return f"tags.`{SWEEP_TAG}` = '{sweep_id}'"
+
+    def _kill(self, wanted: str) -> None:
+        going = f"{wanted} and attributes.status = '{RUNNING}'"
+        while found := self._client.search_runs([self._experiment], going, max_results=1000):
+            for run in found:
+                self._client.set_terminated(run.info.run_id, KILLED)
 
     def _find_or_start(
         self, params: Params, experiment: str, sweep_id: str, tags: Mapping[str, str]
     ) -> str:
         from mlflow.entities import Param
 
-        wanted = f"tags.`{SWEEP_TAG}` = '{sweep_id}' and tags.`{LEVEL_TAG}` = 'sweep'"
+        wanted = f"{self._of(sweep_id)} and tags.`{LEVEL_TAG}` = 'sweep'"
         for found in self._client.search_runs([experiment], wanted, max_results=1):
             self._client.update_run(found.info.run_id, status="RUNNING")
             return str(found.info.run_id)

@@ -23,7 +23,7 @@ from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.training import state_file
 from pipeline.training.epochs import FAILED, FINISHED, Epoch, kept
-from pipeline.training.experiment import Experiment, choose_numerics, prepare
+from pipeline.training.experiment import Experiment, choose_device, choose_numerics, prepare
 from pipeline.training.identity import CODE_TAG, computing, machine, training_code_checksum
 from pipeline.training.plugin_source import Plugin, check
 from pipeline.training.resuming import usable
@@ -118,9 +118,10 @@ def attempt(
     try:
         params = search_space.experiment(task.params, configuration)
         choose_numerics(params)
-        made = prepare(params, search_space.key(params, configuration.rule), task.images)
-        by = computing(_code(rule), made.network.device)
+        # First, for the record of a trial that cannot even be prepared.
+        by = computing(_code(rule), choose_device(params.training.device))
         reports.facts |= {**machine(), **as_facts(by)}
+        made = prepare(params, search_space.key(params, configuration.rule), task.images)
         _train(made, state, by, task, reports)
     except (DivergenceError, SingularLayerError, GaitError) as error:
         reports.end(FAILED, str(error))
@@ -200,7 +201,10 @@ def _train(
 ) -> None:
     device = made.network.device
     if path is not None and task.keeper is not None:
-        states.fetch(task.keeper, path)
+        try:
+            states.fetch(task.keeper, path)
+        except OSError as error:
+            print(f"no state can be had ({os_sentence(error)}); the trial begins anew", flush=True)
     state = usable(path, device, by, "the trial", _epochs) if path else None
     epochs: list[Epoch] = state["notes"] if state is not None else []
     for epoch in epochs:

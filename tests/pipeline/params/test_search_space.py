@@ -72,6 +72,7 @@ def test_default_is_the_published_grid_for_each_rule_of_run(tmp_path: Path) -> N
         ("space: {rule.learning_rate: []}", "at least 1 item"),
         ("space: {}", "at least 1 item"),
         ("space: {rule.learning_rate: [1, 1.0]}", "allowed: each value once"),
+        ("space: {data.train_size: [null, 500]}", "data.train_size has null; allowed: values"),
         ("space: {rule.learning_rate: 0.1}", "a list of values, or a mapping"),
         ("space: {rule.learning_rate: {uniform: [0.1, 1]}}", "search is grid, but rule.learning"),
         (
@@ -216,7 +217,9 @@ def test_more_random_trials_than_there_are_configurations(tmp_path: Path) -> Non
     section = "search: random\nspace: {architecture.hidden_layers: {integer: [1, 3]}}\ntrials: "
     found = search_space.configurations(load(tmp_path, section + "3\nrules: [bp]"))
     assert sorted(each.values["architecture.hidden_layers"] for each in found) == [1, 2, 3]
-    assert "sweep.trials: received 4; allowed: at most 3" in refusal(tmp_path, section + "4")
+    too_many = section + "4"
+    for search in (too_many, too_many.replace("random", "optuna")):
+        assert "sweep.trials: received 4; allowed: at most 3" in refusal(tmp_path, search)
 
 
 def test_a_trial_is_named_by_what_decides_its_figures(
@@ -299,9 +302,9 @@ class Counted(float):
 
 def test_drawing_costs_as_much_as_there_are_draws(tmp_path: Path) -> None:
     """And not as their square: 100,000 are allowed."""
-    params = load(tmp_path, LEARNING_RATES + "\nsearch: random\ntrials: 500")
+    params = load(tmp_path, LEARNING_RATES + "\nsearch: random\ntrials: 1")
     values = {"rule.learning_rate": [Counted(1 / n) for n in range(1, 5000)]}
-    sweep = params.sweep.model_copy(update={"space": values})
+    sweep = params.sweep.model_copy(update={"space": values, "trials": 500})
     drawn = list(search_space._drawn(params.model_copy(update={"sweep": sweep})))
     assert len({each["rule.learning_rate"].hex() for each in drawn}) == 500
     assert Counted.compared < 10 * len(drawn)

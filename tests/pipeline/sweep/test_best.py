@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipeline.params import params_file
 from pipeline.project.errors import GaitError
-from pipeline.project.paths import ModelKey
+from pipeline.project.paths import ModelKey, sweep_results_folder
 from pipeline.sweep import best, winners, yaml_text
 from pipeline.training.experiment import training_settings
 from tests.pipeline.sweep_tables import REPOSITORY, RULES, params_text
@@ -38,7 +38,7 @@ def leave_sweep(rules: dict[str, Any], **others: Any) -> Path:
     params = Path("params.yaml")
     if not params.exists():
         params.write_text(params_text())
-    folder = best.folder_of(params_file.load())
+    folder = sweep_results_folder("digits", params_file.load().sweep.name)
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "sweep": "learning_rate_and_orthogonality",

@@ -25,6 +25,8 @@ from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.stages import train
 from pipeline.sweep import trial_records
+from pipeline.sweep.driver import Options
+from pipeline.sweep.sweep_folder import Folder
 from pipeline.sweep.trial_id import trial_id
 from pipeline.training import history
 from tests.pipeline import project_copy
@@ -213,6 +215,27 @@ def test_results_that_have_gone_are_written_again(project: Path, says: Says) -> 
     assert times(project, "tiny") == before
     _, nested = runs(project, "tiny")
     assert len(nested) == TRIALS
+    # So are results of which a file is broken.
+    (results / "best.yaml").write_text("x")
+    assert "`gait sweep --resume` writes it anew" in says(2, "best")
+    assert f"{TRIALS} trials have ended" in says(0, "--resume")
+    assert (results / "best.yaml").read_bytes() == written["best.yaml"]
+
+
+def test_how_to_go_on_is_said_with_the_options_given(tmp_path: Path) -> None:
+    assert Options().command("--resume") == "`gait sweep --resume`"
+    elsewhere = Options("auto", tmp_path / "two words")
+    assert elsewhere.command("--resume") == (
+        f"`gait sweep --resume --address auto --storage '{tmp_path}/two words'`"
+    )
+
+
+def test_a_folder_is_blamed_for_itself_alone(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "held", "held")
+    with pytest.raises(PermissionError, match="results"), folder.held():
+        raise PermissionError(13, "Permission denied", "results")
+    with folder.held():
+        pass
 
 
 def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
@@ -288,6 +311,29 @@ def test_output_that_nobody_takes_is_no_lost_cluster(project: Path, says: Says) 
     assert all(each.info.status != "RUNNING" for each in nested)
     output = gait(project, "sweep", "--resume")
     assert f"{TRIALS} trials have ended" in output
+
+
+# A driver that is told to end where Ray's loop does not hear it.
+ENDED = """
+import signal
+from pipeline import cli
+from pipeline.sweep import driver
+driver._Sweep._fit = lambda *_: signal.raise_signal(signal.SIGTERM)
+cli.main()
+"""
+
+
+def test_sigterm_is_heard_outside_of_rays_loop(project: Path, says: Says) -> None:
+    renamed(project, "ended")
+    said = project_copy.run(
+        project, sys.executable, "-c", ENDED, "sweep", "--resume", code=128 + signal.SIGTERM
+    )
+    assert said.splitlines() == [
+        f"gait: there is nothing to resume in {project}/sweeps/digits/ended: the sweep begins",
+        "gait: interrupted; `gait sweep --resume` goes on",
+    ]
+    parent, _ = runs(project, "ended")
+    assert parent.info.status == "KILLED"
 
 
 # A driver that began with other code than its workers have.
@@ -380,6 +426,8 @@ def test_a_definition_that_is_none_is_named(project: Path, says: Says, content: 
     (folder / "sweep.json").write_text(content)
     message = says(2, "--resume")
     assert message.endswith("undefined/sweep.json is no definition of a sweep; see --restart")
+    # Which has nothing of it to end.
+    assert Folder(folder, "undefined").sweep_id() is None
 
 
 @pytest.mark.parametrize("change", [{"rule": "hebb"}, {"values": {"rule.gamma": 0.1}}])

@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.sweep.searcher import AshaByRule
+from pipeline.params import params_file
+from pipeline.params.schema import Params
+from pipeline.params.search_space import Configuration
+from pipeline.project.errors import GaitError
+from pipeline.sweep.searcher import AshaByRule, OptunaByRule
+from pipeline.sweep.trial_records import Record
 from pipeline.training.epochs import FINISHED, STOPPED
 from tests.pipeline.project_copy import gait, small_params
 
@@ -44,6 +49,59 @@ def test_each_rule_is_a_contest_of_its_own() -> None:
                 went_on[rule].append(number)
     # Each trial is the best of its rule so far.
     assert went_on == {"bp": list(range(8)), "tp": list(range(8))}
+
+
+def params_of(folder: Path, space: str, more: str) -> Params:
+    text = small_params()
+    section = SECTION.replace("    rule.learning_rate: {space}\n", space) + more
+    (folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + section)
+    return params_file.load(folder / "params.yaml")
+
+
+def suggested(params: Params, tried: list[Record], count: int) -> list[Configuration]:
+    """What comes one by one; trials of a higher learning rate are said to be better."""
+    sampler = OptunaByRule(params, tried)
+    found = []
+    for number in range(count):
+        suggestion = sampler.suggest(f"ray-{number}")
+        assert suggestion is not None
+        found.append(Configuration(**suggestion["configuration"]))
+        accuracy = found[-1].values["rule.learning_rate"]
+        sampler.on_trial_complete(f"ray-{number}", {"validation_accuracy": accuracy})
+    return found
+
+
+SMALL = "    rule.learning_rate: [1.0e-4, 1.0e-3]\n    rule.orthogonality: [0.0, 0.1, 1.0]\n"
+
+
+def test_optuna_tries_no_configuration_twice(tmp_path: Path) -> None:
+    """All of a small space, once each; a resumed sweep tells again what it has, and goes on."""
+    params = params_of(tmp_path, SMALL, "  search: optuna\n  trials: 6\n")
+    all_of_it = suggested(params, [], 12)
+    assert len({str(each) for each in all_of_it}) == 12
+    tried = [
+        Record(str(k), each.rule, each.values, FINISHED, [], None, 0, k, {})
+        for k, each in enumerate(all_of_it[:7])
+    ]
+    resumed = suggested(params, tried, 12)
+    # Rules take turns, and each has its own in the order in which they ended.
+    assert resumed[:6] == all_of_it[:6]
+    assert len({str(each) for each in resumed}) == 12
+    with pytest.raises(GaitError, match="1000 draws in a row for bp are of no use"):
+        suggested(params, [], 13)
+
+
+def test_optuna_does_without_what_does_not_go_together(tmp_path: Path) -> None:
+    space = (
+        "    rule.learning_rate: {loguniform: [1.0e-4, 1.0e-3]}\n"
+        "    training.optimizer: [sgd, adam]\n    training.momentum: [0.0, 0.9]\n"
+    )
+    params = params_of(tmp_path, space, "  search: optuna\n  trials: 20\n")
+    pairs = {
+        (each.values["training.optimizer"], each.values["training.momentum"])
+        for each in suggested(params, [], 40)
+    }
+    assert pairs == {("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0)}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,13 @@ with ray_cluster.connected(None, images_bytes=0):
         states.send(states.keeper(Path("file").absolute()), there)
     except OSError as error:
         print(error)
+    import ray  # not before its environment is set
+    ray.kill(keeper)
+    for lost in (states.send, states.fetch):
+        try:
+            lost(keeper, there)
+        except OSError as error:
+            print("lost:", error)
 """
 
 
@@ -46,3 +53,5 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     # What the driver's disk does not take is an error of the disk on the worker, too.
     assert "File exists" in done.stdout
+    # So is a driver that is gone: the trial goes on, or begins anew.
+    assert done.stdout.count("lost:") == 2

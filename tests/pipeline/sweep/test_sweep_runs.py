@@ -254,6 +254,28 @@ def test_a_resumed_sweep_goes_on_with_its_runs(
     check(store, swept, "FINISHED", EPOCHS)
 
 
+def test_a_sweep_that_has_ended_has_no_running_trial(
+    store: Path, swept: tuple[Params, ImageData]
+) -> None:
+    """Its first driver was killed, and Optuna drew others instead of what was under way."""
+    killed = opened(swept, [])
+    for each in trials(swept, 1):
+        killed.going(each)
+    assert killed.close(PATIENCE_S)
+    client, found, _ = stored(store)
+    for run in found.values():
+        client.update_run(run.info.run_id, status="RUNNING")
+    second = opened(swept, [])
+    done = trials(swept, EPOCHS)[0]
+    second.ended(done.record("FINISHED"))
+    assert second.close(PATIENCE_S)
+    assert second.end("FINISHED", {}, None)
+    _, found, parent = stored(store)
+    statuses = {trial: run.info.status for trial, run in found.items()}
+    assert statuses.pop(done.trial) == parent.info.status == "FINISHED"
+    assert set(statuses.values()) == {"KILLED"}
+
+
 def test_how_trials_end(store: Path, swept: tuple[Params, ImageData]) -> None:
     runs = opened(swept, [])
     one, two, three, four = trials(swept, 2)[:4]

@@ -21,6 +21,7 @@ from pipeline.sweep.trial import Task, attempt
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.training import state_file
+from pipeline.training.epochs import Epoch
 from pipeline.training.identity import training_code_checksum
 from tests.pipeline.project_copy import small_params
 
@@ -223,6 +224,46 @@ def test_a_nodes_clock_may_be_wrong(task: Task, tmp_path: Path, off_ms: int) -> 
     record = collector.ended["trial-1"]
     times = [record.started_ms, *(each.ended_ms for each in record.epochs), record.ended_ms]
     assert times == sorted(times)
+
+
+def test_what_fails_while_it_is_prepared_says_by_what(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a sweep with such a trial could not be resumed: by other code, it would seem."""
+
+    def out_of_memory(*_: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("pipeline.sweep.trial.prepare", out_of_memory)
+    (said,) = reports(task, GOOD)
+    assert (said["outcome"], said["failure"]) == ("FAILED", "MemoryError: no room")
+    assert said["facts"].items() >= told(task).items()
+
+
+def test_a_lost_trial_that_ends_after_all_is_not_missing(task: Task, tmp_path: Path) -> None:
+    collector = Collector(tmp_path, {}, {}, None, [])
+    said = reports(task, GOOD)
+    for number in (1, 2):
+        collector.started(f"ray-{number}", "trial-1", GOOD)
+        for report in said[: 1 if number == 1 else None]:
+            collector.reported(f"ray-{number}", report)
+        collector.failed(f"ray-{number}", "its node is gone")
+    assert collector.lost == {}
+    assert collector.ended["trial-1"].status == "FINISHED"
+
+
+def test_an_epoch_that_was_trained_anew_has_its_last_figures(task: Task) -> None:
+    """Of the weights that are there, at the time of the first report."""
+    first, other = (
+        [
+            Epoch(k, when + k, [{"epoch": k, "seed": 0, "validation_accuracy": when}])
+            for k in range(2)
+        ]
+        for when in (100, 200)
+    )
+    (zero, one) = trial_records.merged(first, other)
+    assert (zero.ended_ms, one.ended_ms) == (100, 101)
+    assert zero.rows + one.rows == other[0].rows + other[1].rows
 
 
 def test_stopped_and_lost_trials(task: Task, tmp_path: Path) -> None:
