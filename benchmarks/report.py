@@ -97,6 +97,8 @@ def tables(document: dict[str, Any]) -> dict[str, str]:
     """Markdown, by name."""
     if "epoch" in document:
         return {"parts": _parts(document)}
+    if "repro" in document:
+        return {"machine": _machine(document["machine"]), "stages": _stages(document["repro"])}
     if "growth" in document:
         return {"growth": _growth(document)}
     if "numerics" in document:
@@ -118,6 +120,24 @@ def tables(document: dict[str, Any]) -> dict[str, str]:
             ),
         }
     return {**found, "seeds": _seeds(shapes)}
+
+
+def _stages(found: dict[str, Any]) -> str:
+    stages = found["stages"]
+    sums = {name: sum(each[name] for each in stages) for name in ("seconds", "imports_s")}
+    rows = [*stages, {"stage": "**all**", **sums}]
+    lines = [
+        f"| {each['stage']} | {each['seconds']:.1f} | {each['imports_s']:.1f} |" for each in rows
+    ]
+    return "\n".join(
+        [
+            "| stage | s | of it imports |",
+            "|---|--:|--:|",
+            *lines,
+            "",
+            f"Once; the trainings themselves took {found['training_s']:.1f} s of it.",
+        ]
+    )
 
 
 def scaling(document: dict[str, Any]) -> Figure:
