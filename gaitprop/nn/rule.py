@@ -12,7 +12,7 @@ from gaitprop.errors import ArgumentError
 from gaitprop.rules import Rule, find_rule
 from gaitprop.rules.feedback import FeedbackRule
 
-_FUNCTIONS: dict[str, Rule] = {}
+_FUNCTIONS: dict[str, tuple[Rule, Rule]] = {}
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -26,9 +26,9 @@ def rule_key(rule: str | Rule) -> str:
     if isinstance(rule, str):
         return rule
     # A name cannot stand for a function: a notebook defines it again and again. An address can,
-    # since nothing else gets it while the function is kept.
+    # since nothing else gets it while the function is kept: itself, not what was made of it.
     key = f"function {id(rule)}"
-    _FUNCTIONS.setdefault(key, checked)
+    _FUNCTIONS.setdefault(key, (rule, checked))
     return key
 
 
@@ -71,4 +71,4 @@ def parted(flat: Tensor, kept: str) -> dict[str, Tensor]:
 
 def rule_of(key: str) -> Rule:
     """The rule of that key."""
-    return _FUNCTIONS[key] if key in _FUNCTIONS else find_rule(key)
+    return _FUNCTIONS[key][1] if key in _FUNCTIONS else find_rule(key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,10 @@ from torch.func import functional_call, grad, jacrev
 
 from gaitprop import Architecture, Dense, SingularLayerError, layer_gradients
 from gaitprop.nn import InvertibleConv2d, InvertibleLinear
+from gaitprop.nn.rule import rule_key
+from gaitprop.rules import Rule
+from gaitprop.rules.feedback import FeedbackRule
+from gaitprop.rules.hyperparameters import RuleFamily
 from tests.gaitprop.nn.models import gradients, model_of, squared_error
 from tests.gaitprop.plain import ARCHITECTURES, a_batch, a_network, autograd
 
@@ -165,3 +171,16 @@ def test_functions_of_one_name_are_rules_of_their_own() -> None:
     for layer, factor in zip(layers, (2, 3), strict=True):
         (below,) = torch.autograd.grad(layer(inputs), inputs, error)
         assert torch.equal(below, factor * error)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda rule: FeedbackRule("own", rule, lambda *_: {}),
+        lambda rule: RuleFamily(lambda: rule, {}),
+    ],
+)
+def test_a_key_is_of_one_rule_for_ever(made: Callable[[Rule], Rule]) -> None:
+    """Also of a rule that nobody else keeps, whose address would be the next one's."""
+    keys = [rule_key(made(lambda _, error, __: error)) for _ in range(9)]
+    assert len(set(keys)) == 9
