@@ -52,8 +52,8 @@ class InvertibleLayer(torch.autograd.Function):
         with torch.no_grad():
             found = layer_errors(*errors, outputs, rows, weight, *layer, *ctx.settings, *wanted)
         if torch.is_grad_enabled():
-            # The outputs depend on whatever is learned here, and so do all four.
-            found = [_final(each, outputs) for each in found]
+            # The outputs depend on whatever is learned here, and so do all four; on errors, too.
+            found = [_final(each, outputs, *errors) for each in found]
         pairs = zip(found, needed[:4], strict=True)
         return *(each if need else None for each, need in pairs), *[None for _ in others]
 
@@ -83,8 +83,8 @@ class WeightPenalty(torch.autograd.Function):
         return _final(found, weight) if torch.is_grad_enabled() else found, None
 
 
-def _final(value: Tensor, outputs: Tensor) -> Tensor:
-    return cast(Tensor, _Final.apply(value, outputs))  # type: ignore[no-untyped-call]
+def _final(value: Tensor, *of: Tensor) -> Tensor:
+    return cast(Tensor, _Final.apply(value, *of))  # type: ignore[no-untyped-call]
 
 
 # Else torch would take it again in every call, which costs as much as a small layer.
@@ -101,7 +101,7 @@ class _Final(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor, of: Tensor) -> Tensor:
+    def forward(value: Tensor, *of: Tensor) -> Tensor:
         return value.view_as(value)
 
     @staticmethod

@@ -141,6 +141,20 @@ def test_a_second_derivative_is_refused() -> None:
         jacrev(jacrev(of))(weight)
 
 
+def test_a_derivative_by_the_error_is_refused() -> None:
+    """By which torch would have a forward-mode derivative, that of another function than ours."""
+    sentence = "gaitprop.nn was asked for a second derivative; allowed: the first alone"
+    layer, inputs = InvertibleLinear(3, 3), torch.randn(2, 3)
+    with pytest.raises(RuntimeError, match=sentence):
+        torch.autograd.functional.jvp(layer, inputs, torch.ones(2, 3))
+
+    def scaled(factor: Tensor) -> Tensor:
+        return grad(lambda rows: factor * layer(rows).sum())(inputs).sum()
+
+    with pytest.raises(RuntimeError, match=sentence):
+        grad(scaled)(torch.tensor(2.0))
+
+
 def test_a_function_is_a_rule() -> None:
     def doubled(layer, error, scale):
         return 2 * layer.local_error
