@@ -30,10 +30,11 @@ class Conversion(NamedTuple):
 def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> Conversion:
     """Replaces each square ``nn.Linear`` that a leaky ReLU follows, in place.
 
-    The two have to be neighbours in an ``nn.Sequential``: elsewhere only ``forward`` knows what
-    follows what. The parameters stay the same objects, under the same names, so that optimizers and
-    state dicts still fit; the leaky ReLU becomes an ``nn.Identity``. What the model computes stays
-    the same. Layers that are left alone are trained by autograd, as before.
+    The two have to be neighbours in an ``nn.Sequential``: elsewhere, and where a class made of it
+    has a ``forward`` of its own, only that knows what follows what. The parameters stay the same
+    objects, under the same names, so that optimizers and state dicts still fit; the leaky ReLU
+    becomes an ``nn.Identity``. What the model computes stays the same. Layers that are left alone
+    are trained by autograd, as before.
 
     Args:
         model: any module that holds its layers; changed.
@@ -56,6 +57,8 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
     follower: dict[int, nn.Module] = {}
     for sequence in model.modules():
         if not isinstance(sequence, nn.Sequential):
+            continue
+        if type(sequence).forward is not nn.Sequential.forward:
             continue
         for place, (module, after) in enumerate(itertools.pairwise(list(sequence))):
             if _obstacle(module, after):
@@ -87,7 +90,8 @@ def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
         return "no nn.LeakyReLU follows it in an nn.Sequential"
     if not 0.0 < after.negative_slope <= 1.0:
         return f"the leaky ReLU after it has the slope {after.negative_slope}, not in (0, 1]"
-    if any(each._forward_hooks or each._forward_pre_hooks for each in (module, after)):
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(each, kind) for each in (module, after) for kind in hooks):
         return "it or the leaky ReLU after it has hooks"
     return ""
 

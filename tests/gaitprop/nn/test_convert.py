@@ -67,9 +67,9 @@ def test_rule_and_gamma_are_passed_on() -> None:
     model(torch.ones(2, 3)).sum().backward()
 
 
-def hooked() -> nn.Linear:
+def hooked(kind: str) -> nn.Linear:
     layer = nn.Linear(3, 3)
-    layer.register_forward_hook(lambda *_: None)
+    getattr(layer, f"register_{kind}_hook")(lambda *_: None)
     return layer
 
 
@@ -80,7 +80,10 @@ def hooked() -> nn.Linear:
         (weight_norm(nn.Linear(3, 3)), nn.LeakyReLU(), "ParametrizedLinear, not an nn.Linear"),
         (nn.Linear(3, 3).half(), nn.LeakyReLU(), "torch.float16, neither float32 nor float64"),
         (nn.Linear(3, 3), nn.LeakyReLU(-0.1), r"has the slope -0.1, not in \(0, 1\]"),
-        (hooked(), nn.LeakyReLU(), "it or the leaky ReLU after it has hooks"),
+        *(
+            (hooked(kind), nn.LeakyReLU(), "it or the leaky ReLU after it has hooks")
+            for kind in ("forward", "forward_pre", "full_backward", "full_backward_pre")
+        ),
     ],
 )
 def test_what_is_left_alone(layer: nn.Module, after: nn.Module, reason: str) -> None:
@@ -102,3 +105,23 @@ def test_a_layer_in_two_places_is_replaced_where_it_can_be() -> None:
     assert len(list(model.parameters())) == 2
     assert done.replaced == ("0",)
     assert done.left_alone == {"2": "no nn.LeakyReLU follows it in an nn.Sequential"}
+
+
+def test_a_sequence_with_a_forward_of_its_own_is_left_alone() -> None:
+    class Residual(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            for module in self:
+                inputs = inputs + module(inputs)
+            return inputs
+
+    class Named(nn.Sequential):
+        """Computes what nn.Sequential computes."""
+
+    both = (nn.Linear(3, 3), nn.LeakyReLU(0.1))
+    model = nn.Sequential(Residual(*both), Named(nn.Linear(3, 3), nn.LeakyReLU(0.1)))
+    inputs = torch.randn(4, 3)
+    expected = model(inputs)
+    done = convert(model, "bp")
+    torch.testing.assert_close(model(inputs), expected)
+    assert done.replaced == ("1.0",)
+    assert done.left_alone == {"0.0": "no nn.LeakyReLU follows it in an nn.Sequential"}
