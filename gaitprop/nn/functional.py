@@ -19,7 +19,7 @@ from gaitprop.network import PRECISIONS
 from gaitprop.nn.function import InvertibleLayer
 from gaitprop.nn.rule import feedback_rule, joined, rule_key
 from gaitprop.reading import Reading
-from gaitprop.rules import Rule
+from gaitprop.rules import RULES, Rule
 
 
 def invertible_linear(
@@ -206,11 +206,12 @@ def _settings(
     """Checked, as ``InvertibleLayer`` takes them."""
     check_gamma(gamma)
     half = _autocast(device) and torch.get_autocast_dtype(device) == torch.float16
-    if half and (gamma > 0.0 or rule in ("tp", "difference_target_propagation")):
+    learns = half and getattr(feedback_rule(rule), "learns", None)
+    if half and (gamma > 0.0 or rule in ("tp", RULES["tp"]) or learns):
         raise ArgumentError(
             f"rule is {rule!r}, gamma {gamma!r}, under autocast to float16, whose losses are"
-            " rescaled, while these targets depend on the loss's scale; allowed: bfloat16, or a"
-            " rule of another kind with gamma 0"
+            " rescaled, while targets, and what feedback learns by, are of a scale of their own;"
+            " allowed: bfloat16, or a rule that learns nothing, not tp, with gamma 0"
         )
     slope = make_activation(activation, negative_slope).slope
     return slope, rule_key(rule), float(gamma), number

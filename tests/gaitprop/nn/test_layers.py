@@ -23,6 +23,7 @@ from gaitprop.nn import (
     orthogonality_penalty,
 )
 from gaitprop.regularizer import orthogonality_defect
+from gaitprop.rules import RULES
 from tests.gaitprop.nn.models import gradients, small_batch, small_model
 
 
@@ -257,8 +258,17 @@ def test_bad_input_gets_one_sentence(name: str) -> None:
         action()
 
 
-@pytest.mark.parametrize(("rule", "gamma"), [("gait", 0.5), ("tp", 0.0)])
-def test_a_target_that_depends_on_the_loss_refuses_rescaled_losses(rule: str, gamma: float) -> None:
+@pytest.mark.parametrize(
+    ("rule", "gamma"),
+    [
+        ("gait", 0.5),
+        ("tp", 0.0),
+        (RULES["tp"], 0.0),
+        ("gait_learned_inverse", 0.0),
+        (RULES["difference_target_propagation"], 0.0),
+    ],
+)
+def test_a_scale_that_is_not_the_losses_refuses_rescaled_losses(rule: Any, gamma: float) -> None:
     layer = InvertibleLinear(3, 3, rule, gamma)
     with torch.autocast("cpu", torch.bfloat16):
         layer(torch.ones(2, 3))
