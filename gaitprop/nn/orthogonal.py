@@ -46,10 +46,15 @@ def orthogonal_(module: nn.Module) -> None:
 
     Raises:
         ArgumentError: there is no invertible layer, or a weight has no inverse, or holds inf or
-            NaN; it is left as it was.
+            NaN, or is computed from other parameters; it is left as it was.
     """
     for name, weight in _weights(module).items():
         check_dtype(weight.dtype, name)
+        if not isinstance(weight, nn.Parameter):
+            raise ArgumentError(
+                f"{name} is computed from other parameters, as by a parametrization or pruning, so"
+                " that nothing can be put in its place; allowed: an nn.Parameter"
+            )
         nearest = orthogonalize(weight.clone(memory_format=torch.contiguous_format))
         if not orthogonality_defect(nearest) < ORTHOGONAL:
             n, fault = len(weight), "holds inf or NaN"
@@ -63,12 +68,12 @@ def orthogonal_(module: nn.Module) -> None:
         weight.copy_(nearest)
 
 
-def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
+def _weights(module: nn.Module) -> dict[str, Tensor]:
     """By the names that the module has for them."""
     if not isinstance(module, nn.Module):
         raise ArgumentError(f"module is a {type(module).__name__}; allowed: an nn.Module")
     kinds = (InvertibleLinear, InvertibleConv2d)
-    found = {
+    found: dict[str, Tensor] = {
         f"{name}.weight" if name else "weight": each.weight
         for name, each in module.named_modules()
         if isinstance(each, kinds)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.func import grad, vmap
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import parametrizations, prune
 
 from gaitprop import ArgumentError, regularizer
 from gaitprop.nn import InvertibleLinear, orthogonal_, orthogonality_penalty
@@ -108,3 +109,11 @@ def test_weights_without_a_nearest_orthogonal_matrix_are_left(spoil, fault: str)
     with pytest.raises(ArgumentError, match=rf"^1\.weight, 4 x 4, {fault}, so that .*"):
         orthogonal_(model)
     torch.testing.assert_close(model[1].weight, before, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "changed", [parametrizations.weight_norm, lambda layer: prune.identity(layer, "weight")]
+)
+def test_a_weight_that_is_no_parameter_is_refused(changed) -> None:
+    with pytest.raises(ArgumentError, match=r"^weight is computed from other"):
+        orthogonal_(changed(InvertibleLinear(4, 4)))
