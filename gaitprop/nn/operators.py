@@ -19,6 +19,7 @@ from gaitprop.feedback import learned
 from gaitprop.linalg import affine, matmul
 from gaitprop.nn.rule import parted, rule_of
 from gaitprop.regularizer import penalised
+from gaitprop.rules import RULES
 from gaitprop.rules.feedback import FeedbackRule, Lesson
 from gaitprop.rules.layer import LayerView
 from gaitprop.surroundings import own_precision
@@ -177,7 +178,9 @@ def _(info: Any, in_dims: Any, *arguments: Any) -> Any:
     dims = tuple(0 if wanted else None for wanted in found)
     tensors = _leading(info, in_dims, *tensors)
     layer = _leading(info, in_dims[3:], weight, bias, feedback)
-    if in_dims[3] is not None or weight.dim() > 2 or feedback is not None or not of_rows:
+    # A rule of one's own may look at all rows of a sample, say at their mean.
+    together = settings[1] in RULES and feedback is None and of_rows
+    if in_dims[3] is not None or weight.dim() > 2 or not together:
         wanted = (of_rows, of_parameters, of_feedback)
         return layer_errors(*tensors, *layer, *settings, *wanted), dims
     # One matrix for all, as in gradients of single samples: it is inverted once.

@@ -11,6 +11,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
 from gaitprop.nn import invertible_linear
+from gaitprop.rules.layer import LayerView
 from tests.gaitprop.nn.models import assert_close, gradients, loss_of, small_batch, small_model
 
 RULES = ("bp", "gait", "itp", "tp")
@@ -68,3 +69,15 @@ def test_seeds_along_any_dimension() -> None:
     found = vmap(below, in_dims=(2, 1), out_dims=1)(weights, inputs)
     each = [below(weights[..., seed].contiguous(), inputs[:, seed]) for seed in range(3)]
     assert_close(found, torch.stack(each, 1), 1e-4)
+
+
+def test_a_rule_of_ones_own_may_look_at_all_rows_of_a_sample() -> None:
+    def centred(layer: LayerView, error: Tensor, scale: float) -> Tensor:
+        return layer.local_error - layer.local_error.mean(-2, keepdim=True)
+
+    weight, inputs, error = torch.randn(4, 4), torch.randn(3, 5, 4), torch.randn(5, 4)
+
+    def loss(rows: Tensor) -> Tensor:
+        return (invertible_linear(rows, weight, rule=centred) * error).sum()
+
+    assert_close(vmap(grad(loss))(inputs), torch.stack([grad(loss)(each) for each in inputs]))
