@@ -130,13 +130,18 @@ def train(
     Raises:
         ArgumentError: a setting is out of range or does not fit the data or the network; images are
             of another kind, not finite or above their maximum; a label is not one of the classes;
-            weights that should stay orthogonal are not.
+            weights that should stay orthogonal are not; ``best`` is missing.
         DivergenceError: a loss or parameter is no longer finite at the end of an epoch.
         SingularLayerError: a layer that the rule inverts lost its inverse.
     """
     data = _checked(network, data, settings)
     if not 0 <= first_epoch <= settings.epochs:
         raise ArgumentError(f"first_epoch is {first_epoch}; allowed: 0 to {settings.epochs}")
+    if first_epoch and settings.patience is not None and best is None:
+        raise ArgumentError(
+            f"best is None with patience {settings.patience} and first_epoch {first_epoch};"
+            " allowed: what make_best_epochs gave, as it was after the epochs behind"
+        )
     best = best or make_best_epochs(network, settings)
     if first_epoch == 0:
         yield _record(network, data, settings, 0, None, best)

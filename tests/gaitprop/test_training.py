@@ -179,6 +179,12 @@ def test_early_stopping_goes_on_from_its_state(behind: int) -> None:
         assert torch.equal(ours, theirs)
 
 
+def test_early_stopping_does_not_go_on_from_nothing() -> None:
+    settings, network = early("gait"), InvertibleNetwork(WIDTHS["square"])
+    with pytest.raises(ArgumentError, match="best is None with patience 2 and first_epoch 1; allo"):
+        next(train(network, make_optimizer(network, settings), clouds(), settings, 1))
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("rule", RULES)
 def test_resumed_training_is_uninterrupted_training(rule: str, schedule: str) -> None:
