@@ -17,7 +17,7 @@ from gaitprop.activations import make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.network import PRECISIONS
 from gaitprop.nn.function import InvertibleLayer
-from gaitprop.nn.rule import feedback_rule, joined, rule_key
+from gaitprop.nn.rule import feedback_rule, joined, learns, rule_key
 from gaitprop.reading import Reading
 from gaitprop.rules import RULES, Rule
 
@@ -66,7 +66,7 @@ def invertible_linear(
     if read.shape[-1] > n:
         read = read[..., :n]
     settings = _settings(rule, gamma, activation, negative_slope, number, input.device.type)
-    kept = _kept(rule, feedback)
+    kept = _kept(rule, feedback, weight)
     if read.dim() == 2:
         return _apply(read, weight, bias, settings, kept)
     return _apply(read.reshape(-1, n), weight, bias, settings, kept).view(read.shape)
@@ -132,7 +132,7 @@ def invertible_conv2d(
     reading = Reading((*input.shape[-3:],), channels, kernel_size, stride, padding)
     units = _cast(input, weight).reshape(-1, reading.n_units)
     settings = _settings(rule, gamma, activation, negative_slope, number, input.device.type)
-    rows = _apply(reading.read(units), weight, bias, settings, _kept(rule, feedback))
+    rows = _apply(reading.read(units), weight, bias, settings, _kept(rule, feedback, weight))
     return reading.units(rows).reshape(*input.shape[:-3], n, *reading.positions)
 
 
@@ -148,8 +148,10 @@ def _apply(
     return outputs
 
 
-def _kept(rule: str | Rule, feedback: Mapping[str, Tensor] | None) -> Mapping[str, Tensor]:
-    """Raises ArgumentError where a rule that keeps something has nothing."""
+def _kept(
+    rule: str | Rule, feedback: Mapping[str, Tensor] | None, weight: Tensor
+) -> Mapping[str, Tensor]:
+    """Raises ArgumentError where a rule that keeps something has nothing, or nothing that fits."""
     keeping = feedback_rule(rule)
     if keeping is None:
         return {}
@@ -158,6 +160,16 @@ def _kept(rule: str | Rule, feedback: Mapping[str, Tensor] | None) -> Mapping[st
             f"rule is {keeping.name!r}, which keeps tensors for a layer, and there are none;"
             " allowed: feedback, as a module made with this rule has it"
         )
+    for name, each in feedback.items():
+        if each.dtype != weight.dtype:
+            raise ArgumentError(
+                f"feedback {name!r} is {each.dtype}; allowed: {weight.dtype}, as the weight"
+            )
+        if each.requires_grad and not learns(rule):
+            raise ArgumentError(
+                f"feedback {name!r} requires a gradient, and the rule {keeping.name!r} keeps it"
+                " fixed; allowed: a tensor that requires none"
+            )
     return feedback
 
 
@@ -206,8 +218,7 @@ def _settings(
     """Checked, as ``InvertibleLayer`` takes them."""
     check_gamma(gamma)
     half = _autocast(device) and torch.get_autocast_dtype(device) == torch.float16
-    learns = half and getattr(feedback_rule(rule), "learns", None)
-    if half and (gamma > 0.0 or rule in ("tp", RULES["tp"]) or learns):
+    if half and (gamma > 0.0 or rule in ("tp", RULES["tp"]) or learns(rule)):
         raise ArgumentError(
             f"rule is {rule!r}, gamma {gamma!r}, under autocast to float16, whose losses are"
             " rescaled, while targets, and what feedback learns by, are of a scale of their own;"

@@ -18,7 +18,8 @@ from gaitprop.nn.functional import (
 )
 from gaitprop.nn.rule import feedback_rule, rule_key
 from gaitprop.rules import Rule
-from gaitprop.rules.feedback import Site
+from gaitprop.rules.feedback import FeedbackRule, Site
+from gaitprop.surroundings import drawn_on_the_cpu
 
 
 def check_size(name: str, size: object, least: int) -> None:
@@ -65,6 +66,7 @@ class _InvertibleLayer(nn.Module):
         self.activation, self.negative_slope = activation, negative_slope
         self.number = 1
         self._kept: tuple[str, ...] = ()
+        self._keeper: str | None = None
         self.weight = nn.Parameter(torch.empty(n, n, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(n, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
@@ -80,32 +82,42 @@ class _InvertibleLayer(nn.Module):
         """Draws what the rule keeps, by torch's own generator: ``feedback_<name>``.
 
         What learns is a parameter, whose gradient ``backward`` leaves like that of a weight; what
-        is fixed is a buffer.
+        is fixed is a buffer. What another rule has kept is gone.
         """
-        rule = feedback_rule(self.rule)
-        if rule is None:
+        rule, there = feedback_rule(self.rule), self._feedback()
+        fresh = {} if rule is None else _drawn(rule, self.weight.detach())
+        self._kept, self._keeper = tuple(fresh), None if rule is None else rule.name
+        if _kinds(fresh) == _kinds(there):
+            # An optimizer may hold them.
+            with torch.no_grad():
+                for name, tensor in there.items():
+                    tensor.copy_(fresh[name])
             return
-        weight = self.weight.detach()
-        # On the meta device there are shapes alone.
-        known = torch.zeros(weight.shape) if weight.is_meta else weight
-        source = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
-        drawn = rule.draws(Site(known.double().cpu(), 1, len(weight)), source)
-        self._kept = tuple(drawn)
-        for name, tensor in drawn.items():
-            value = tensor.to(weight).contiguous()
-            if rule.learns is None:
-                self.register_buffer(f"feedback_{name}", value)
+        for name in there:
+            delattr(self, f"feedback_{name}")
+        for name, tensor in fresh.items():
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(f"feedback_{name}", tensor)
             else:
-                self.register_parameter(f"feedback_{name}", nn.Parameter(value))
+                self.register_buffer(f"feedback_{name}", tensor)
+
+    def _feedback(self) -> dict[str, Tensor]:
+        return {name: getattr(self, f"feedback_{name}") for name in self._kept}
 
     def _settings(self) -> Settings:
+        rule = feedback_rule(self.rule)
+        if rule is not None and rule.name != self._keeper:
+            raise ArgumentError(
+                f"rule is {rule.name!r}, and the layer's feedback that of {self._keeper}; allowed:"
+                " reset_feedback() once the rule is another, and an optimizer made after that"
+            )
         return {
             "rule": self.rule,
             "gamma": self.gamma,
             "activation": self.activation,
             "negative_slope": self.negative_slope,
             "number": self.number,
-            "feedback": {name: getattr(self, f"feedback_{name}") for name in self._kept},
+            "feedback": self._feedback(),
         }
 
     def _extra_repr(self) -> str:
@@ -113,6 +125,27 @@ class _InvertibleLayer(nn.Module):
         slope = f", negative_slope={self.negative_slope}" if self.activation != "linear" else ""
         bias = "" if self.bias is not None else ", bias=False"
         return f"rule={rule}, gamma={self.gamma}, activation={self.activation}{slope}{bias}"
+
+
+def _drawn(rule: FeedbackRule, weight: Tensor) -> dict[str, Tensor]:
+    """What the rule begins with, by name: parameters if it learns."""
+    source = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
+    with drawn_on_the_cpu():
+        # On the meta device there are shapes alone.
+        known = torch.zeros(weight.shape) if weight.is_meta else weight
+        drawn = rule.draws(Site(known.double().cpu(), 1, len(weight)), source)
+    # A copy: what is drawn may be the weight itself.
+    values = {name: tensor.to(weight, copy=True).contiguous() for name, tensor in drawn.items()}
+    if rule.learns is None:
+        return values
+    return {name: nn.Parameter(value) for name, value in values.items()}
+
+
+def _kinds(feedback: dict[str, Tensor]) -> dict[str, tuple[object, ...]]:
+    return {
+        name: (isinstance(each, nn.Parameter), each.shape, each.dtype, each.device)
+        for name, each in feedback.items()
+    }
 
 
 class InvertibleLinear(_InvertibleLayer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -50,6 +51,13 @@ def feedback_rule(rule: str | Rule) -> FeedbackRule | None:
     return found
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def learns(rule: str | Rule) -> bool:
+    """Whether it keeps something that learns."""
+    found = find_rule(rule)
+    return isinstance(found, FeedbackRule) and found.learns is not None
+
+
 def joined(feedback: Mapping[str, Tensor]) -> tuple[Tensor | None, str]:
     """All tensors of a layer as one vector, and their names and shapes for ``parted``."""
     if not feedback:
@@ -58,15 +66,20 @@ def joined(feedback: Mapping[str, Tensor]) -> tuple[Tensor | None, str]:
     return torch.cat([each.flatten() for each in feedback.values()]), ",".join(kept)
 
 
-def parted(flat: Tensor, kept: str) -> dict[str, Tensor]:
+class _Kept(dict[str, Tensor]):
+    def __missing__(self, name: str) -> NoReturn:
+        raise ArgumentError(f"feedback is {', '.join(self)}; allowed: {name}, which the rule reads")
+
+
+def parted(flat: Tensor, kept: str) -> Mapping[str, Tensor]:
     """The tensors that ``joined`` has joined, with the leading dimensions of the vector."""
     described = [part.split(" ") for part in kept.split(",")]
     shapes = {name: tuple(map(int, sizes)) for name, *sizes in described}
     parts = torch.split(flat, [math.prod(shape) for shape in shapes.values()], dim=-1)
-    return {
-        name: part.reshape(*flat.shape[:-1], *shape)
+    return _Kept(
+        (name, part.reshape(*flat.shape[:-1], *shape))
         for (name, shape), part in zip(shapes.items(), parts, strict=True)
-    }
+    )
 
 
 def rule_of(key: str) -> Rule:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gaitprop.errors import ArgumentError
 from gaitprop.feedback import normal_numbers
 from gaitprop.gradients import updates
 from gaitprop.losses import squared_error as engine_error
@@ -87,7 +88,7 @@ def test_it_is_part_of_the_state(rule: str) -> None:
     held = layer.named_parameters() if rule in LEARNING else layer.named_buffers()
     names = [name for name, _ in held if name.startswith("feedback_")]
     assert names == [name for name in layer.state_dict() if name.startswith("feedback_")] != []
-    first = layer.state_dict()[names[0]]
+    first = layer.state_dict()[names[0]].clone()
     assert torch.equal(first, same.state_dict()[names[0]])
     assert not torch.equal(first, other.state_dict()[names[0]])
     file = io.BytesIO()
@@ -162,3 +163,38 @@ def test_compiled_it_gives_the_same_gradients(rule: str) -> None:
         found.append({name: p.grad.clone() for name, p in named if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     assert all(torch.allclose(found[0][name], found[1][name], atol=1e-6) for name in found[0])
+
+
+@pytest.mark.parametrize("after", ["bp", *KEEPING])
+@pytest.mark.parametrize("before", ["bp", *KEEPING])
+def test_a_layer_whose_rule_becomes_another(before: str, after: str) -> None:
+    """Is as one made with it; until its feedback is drawn anew, it is refused."""
+    layer, made = InvertibleLinear(4, 4, before), InvertibleLinear(4, 4, after)
+    inputs = torch.randn(3, 4, requires_grad=True)
+    layer.rule = after
+    if after not in (before, "bp"):
+        with pytest.raises(ArgumentError, match=f"rule is {after!r}, and the layer's feedback tha"):
+            layer(inputs)
+    layer.reset_feedback()
+    for names in (nn.Module.named_parameters, nn.Module.named_buffers):
+        assert [name for name, _ in names(layer)] == [name for name, _ in names(made)]
+    layer(inputs).sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("rule", KEEPING)
+def test_an_optimizer_goes_on_with_feedback_that_is_drawn_anew(rule: str) -> None:
+    layer = InvertibleLinear(4, 4, rule)
+    held = [*layer.parameters(), *layer.buffers()]
+    before = [each.detach().clone() for each in held]
+    layer.reset_parameters()
+    assert list(map(id, [*layer.parameters(), *layer.buffers()])) == list(map(id, held))
+    assert not torch.equal(held[0], before[0])
+    assert not torch.equal(held[2], before[2])
+
+
+def test_feedback_that_starts_as_the_weight_is_a_tensor_of_its_own() -> None:
+    rule = FeedbackRule("own", RULES["bp"], lambda site, _: {"start": site.weight})
+    layer = InvertibleLinear(4, 4, rule, dtype=torch.float64)
+    assert torch.equal(layer.feedback_start, layer.weight)
+    assert layer.feedback_start.data_ptr() != layer.weight.data_ptr()

@@ -113,6 +113,11 @@ def _square_of_3() -> torch.Tensor:
     return torch.eye(3)
 
 
+def _by(rule: str, **feedback: torch.Tensor) -> torch.Tensor:
+    inputs = torch.ones(1, 3, requires_grad=True)
+    return invertible_linear(inputs, _square_of_3(), rule=rule, feedback=feedback)
+
+
 # What is done, and all that is said.
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "width grows": (
@@ -148,6 +153,19 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: invertible_linear(torch.ones(1, 3), _square_of_3(), rule="kolen_pollack"),
         "rule is 'kolen_pollack', which keeps tensors for a layer, and there are none; allowed:"
         " feedback, as a module made with this rule has it",
+    ),
+    "feedback of another rule": (
+        lambda: _by("gait_learned_inverse", backward=_square_of_3()).sum().backward(),
+        "feedback is backward; allowed: inverse, which the rule reads",
+    ),
+    "feedback of another dtype": (
+        lambda: _by("kolen_pollack", backward=_square_of_3().double()),
+        "feedback 'backward' is torch.float64; allowed: torch.float32, as the weight",
+    ),
+    "fixed feedback that would learn": (
+        lambda: _by("feedback_alignment", backward=_square_of_3().requires_grad_()),
+        "feedback 'backward' requires a gradient, and the rule 'feedback_alignment' keeps it fixed;"
+        " allowed: a tensor that requires none",
     ),
     "no rule": (lambda: InvertibleLinear(3, 3, 7), "rule is 7; allowed: a name or a function"),
     "gamma": (
