@@ -268,5 +268,6 @@ def _sample() -> str:
 
 def _fixed(rows: int, columns: int) -> Tensor:
     """Numbers between -1 and 1 that follow from integers alone."""
-    steps = torch.arange(rows * columns, dtype=torch.int64)
-    return ((steps * 7_919 + steps * steps % 10_007) % 20_011 / 10_005.5 - 1).view(rows, columns)
+    steps = torch.arange(rows * columns, dtype=torch.int64, device="cpu")
+    whole = (steps * 7_919 + steps * steps % 10_007) % 20_011
+    return (whole.float() / 10_005.5 - 1).view(rows, columns)

@@ -129,6 +129,15 @@ def test_who_asks_too_late_is_told():
     assert "before" in python(too_late)
 
 
+def test_defaults_of_dtype_and_device_break_no_promise():
+    set_before = (
+        "import torch; torch.set_default_dtype(torch.float64); torch.set_default_device('meta')\n"
+        "from gaitprop import numerics; numerics.use('portable')\n"
+        "print(numerics.why_not_portable())"
+    )
+    assert python(set_before) == "None"
+
+
 def test_kernels_that_were_chosen_too_early_are_told():
     """A maximum uses no MKL; but PyTorch has chosen the kernels of this processor by then."""
     kernels = "torch.backends.cpu.get_cpu_capability()"
