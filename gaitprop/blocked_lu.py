@@ -143,4 +143,4 @@ def _half(n: int) -> int:
 
 @cache
 def _identity(n: int) -> Tensor:
-    return torch.eye(n)
+    return torch.eye(n, dtype=torch.float32, device="cpu")

@@ -27,9 +27,9 @@ class BestEpochs:
     def __init__(self, network: InvertibleNetwork, patience: int) -> None:
         seeds = len(network.seeds)
         self._patience = patience
-        self._epoch = torch.zeros(seeds, dtype=torch.int64)
-        self._accuracy = torch.full((seeds,), -torch.inf, dtype=torch.float64)
-        self._loss = torch.full((seeds,), torch.inf, dtype=torch.float64)
+        self._epoch = torch.zeros(seeds, dtype=torch.int64, device="cpu")
+        self._accuracy = torch.full((seeds,), -torch.inf, dtype=torch.float64, device="cpu")
+        self._loss = torch.full((seeds,), torch.inf, dtype=torch.float64, device="cpu")
         self._parameters = [each.clone() for each in network.tensors()]
 
     @property

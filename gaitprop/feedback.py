@@ -65,7 +65,9 @@ def normal_numbers(network: InvertibleNetwork, step: int) -> Normal:
         sources = (generator(s, f"feedback noise {layer}", step) for s in network.seeds)
         own = like.shape[like.dim() - 2 :]
         with drawn_on_the_cpu():
-            numbers = torch.stack([torch.randn(own, generator=source) for source in sources])
+            numbers = torch.stack(
+                [torch.randn(own, generator=source, dtype=torch.float32) for source in sources]
+            )
         return numbers.to(like).view_as(like)
 
     return drawn

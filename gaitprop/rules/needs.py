@@ -13,6 +13,7 @@ from gaitprop.rules import Rule, find_rule
 from gaitprop.rules.feedback import FeedbackRule, Site
 from gaitprop.rules.layer import LayerView
 from gaitprop.seeding import generator
+from gaitprop.surroundings import drawn_on_the_cpu
 
 
 class Needs(NamedTuple):
@@ -79,24 +80,27 @@ def needs_of(name: str | Rule) -> Needs:
         ArgumentError: there is no such rule.
     """
     rule = find_rule(name)
-    rows = torch.ones(1, 1, 2)
-    kept: Mapping[str, Tensor] = {}
-    if isinstance(rule, FeedbackRule):
-        drawn = rule.draws(Site(torch.eye(2, dtype=torch.float64), 1, 2), generator(0, "needs", 2))
-        kept = {each: tensor.unsqueeze(0).float() for each, tensor in drawn.items()}
-    layer = _Watched(
-        torch.eye(2).unsqueeze(0),
-        rows,
-        rows,
-        make_activation("leaky_relu", 0.1),
-        2,
-        (0,),
-        False,
-        kept,
-        rows,
-    )
-    layer.read = set()
-    rule(layer, rows, 1.0)
+    with drawn_on_the_cpu():
+        rows = torch.ones(1, 1, 2)
+        kept: Mapping[str, Tensor] = {}
+        if isinstance(rule, FeedbackRule):
+            drawn = rule.draws(
+                Site(torch.eye(2, dtype=torch.float64), 1, 2), generator(0, "needs", 2)
+            )
+            kept = {each: tensor.unsqueeze(0).to(rows) for each, tensor in drawn.items()}
+        layer = _Watched(
+            torch.eye(2).unsqueeze(0),
+            rows,
+            rows,
+            make_activation("leaky_relu", 0.1),
+            2,
+            (0,),
+            False,
+            kept,
+            rows,
+        )
+        layer.read = set()
+        rule(layer, rows, 1.0)
     read = layer.read
     learns = isinstance(rule, FeedbackRule) and rule.learns is not None
     return Needs("weights" in read, "inverse" in read, bool(kept), learns, "output_error" in read)

@@ -14,6 +14,7 @@ from gaitprop.losses import squared_error
 from gaitprop.network import InvertibleNetwork
 from gaitprop.rules import find_rule
 from gaitprop.seeding import generator
+from gaitprop.surroundings import drawn_on_the_cpu
 
 SLOPE = 0.1
 
@@ -53,12 +54,13 @@ def orthogonal_problem(
         layers, activation, SLOPE, seeds=(seed,), dtype=torch.float64, device=device
     )
     source = generator(seed, "verification")
-    for bias in network.biases:
-        bias.copy_(0.5 * torch.randn(bias.shape, dtype=torch.float64, generator=source))
     widths = network.widths
-    inputs = torch.randn(batch, widths[0], dtype=torch.float64, generator=source)
     n_classes = min(10, widths[-1])
-    labels = torch.randint(n_classes, (batch,), generator=source)
+    with drawn_on_the_cpu():
+        for bias in network.biases:
+            bias.copy_(0.5 * torch.randn(bias.shape, dtype=torch.float64, generator=source))
+        inputs = torch.randn(batch, widths[0], dtype=torch.float64, generator=source)
+        labels = torch.randint(n_classes, (batch,), generator=source)
     return Problem(network, inputs.to(device), labels.to(device), n_classes)
 
 

@@ -27,6 +27,7 @@ from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
 from gaitprop.rules import RULES
 from gaitprop.seeding import generator
+from gaitprop.surroundings import drawn_on_the_cpu
 from gaitprop.theorem.comparison import backpropagation, orthogonal_problem
 
 ROUNDING = 1e-12
@@ -143,7 +144,8 @@ def depart(
         problem = orthogonal_problem(widths, "leaky_relu", seed, device=device)
         source = generator(seed, "departure")
         for weight in problem.network.weights:
-            noise = torch.randn(weight.shape, dtype=torch.float64, generator=source).to(device)
+            with drawn_on_the_cpu():
+                noise = torch.randn(weight.shape, dtype=torch.float64, generator=source).to(device)
             noise *= norm / torch.linalg.matrix_norm(noise + noise.mT, 2)
             weight += matmul(weight, noise)
         theory = degradation(*problem)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import astuple, replace
 
 import pytest
 import torch
 
-from gaitprop import ArgumentError, InvertibleNetwork, layer_gradients
+from gaitprop import RULES, ArgumentError, InvertibleNetwork, blocked_lu, layer_gradients
+from gaitprop.nn import InvertibleLinear
+from gaitprop.rules.needs import needs_of
+from gaitprop.theorem.comparison import orthogonal_problem
+from gaitprop.theorem.degradation import depart
 from gaitprop.training import TrainingData, TrainingSettings, evaluate, make_optimizer, train
 from tests.gaitprop.plain import CONVOLUTIONS
 
@@ -42,6 +46,15 @@ def default_device(name: str) -> Iterator[None]:
         yield
     finally:
         torch.set_default_device(None)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
@@ -88,6 +101,37 @@ def test_a_default_device_changes_nothing() -> None:
         network = InvertibleNetwork(CONVOLUTIONS["one"])
         activations = network.forward(data().images)
         network.inverse(activations[-1], network.auxiliary_units(activations))
+    assert all(torch.equal(a, b) for a, b in zip(received, expected, strict=True))
+
+
+def beside_training() -> list:
+    """What is drawn and computed elsewhere in the library."""
+    torch.manual_seed(0)
+    layer = InvertibleLinear(3, 3, "kolen_pollack", device="cpu", dtype=torch.float32)
+    problem = orthogonal_problem((4, 4, 3), "leaky_relu", 0)
+    matrix = layer.weight.new_empty(300, 300).normal_()
+    blocked_lu._identity.cache_clear()
+    return [
+        *layer.state_dict().values(),
+        *problem.network.biases,
+        problem.inputs,
+        problem.labels,
+        *blocked_lu.solve(matrix, matrix[:, :2]),
+        torch.tensor(astuple(depart((4, 4), 0.01, [0])), dtype=torch.float64, device="cpu"),
+        *(torch.tensor(needs_of(rule), device="cpu") for rule in RULES),
+    ]
+
+
+@pytest.mark.parametrize(
+    "default", [lambda: default_device("meta"), lambda: default_dtype(torch.float64)]
+)
+def test_defaults_change_nothing(default: Callable[[], AbstractContextManager[None]]) -> None:
+    settings = replace(SETTINGS, rule="difference_target_propagation", epochs=3, patience=1)
+    known = data()
+    expected = [*trained(settings, known), *beside_training()]
+    with default():
+        received = [*trained(settings, known), *beside_training()]
+        assert InvertibleLinear(2, 2, "kolen_pollack").feedback_backward.shape == (2, 2)
     assert all(torch.equal(a, b) for a, b in zip(received, expected, strict=True))
 
 
