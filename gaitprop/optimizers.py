@@ -103,7 +103,8 @@ def make_optimizer(network: InvertibleNetwork, settings: TrainingSettings) -> to
     rule = find_rule(settings.rule)
     network.feedback = feedback_of(network, rule)
     parameters: list[Any] = network.parameters()
-    if isinstance(rule, FeedbackRule) and rule.learns is not None:
+    # One layer keeps nothing, and PyTorch's kernel takes no empty group.
+    if isinstance(rule, FeedbackRule) and rule.learns is not None and network.kept():
         rate = feedback_learning_rate(settings)
         parameters = [{"params": parameters}, {"params": network.kept(), "lr": rate}]
     if settings.optimizer == "sgd":

@@ -75,6 +75,19 @@ def test_steps_are_the_textbooks(name: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_layer_keeps_nothing_that_a_rule_could_learn(name: str) -> None:
+    found = []
+    for rule in ("bp", "kolen_pollack"):
+        network, settings = InvertibleNetwork((4, 3)), replace(SETTINGS, rule=rule, optimizer=name)
+        optimizer = make_optimizer(network, settings)
+        batch = torch.ones(1, 2, 4), torch.tensor([[0, 1]])
+        for _ in range(2):
+            train_step(network, optimizer, *batch, 3, find_rule(rule), settings)
+        found.append(network.parameters())
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+
+
 THEIRS = {
     "adam": (torch.optim.Adam, ("betas", "eps", "weight_decay")),
     "adamw": (torch.optim.AdamW, ("betas", "eps", "weight_decay")),
