@@ -85,7 +85,7 @@ def _drawn(network: InvertibleNetwork, rule: FeedbackRule, layer: int) -> dict[s
         ]
         stacked = {name: torch.stack([each[name] for each in of_seeds]) for name in of_seeds[0]}
     return {
-        name: tensor.reshape(*weight.shape[:-2], *tensor.shape[1:]).to(weight).contiguous()
+        name: tensor.reshape((*weight.shape[:-2], *tensor.shape[1:])).to(weight).contiguous()
         for name, tensor in stacked.items()
     }
 

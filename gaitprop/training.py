@@ -360,7 +360,7 @@ def _check_finite(network: InvertibleNetwork, record: EpochRecord) -> None:
     assert record.training is not None
     finite = torch.isfinite(record.training.loss) & torch.isfinite(record.validation.loss)
     for parameter in network.tensors():
-        finite &= torch.isfinite(parameter).flatten(1).all(1).cpu()
+        finite &= torch.isfinite(parameter).reshape(len(network.seeds), -1).all(1).cpu()
     if not finite.all():
         seeds = [seed for seed, good in zip(network.seeds, finite, strict=True) if not good]
         raise DivergenceError(

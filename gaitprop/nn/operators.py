@@ -102,7 +102,7 @@ def _errors(
             added = weight.new_zeros(weight.shape[:-1]) if bias is None else _one(bias, 1)
             lesson = Lesson(view, rows, added, of_weight.clone(), lambda: torch.randn_like(rows))
             found = learned(cast(FeedbackRule, rule_of(rule)), lesson)
-            flat = [found[name].flatten(1 if leading else 0) for name in parts]
+            flat = [found[name].reshape(*error.shape[:-2], -1) for name in parts]
             of_kept = torch.cat(flat, -1).reshape(*leading, -1)
         of_weight = of_weight.reshape(*leading, n, n) if of_parameters else error.new_empty(0)
         if of_parameters:

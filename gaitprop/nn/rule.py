@@ -62,7 +62,7 @@ def joined(feedback: Mapping[str, Tensor]) -> tuple[Tensor | None, str]:
     """All tensors of a layer as one vector, and their names and shapes for ``parted``."""
     if not feedback:
         return None, ""
-    kept = [f"{name} {' '.join(map(str, each.shape))}" for name, each in feedback.items()]
+    kept = [" ".join([name, *map(str, each.shape)]) for name, each in feedback.items()]
     return torch.cat([each.flatten() for each in feedback.values()]), ",".join(kept)
 
 
@@ -77,7 +77,7 @@ def parted(flat: Tensor, kept: str) -> Mapping[str, Tensor]:
     shapes = {name: tuple(map(int, sizes)) for name, *sizes in described}
     parts = torch.split(flat, [math.prod(shape) for shape in shapes.values()], dim=-1)
     return _Kept(
-        (name, part.reshape(*flat.shape[:-1], *shape))
+        (name, part.reshape((*flat.shape[:-1], *shape)))
         for (name, shape), part in zip(shapes.items(), parts, strict=True)
     )
 

@@ -33,6 +33,13 @@ def learns(lesson: Lesson) -> Mapping[str, Tensor]:
 
 LEARNED = FeedbackRule("learned", passes, draws, learns)
 FIXED = replace(LEARNED, name="fixed", learns=None)
+# A number for each layer, of shape ().
+GAIN = FeedbackRule(
+    "gain",
+    lambda layer, _, __: layer.feedback["gain"][..., None, None] * layer.local_error,
+    lambda site, _: {"gain": site.weight.norm()},
+    lambda lesson: {"gain": lesson.inputs.mean((-2, -1))},
+)
 WIDTHS = (8, 16, 16, 16)
 
 

@@ -15,7 +15,7 @@ from gaitprop.feedback import feedback_of, normal_numbers
 from gaitprop.rules.feedback import Lesson
 from gaitprop.rules.layer import LayerView
 from gaitprop.training import TrainingSettings, make_optimizer, train
-from tests.gaitprop.learned import FIXED, LEARNED, WIDTHS, data, settings, trained
+from tests.gaitprop.learned import FIXED, GAIN, LEARNED, WIDTHS, data, settings, trained
 from tests.gaitprop.plain import ARCHITECTURES, a_batch, a_network
 
 
@@ -188,3 +188,17 @@ def test_noise_is_the_seeds_the_layers_and_the_steps_own() -> None:
         first.flip(0),
     ):
         assert abs(float((first * other).mean())) < 0.1
+
+
+def test_a_single_number_is_kept_and_learned() -> None:
+    network = InvertibleNetwork(WIDTHS, seeds=(4, 2))
+    chosen = settings(rule=GAIN, optimizer="sgd", epochs=1, batch_size=64)
+    optimizer = make_optimizer(network, chosen)
+    before = [each.clone() for each in network.kept()]
+    assert [each.shape for each in before] == [(2,), (2,)]
+    read = network.forward(data().images)[1:-1]
+    list(train(network, optimizer, data(), chosen))
+    for now, gain, inputs in zip(network.kept(), before, read, strict=True):
+        assert torch.allclose(now, gain - 1e-3 * inputs.mean((-2, -1)), atol=1e-6)
+    alone = InvertibleNetwork.from_parameters([torch.eye(2)] * 2, [torch.zeros(2)] * 2)
+    layer_gradients(alone, torch.ones(1, 2), torch.tensor([0]), 2, GAIN)

@@ -8,6 +8,7 @@ import io
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 
 from gaitprop.errors import ArgumentError
 from gaitprop.feedback import normal_numbers
@@ -18,6 +19,7 @@ from gaitprop.rules import RULES
 from gaitprop.rules.difference_target_propagation import NOISE
 from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.training import TrainingSettings, make_optimizer
+from tests.gaitprop.learned import GAIN
 from tests.gaitprop.nn.models import model_of, squared_error
 from tests.gaitprop.plain import ARCHITECTURES, a_batch, a_network
 
@@ -198,3 +200,18 @@ def test_feedback_that_starts_as_the_weight_is_a_tensor_of_its_own() -> None:
     layer = InvertibleLinear(4, 4, rule, dtype=torch.float64)
     assert torch.equal(layer.feedback_start, layer.weight)
     assert layer.feedback_start.data_ptr() != layer.weight.data_ptr()
+
+
+def test_a_single_number_is_kept_and_learned() -> None:
+    torch.manual_seed(0)
+    layer, inputs = InvertibleLinear(4, 4, GAIN), torch.randn(3, 4, requires_grad=True)
+    layer(inputs).backward(torch.ones(3, 4))
+    assert torch.allclose(layer.feedback_gain.grad, inputs.mean())
+    assert torch.allclose(inputs.grad.max(), layer.feedback_gain)
+    stacked = torch.stack([layer.feedback_gain.detach(), torch.tensor(3.0)])
+
+    def loss(gain: Tensor) -> Tensor:
+        return functional_call(layer, {"feedback_gain": gain}, inputs.detach()).sum()
+
+    found = vmap(grad(loss))(stacked)
+    assert torch.allclose(found, inputs.detach().mean().expand(2))
