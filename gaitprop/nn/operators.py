@@ -92,9 +92,10 @@ def _errors(
         view = LayerView(weight, outputs, local_error, activation, number, seeds, feedback=parts)
         if of_rows:
             below = rule_of(rule)(view, error, gamma)
-            if below is error or below is local_error:
-                # A rule may pass the error on; an operator's results are tensors of their own.
-                below = below.clone()
+            if rule not in RULES:
+                # One's own may return what it got, or a view; results of an operator are tensors of
+                # their own, in the order that their shape says.
+                below = below.clone(memory_format=torch.contiguous_format)
             below = below.reshape(*leading, -1, n)
         if of_parameters or of_feedback:
             of_weight = matmul(local_error.mT, rows)

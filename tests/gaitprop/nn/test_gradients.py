@@ -188,6 +188,24 @@ def test_functions_of_one_name_are_rules_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
+    "view", [lambda error: error[:], lambda error: error.mT.contiguous().mT], ids=["slice", "mT"]
+)
+def test_what_a_rule_returns_becomes_a_tensor_of_its_own(view: Callable[[Tensor], Tensor]) -> None:
+    received = []
+
+    def passed_on(layer, error, scale):
+        received.append(error)
+        return view(error)
+
+    inputs, error = torch.randn(5, 3, requires_grad=True), torch.randn(5, 3)
+    outputs = InvertibleLinear(3, 3, rule=passed_on)(inputs)
+    (below,) = torch.autograd.grad(outputs, inputs, error)
+    assert torch.equal(below, error)
+    assert below.is_contiguous()
+    assert below.data_ptr() != received[0].data_ptr()
+
+
+@pytest.mark.parametrize(
     "made",
     [
         lambda rule: FeedbackRule("own", rule, lambda *_: {}),
