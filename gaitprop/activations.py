@@ -86,9 +86,9 @@ def make_activation(name: str, negative_slope: float) -> Activation:
         raise ArgumentError(f"activation is {name!r}; allowed: {', '.join(ACTIVATIONS)}")
     if name == "linear":
         return Activation(1.0)
-    if not 0.0 < negative_slope <= 1.0:
+    if not isinstance(negative_slope, int | float) or not 0.0 < negative_slope <= 1.0:
         raise ArgumentError(
-            f"negative_slope is {negative_slope!r}; allowed: above 0 (or the layer has no inverse)"
-            " and at most 1"
+            f"negative_slope is {negative_slope!r}; allowed: a number above 0 (or the layer has no"
+            " inverse) and at most 1"
         )
     return Activation(float(negative_slope))

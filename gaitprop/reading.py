@@ -52,6 +52,9 @@ class Reading:
             raise ArgumentError(
                 f"channels is {self.channels}; allowed: 1 to {available}, what the layer below has"
             )
+        for name in ("kernel_size", "stride", "padding"):
+            if not isinstance(getattr(self, name), int):
+                raise ArgumentError(f"{name} is {getattr(self, name)!r}; allowed: an integer")
         largest = min(sides) + 2 * self.padding
         limits = {
             "padding": (self.padding, 0, max(self.kernel_size - 1, 0)),
@@ -59,7 +62,7 @@ class Reading:
             "stride": (self.stride, 1, largest),
         }
         for name, (value, least, most) in limits.items():
-            if not isinstance(value, int) or not least <= value <= most:
+            if not least <= value <= most:
                 raise ArgumentError(
                     f"{name} is {value} on {sides[0]} x {sides[1]} with kernel_size"
                     f" {self.kernel_size} and padding {self.padding}; allowed: {least} to {most}"

@@ -54,7 +54,7 @@ def invertible_linear(
         SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
             GPU gradients are inf or NaN instead).
     """
-    check_tensor(input)
+    check_tensor(input, "input")
     n = _check_parameters(weight, bias)
     if input.dim() < 1 or input.shape[-1] < n:
         raise ArgumentError(
@@ -116,9 +116,10 @@ def invertible_conv2d(
         SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
             GPU gradients are inf or NaN instead).
     """
-    check_tensor(input)
+    check_tensor(input, "input")
     n = _check_parameters(weight, bias)
-    channels, rest = divmod(n, kernel_size**2) if kernel_size > 0 else (0, 1)
+    check_size("kernel_size", kernel_size, 1)
+    channels, rest = divmod(n, kernel_size**2)
     if rest:
         raise ArgumentError(
             f"kernel_size is {kernel_size} for a weight of shape {tuple(weight.shape)}; allowed:"
@@ -181,10 +182,16 @@ def check_dtype(dtype: torch.dtype, of: str) -> None:
         )
 
 
-def check_tensor(input: object) -> None:
+def check_size(name: str, size: object, least: int) -> None:
+    """Raises ArgumentError unless it is an integer of at least so much."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < least:
+        raise ArgumentError(f"{name} is {size!r}; allowed: an integer, {least} or more")
+
+
+def check_tensor(value: object, name: str) -> None:
     """Raises ArgumentError unless it is a tensor."""
-    if not isinstance(input, Tensor):
-        raise ArgumentError(f"input is a {type(input).__name__}; allowed: a tensor")
+    if not isinstance(value, Tensor):
+        raise ArgumentError(f"{name} is a {type(value).__name__}; allowed: a tensor")
 
 
 def check_gamma(gamma: float) -> None:
@@ -195,8 +202,11 @@ def check_gamma(gamma: float) -> None:
 
 def _check_parameters(weight: Tensor, bias: Tensor | None) -> int:
     """Raises ArgumentError unless weight (n, n) and bias (n,) fit; n."""
+    check_tensor(weight, "weight")
+    if bias is not None:
+        check_tensor(bias, "bias")
     check_dtype(weight.dtype, "weight")
-    n = weight.shape[-1]
+    n = weight.shape[-1] if weight.dim() else 0
     if weight.shape != (n, n) or (bias is not None and bias.shape != (n,)):
         of_bias = "" if bias is None else f" with bias {tuple(bias.shape)}"
         raise ArgumentError(

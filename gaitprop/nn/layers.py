@@ -12,6 +12,7 @@ from gaitprop.errors import ArgumentError
 from gaitprop.nn.functional import (
     check_dtype,
     check_gamma,
+    check_size,
     check_tensor,
     invertible_conv2d,
     invertible_linear,
@@ -20,12 +21,6 @@ from gaitprop.nn.rule import feedback_rule, rule_key
 from gaitprop.rules import Rule
 from gaitprop.rules.feedback import FeedbackRule, Site
 from gaitprop.surroundings import drawn_on_the_cpu
-
-
-def check_size(name: str, size: object, least: int) -> None:
-    """Raises ArgumentError unless it is an integer of at least so much."""
-    if not isinstance(size, int) or isinstance(size, bool) or size < least:
-        raise ArgumentError(f"{name} is {size!r}; allowed: an integer, {least} or more")
 
 
 class Settings(TypedDict):
@@ -215,7 +210,7 @@ class InvertibleLinear(_InvertibleLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """The outputs, (…, out_features)."""
-        check_tensor(input)
+        check_tensor(input, "input")
         if input.shape[-1:] != (self.in_features,):
             raise ArgumentError(
                 f"input is of shape {tuple(input.shape)}; allowed: (…, {self.in_features})"

@@ -181,6 +181,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: InvertibleLinear(3, 3, activation="relu"),
         "activation is 'relu'; allowed: leaky_relu, linear",
     ),
+    "slope in words": (
+        lambda: InvertibleLinear(3, 3, negative_slope="0.1"),
+        r"negative_slope is '0\.1'; allowed: a number above 0 .*",
+    ),
     "slope": (lambda: InvertibleLinear(3, 3, negative_slope=0.0), "negative_slope is 0.0; .*"),
     "dtype": (
         lambda: InvertibleLinear(3, 3, dtype=torch.float16),
@@ -208,6 +212,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: invertible_linear(torch.tensor(1.0), _square_of_3()),
         r"input is of shape \(\); .*",
     ),
+    "no weight": (
+        lambda: invertible_linear(torch.ones(2, 3), None),
+        "weight is a NoneType; allowed: a tensor",
+    ),
+    "a number for a weight": (
+        lambda: invertible_linear(torch.ones(2, 3), torch.tensor(1.0)),
+        r"weight is of shape \(\); allowed: \(n, n\) with \(n,\)",
+    ),
+    "bias as of a module": (
+        lambda: invertible_linear(torch.ones(2, 3), _square_of_3(), True),
+        "bias is a bool; allowed: a tensor",
+    ),
     "rectangular weight": (
         lambda: invertible_linear(torch.ones(2, 3), torch.ones(2, 3)),
         r"weight is of shape \(2, 3\); allowed: \(n, n\) with \(n,\)",
@@ -229,6 +245,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: invertible_conv2d(torch.ones(1, 1, 4, 4), _square_of_3(), None, 2),
         r"kernel_size is 2 for a weight of shape \(3, 3\); allowed: k with \(c·k², c·k²\) for c"
         " channels",
+    ),
+    "kernel of a call, as torch's": (
+        lambda: invertible_conv2d(torch.ones(1, 1, 4, 4), torch.eye(4), None, (2, 2)),
+        r"kernel_size is \(2, 2\); allowed: an integer, 1 or more",
+    ),
+    "kernel of a call with a point": (
+        lambda: invertible_conv2d(torch.ones(1, 1, 4, 4), torch.eye(4), None, 2.0),
+        r"kernel_size is 2\.0; allowed: an integer, 1 or more",
+    ),
+    "padding of a call": (
+        lambda: invertible_conv2d(torch.ones(1, 1, 4, 4), torch.eye(4), None, 2, 1, "same"),
+        "padding is 'same'; allowed: an integer",
     ),
     "flat images": (
         lambda: InvertibleConv2d(1, 2)(torch.ones(3, 16)),
