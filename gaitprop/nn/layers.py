@@ -239,7 +239,8 @@ class InvertibleConv2d(_InvertibleLayer):
     Args:
         in_channels: c, how many channels are read: the first ones of an input that may have more,
             as the outputs of a convolution below do.
-        kernel_size: k.
+        kernel_size: k; given by name, like everything below, since ``nn.Conv2d`` has the number of
+            its outputs in this place.
         stride: from one position to the next, in both directions.
         padding: zeros on each of the four sides, at most k − 1.
         rule: as in ``InvertibleLinear``, like everything below.
@@ -261,6 +262,7 @@ class InvertibleConv2d(_InvertibleLayer):
     def __init__(
         self,
         in_channels: int,
+        *,
         kernel_size: int,
         stride: int = 1,
         padding: int = 0,

@@ -99,7 +99,7 @@ def test_modules_have_the_cpus_gradients() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Conv2d(1, 4, 1),
-        InvertibleConv2d(4, 2),
+        InvertibleConv2d(4, kernel_size=2),
         torch.nn.Flatten(),
         InvertibleLinear(784, 10),
     )

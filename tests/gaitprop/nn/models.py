@@ -42,14 +42,14 @@ def _module(
     layer: Layer, below: int, shape: torch.Size, rule: str, gamma: float, slope: float
 ) -> nn.Module:
     rows, columns = shape
-    settings = (rule, gamma, "leaky_relu", slope, True, None, torch.float64)
+    settings = {"rule": rule, "gamma": gamma, "negative_slope": slope, "dtype": torch.float64}
     if isinstance(layer, Convolution):
-        patches = (layer.kernel_size, layer.stride, layer.padding)
+        patches = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding")}
         if rows == columns:
-            return InvertibleConv2d(layer.channels, *patches, *settings)
-        return nn.Conv2d(layer.channels, rows, *patches, dtype=torch.float64)
+            return InvertibleConv2d(layer.channels, **patches, **settings)
+        return nn.Conv2d(layer.channels, rows, **patches, dtype=torch.float64)
     if rows == columns:
-        return InvertibleLinear(below, rows, *settings)
+        return InvertibleLinear(below, rows, **settings)
     return nn.Linear(below, rows, dtype=torch.float64)
 
 
@@ -66,7 +66,7 @@ def small_model(rule: str = "gait", seed: int = 0) -> nn.Sequential:
     """
     torch.manual_seed(seed)
     model = nn.Sequential(
-        InvertibleConv2d(1, 3, padding=1, rule=rule),
+        InvertibleConv2d(1, kernel_size=3, padding=1, rule=rule),
         nn.Flatten(),
         nn.Linear(144, 8),
         nn.Tanh(),

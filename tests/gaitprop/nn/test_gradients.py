@@ -98,7 +98,7 @@ def test_dense_layers_take_any_leading_dimensions(shape: tuple[int, ...]) -> Non
 
 @pytest.mark.parametrize("shape", [(2, 3, 5, 4), (3, 5, 4), (0, 3, 5, 4)])
 def test_convolutions_are_torchs(shape: tuple[int, ...]) -> None:
-    layer = InvertibleConv2d(2, 2, stride=2, padding=1, rule="bp", dtype=torch.float64)
+    layer = InvertibleConv2d(2, kernel_size=2, stride=2, padding=1, rule="bp", dtype=torch.float64)
     nn.init.normal_(layer.bias)
     inputs = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     kernel = layer.weight.view(8, 2, 2, 2)

@@ -33,7 +33,7 @@ def own_rule(layer: Any, error: torch.Tensor, scale: float) -> torch.Tensor:
 
 def test_what_they_start_with() -> None:
     torch.manual_seed(0)
-    dense, convolution = InvertibleLinear(9, 5), InvertibleConv2d(2, 3)
+    dense, convolution = InvertibleLinear(9, 5), InvertibleConv2d(2, kernel_size=3)
     assert dense.weight.shape == (5, 5)
     assert convolution.weight.shape == (18, 18)
     for layer in (dense, convolution):
@@ -49,11 +49,18 @@ def test_what_they_start_with() -> None:
     assert shapes(torch.ones(2, 3, device="meta")).shape == (2, 3)
 
 
+def test_a_convolution_written_as_torchs_is_refused() -> None:
+    with pytest.raises(TypeError, match="takes 2 positional arguments but 4 were given"):
+        InvertibleConv2d(16, 64, 3)
+
+
 def test_repr() -> None:
     assert repr(InvertibleLinear(9, 5, "itp", 0.5)) == (
         "InvertibleLinear(9, 5, rule=itp, gamma=0.5, activation=leaky_relu, negative_slope=0.1)"
     )
-    assert repr(InvertibleConv2d(2, 3, 2, 1, activation="linear", bias=False)) == (
+    assert repr(
+        InvertibleConv2d(2, kernel_size=3, stride=2, padding=1, activation="linear", bias=False)
+    ) == (
         "InvertibleConv2d(2, kernel_size=3, stride=2, padding=1, rule=gait, gamma=0.0,"
         " activation=linear, bias=False)"
     )
@@ -137,7 +144,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "input is a list; allowed: a tensor",
     ),
     "no tensor for a convolution": (
-        lambda: InvertibleConv2d(1, 2)([1.0]),
+        lambda: InvertibleConv2d(1, kernel_size=2)([1.0]),
         "input is a list; allowed: a tensor",
     ),
     "rule": (
@@ -237,10 +244,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "bias is torch.float64; allowed: torch.float32, as the weight",
     ),
     "kernel": (
-        lambda: InvertibleConv2d(1, (3, 3)),
+        lambda: InvertibleConv2d(1, kernel_size=(3, 3)),
         r"kernel_size is \(3, 3\); allowed: an integer, 1 or more",
     ),
-    "padding": (lambda: InvertibleConv2d(1, 3, padding=-1), "padding is -1; .*, 0 or more"),
+    "padding": (
+        lambda: InvertibleConv2d(1, kernel_size=3, padding=-1),
+        "padding is -1; .*, 0 or more",
+    ),
     "kernel of a call": (
         lambda: invertible_conv2d(torch.ones(1, 1, 4, 4), _square_of_3(), None, 2),
         r"kernel_size is 2 for a weight of shape \(3, 3\); allowed: k with \(c·k², c·k²\) for c"
@@ -259,16 +269,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "padding is 'same'; allowed: an integer",
     ),
     "flat images": (
-        lambda: InvertibleConv2d(1, 2)(torch.ones(3, 16)),
+        lambda: InvertibleConv2d(1, kernel_size=2)(torch.ones(3, 16)),
         r"input is of shape \(3, 16\); allowed: \(batch, channels, height, width\) or \(channels,"
         r" height, width\)",
     ),
     "too few channels": (
-        lambda: InvertibleConv2d(3, 2)(torch.ones(1, 2, 4, 4)),
+        lambda: InvertibleConv2d(3, kernel_size=2)(torch.ones(1, 2, 4, 4)),
         "channels is 3; allowed: 1 to 2, what the layer below has",
     ),
     "image below the kernel": (
-        lambda: InvertibleConv2d(1, 5)(torch.ones(1, 1, 4, 4)),
+        lambda: InvertibleConv2d(1, kernel_size=5)(torch.ones(1, 1, 4, 4)),
         "kernel_size is 5 on 4 x 4 with .*; allowed: 1 to 4",
     ),
     "penalty": (

@@ -192,7 +192,8 @@ import sys
 sys.modules["numpy"] = None
 import torch
 from gaitprop.nn import InvertibleConv2d, InvertibleLinear, orthogonality_penalty
-model = torch.nn.Sequential(InvertibleConv2d(1, 2), torch.nn.Flatten(), InvertibleLinear(36, 8))
+patches = InvertibleConv2d(1, kernel_size=2)
+model = torch.nn.Sequential(patches, torch.nn.Flatten(), InvertibleLinear(36, 8))
 (model(torch.randn(3, 1, 4, 4)).sum() + orthogonality_penalty(model)).backward()
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
