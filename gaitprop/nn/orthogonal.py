@@ -23,17 +23,18 @@ def orthogonality_penalty(module: nn.Module, kind: str = "off_diagonal") -> Tens
             which asks for unit columns too, as the theorem does (arXiv 2102.11598).
 
     Returns:
-        A scalar, differentiable by autograd.
+        A scalar, differentiable by autograd; on the first of the layers' devices.
 
     Raises:
-        ArgumentError: the kind is unknown, or there is no invertible layer.
+        ArgumentError: the kind is unknown, there is no invertible layer, or a weight is in half
+            precision.
     """
     check_penalty(kind)
     penalties = [
         WeightPenalty.apply(weight, kind)[0]  # type: ignore[no-untyped-call]
         for weight in _weights(module).values()
     ]
-    return torch.stack(penalties).sum()
+    return torch.stack([each.to(penalties[0].device) for each in penalties]).sum()
 
 
 @torch.no_grad()
@@ -49,7 +50,6 @@ def orthogonal_(module: nn.Module) -> None:
             NaN, or is computed from other parameters; it is left as it was.
     """
     for name, weight in _weights(module).items():
-        check_dtype(weight.dtype, name)
         if not isinstance(weight, nn.Parameter):
             raise ArgumentError(
                 f"{name} is computed from other parameters, as by a parametrization or pruning, so"
@@ -69,7 +69,7 @@ def orthogonal_(module: nn.Module) -> None:
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:
-    """By the names that the module has for them."""
+    """By the names that the module has for them; float32 or float64."""
     if not isinstance(module, nn.Module):
         raise ArgumentError(f"module is a {type(module).__name__}; allowed: an nn.Module")
     kinds = (InvertibleLinear, InvertibleConv2d)
@@ -83,4 +83,6 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
             f"{type(module).__name__} has no invertible layer; allowed: a module with an"
             " InvertibleLinear or InvertibleConv2d in it"
         )
+    for name, weight in found.items():
+        check_dtype(weight.dtype, name)
     return found

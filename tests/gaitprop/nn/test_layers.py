@@ -294,6 +294,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: orthogonality_penalty(torch.eye(3)),
         "module is a Tensor; allowed: an nn.Module",
     ),
+    "half precision to penalise": (
+        lambda: orthogonality_penalty(InvertibleLinear(3, 3).bfloat16()),
+        "weight is torch.bfloat16; allowed: .*",
+    ),
     "half precision to keep orthogonal": (
         lambda: orthogonal_(InvertibleLinear(3, 3).half()),
         "weight is torch.float16; allowed: .*",

@@ -117,3 +117,8 @@ def test_weights_without_a_nearest_orthogonal_matrix_are_left(spoil, fault: str)
 def test_a_weight_that_is_no_parameter_is_refused(changed) -> None:
     with pytest.raises(ArgumentError, match=r"^weight is computed from other"):
         orthogonal_(changed(InvertibleLinear(4, 4)))
+
+
+def test_a_penalty_over_two_devices_is_on_the_first() -> None:
+    model = nn.Sequential(InvertibleLinear(4, 4, device="meta"), InvertibleLinear(4, 4))
+    assert orthogonality_penalty(model).is_meta
