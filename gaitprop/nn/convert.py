@@ -102,9 +102,9 @@ def _replacement(
     assert isinstance(module, nn.Linear)
     assert isinstance(after, nn.LeakyReLU)
     n, slope = module.in_features, after.negative_slope
-    # On the meta device nothing is drawn, and no random number used up.
+    # On the meta device no weight is drawn; feedback uses up one random number, if there is any.
     layer = InvertibleLinear(
-        n, n, rule, gamma, "leaky_relu", slope, module.bias is not None, "meta"
+        n, n, rule, gamma, "leaky_relu", slope, module.bias is not None, "meta", module.weight.dtype
     )
     for key, parameter in module.named_parameters():
         layer.register_parameter(key, parameter)
