@@ -17,6 +17,9 @@ AMD's processors large products are oneDNN's, in single chains: on one (Zen 5) t
 
 The libraries look at their settings when a process first uses them, so ``use("portable")`` comes
 first; a few sums with known results tell whether it came in time.
+
+A thread of Python's takes the number of its CPU threads from the process when it first computes:
+one that does so while another is within ``one_thread`` computes on one thread from then on.
 """
 
 from __future__ import annotations
