@@ -34,19 +34,20 @@ def _straight_to(kernel: Callable[..., None]) -> Callable[[_Kind], _Kind]:
     """Steps of the optimizer that go to PyTorch's fused kernel, where its own look around first.
 
     What that looks for, settings that none of ours has, takes a seventh of a small network's whole
-    training step. The first step is PyTorch's: it makes the state, which stays PyTorch's too.
+    training step. The first step is PyTorch's: it makes the state, which stays PyTorch's too. There
+    is no closure.
     """
 
     def straight(kind: _Kind) -> _Kind:
         first = kind.step
 
-        def step(self: torch.optim.Optimizer, closure: None = None) -> None:
+        def step(self: torch.optim.Optimizer) -> None:
             groups = []
             for group in self.param_groups:
                 parameters = [each for each in group["params"] if each.grad is not None]
                 states = [self.state[each] for each in parameters]
                 if not all(states):
-                    first(self, closure)
+                    first(self)
                     return
                 groups.append((group, parameters, states))
             for group, parameters, states in groups:

@@ -118,6 +118,13 @@ def test_steps_and_states_are_pytorchs_own_to_the_bit(name: str) -> None:
         assert torch.equal(parameter, other)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_a_closure_is_refused_not_ignored(name: str) -> None:
+    optimizer = make_optimizer(InvertibleNetwork((4, 4)), replace(SETTINGS, optimizer=name))
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        optimizer.step(lambda: 0.0)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_does_not_load_the_compiler(name: str) -> None:
     program = f"""
