@@ -21,8 +21,10 @@ class Site(NamedTuple):
 
     Attributes:
         weight: W_l as it is then, (n, n), float64, on the CPU.
-        positions: how many rows a sample has: 1, or the positions of a convolution.
-        outputs: n_L, the units of the network's last layer.
+        positions: how many rows a sample has: 1, or the positions of a convolution; in
+            ``gaitprop.nn``, where the layer has seen no image yet, 1.
+        outputs: n_L, the units of the network's last layer; in ``gaitprop.nn``, which knows of no
+            other layer, n.
     """
 
     weight: Tensor
@@ -33,13 +35,17 @@ class Site(NamedTuple):
 class Lesson(NamedTuple):
     """What a layer knows when its feedback learns, before the step of the optimizer.
 
+    In ``gaitprop.nn`` there is no S, unless under ``torch.func.vmap``.
+
     Attributes:
         layer: as the error passed through it.
         inputs: r_l, (S, batch, n), shaped like ``layer.outputs``: one row for each position.
         bias: b_l, (S, n).
-        weight_gradient: ⟨(D_l∘e_l) r_lᵀ⟩, (S, n, n), without any penalty.
+        weight_gradient: ⟨(D_l∘e_l) r_lᵀ⟩, (S, n, n), without any penalty; in ``gaitprop.nn`` the
+            sum over the rows, of the errors of the loss as it is.
         normal: draws independent standard normal numbers, shaped like ``inputs``; each seed's from
-            its own generator, the same in a training that goes on after an interruption.
+            its own generator, the same in a training that goes on after an interruption; in
+            ``gaitprop.nn`` from torch's.
     """
 
     layer: LayerView
@@ -58,7 +64,7 @@ class FeedbackRule:
         passes: the rule as a function, see ``gaitprop.rules``; finds what is kept, with the seeds
             as a leading dimension, in ``layer.feedback``.
         draws: what is kept for a layer at the start: tensors of any shape by name, float64, of one
-            seed, of that seed's and layer's own generator alone.
+            seed, from the generator that it is given alone.
         learns: gradients of all that is kept, by name, by which the optimizer of the network makes
             a step of ``feedback_learning_rate``; None where the feedback is fixed.
         needs_output_error: whether ``layer.output_error`` is read, which layers of torch's models
