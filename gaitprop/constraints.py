@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gaitprop.errors import ArgumentError
-from gaitprop.linalg import add_matmul, gram, matmul, solve_rows
+from gaitprop.linalg import add_matmul, gram, less_identity, matmul, solve_rows
 from gaitprop.surroundings import undisturbed
 
 CONSTRAINTS = ("none", "orthogonal")
@@ -84,9 +84,7 @@ def orthogonalize(weight: Tensor, iterations: int | None = None) -> Tensor:
 
 def _excess(weight: Tensor) -> Tensor:
     """WᵀW − I."""
-    excess = gram(weight)
-    excess.diagonal(dim1=-2, dim2=-1).sub_(1.0)
-    return excess
+    return less_identity(gram(weight))
 
 
 def _made_safe(size: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gaitprop.gradients import LayerGradient, passages, propagate
-from gaitprop.linalg import matmul
+from gaitprop.linalg import less_identity, matmul
 from gaitprop.losses import Loss, check_targets, find_loss
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
@@ -176,8 +176,7 @@ def inverse_defects(network: InvertibleNetwork) -> Tensor | None:
 
 
 def _missed(inverse: Tensor, weight: Tensor) -> Tensor:
-    product = matmul(inverse, weight)
-    product.diagonal(dim1=-2, dim2=-1).sub_(1)
+    product = less_identity(matmul(inverse, weight))
     finite = product.isfinite().flatten(-2).all(-1)
     size: Tensor = torch.linalg.svdvals(product.where(finite[..., None, None], 0.0))[..., 0]
     return size.where(finite, torch.nan)

@@ -131,6 +131,12 @@ def gram(weight: Tensor) -> Tensor:
     return product
 
 
+def less_identity(product: Tensor) -> Tensor:
+    """A − I in the place of A, (…, n, n)."""
+    product.diagonal(dim1=-2, dim2=-1).sub_(1.0)
+    return product
+
+
 def _solve(weight: Tensor, rows: Tensor, which: str = "") -> Tensor:
     if blocked_lu.serves(weight):
         columns, pivots = blocked_lu.solve(weight, rows.mT)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gaitprop.errors import ArgumentError
-from gaitprop.linalg import add_matmul, gram, matmul
+from gaitprop.linalg import add_matmul, gram, less_identity, matmul
 
 PENALTIES = ("off_diagonal", "full")
 
@@ -53,9 +53,8 @@ def orthogonality_defect(weight: Tensor) -> Tensor:
     """
     if weight.shape[-2] < weight.shape[-1]:
         weight = weight.mT
-    product = gram(weight) if is_square(weight) else matmul(weight.mT, weight)
-    product.diagonal(dim1=-2, dim2=-1).sub_(1.0)
-    defect: Tensor = product.flatten(-2).norm(dim=-1) / weight.shape[-1] ** 0.5
+    excess = less_identity(gram(weight) if is_square(weight) else matmul(weight.mT, weight))
+    defect: Tensor = excess.flatten(-2).norm(dim=-1) / weight.shape[-1] ** 0.5
     return defect
 
 
@@ -73,9 +72,7 @@ def check_penalty(kind: str) -> None:
 def penalised(weight: Tensor, kind: str) -> Tensor:
     """What of WᵀW should be 0: all but the diagonal, or the whole of WᵀW − I."""
     product = gram(weight)
-    diagonal = product.diagonal(dim1=-2, dim2=-1)
     if kind == "full":
-        diagonal.sub_(1.0)
-    else:
-        diagonal.zero_()
+        return less_identity(product)
+    product.diagonal(dim1=-2, dim2=-1).zero_()
     return product

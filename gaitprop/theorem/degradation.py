@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gaitprop.gradients import layer_gradients, passages
-from gaitprop.linalg import matmul
+from gaitprop.linalg import less_identity, matmul
 from gaitprop.losses import squared_error
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
@@ -120,16 +120,12 @@ def degradation(
 
 def defect_matrix(weight: Tensor) -> Tensor:
     """E = WᵀW − I of each matrix: (…, n, n) to (…, n, n)."""
-    product = matmul(weight.mT, weight)
-    product.diagonal(dim1=-2, dim2=-1).sub_(1.0)
-    return product
+    return less_identity(matmul(weight.mT, weight))
 
 
 def inverse_defect(inverse: Tensor, weight: Tensor) -> Tensor:
     """Δ = VW − I of each pair: (…, n, n) and (…, n, n) to (…, n, n); 0 for the inverse itself."""
-    product = matmul(inverse, weight)
-    product.diagonal(dim1=-2, dim2=-1).sub_(1.0)
-    return product
+    return less_identity(matmul(inverse, weight))
 
 
 def depart(
