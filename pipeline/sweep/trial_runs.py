@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SWEEP_TAG, TRIAL_TAG = "gait.sweep_id", "gait.trial"
+# For readers, whom an id tells nothing.
+SWEEP_NAME_TAG = "gait.sweep"
 
 
 class TrialRuns:
@@ -56,6 +58,7 @@ class TrialRuns:
         self._tags = {
             **tags,
             SWEEP_TAG: sweep_id,
+            SWEEP_NAME_TAG: params.sweep.name,
             LEVEL_TAG: "trial",
             "mlflow.parentRunId": parent,
         }

@@ -86,9 +86,9 @@ def of_sweeps(profile: str) -> str:
     return f"""Sweeps of the profile `{profile}`, made by `gait sweep`.
 
 Each sweep is a run, and nested in it one run a trial, with the means over the trial's seeds.
-`tags.gait.level = 'trial'` shows the trials; `params.rule`, `params.rule.learning_rate` and
-`params.rule.orthogonality` choose among them. The tables are in `results/{profile}/sweep/`;
-`gait sweep best` shows each rule's winner.
+`tags.gait.level = 'trial'` shows the trials; `tags.gait.sweep`, `params.rule`,
+`params.rule.learning_rate` and `params.rule.orthogonality` choose among them. The tables are in
+`results/{profile}/sweep/`; `gait sweep best` shows each rule's winner.
 """
 
 

@@ -55,8 +55,9 @@ def of_sweeps(swept: Iterable[str]) -> str:
     """
     accuracy = "metrics.`validation_accuracy`"
     settings = list(dict.fromkeys(("rule.orthogonality", "rule.learning_rate", *swept)))
+    columns = ["tags.`gait.sweep`", *(f"params.`{name}`" for name in ("rule", *settings))]
     return _view(
-        [accuracy, "params.`rule`", *(f"params.`{name}`" for name in settings)],
+        [accuracy, *columns],
         [*map(_scatter, settings), *map(_line, _LINES)],
         searchFilter="tags.`gait.level` = 'trial'",
         orderByKey=accuracy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import time
@@ -23,7 +24,7 @@ from pipeline.sweep.collect import Running
 from pipeline.sweep.sweep_runs import SweepRuns
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
-from pipeline.tracking import sending
+from pipeline.tracking import run_view, sending
 from pipeline.training.epochs import Epoch
 from tests.pipeline.project_copy import small_params
 
@@ -274,6 +275,23 @@ def test_a_sweep_that_has_ended_has_no_running_trial(
     statuses = {trial: run.info.status for trial, run in found.items()}
     assert statuses.pop(done.trial) == parent.info.status == "FINISHED"
     assert set(statuses.values()) == {"KILLED"}
+
+
+def test_the_list_of_runs_tells_sweeps_apart(store: Path, swept: tuple[Params, ImageData]) -> None:
+    """Trials of two sweeps may have the same rule and values, and then the same name."""
+    params, images = swept
+    other = params.model_copy(update={"sweep": params.sweep.model_copy(update={"name": "other"})})
+    for number, each in enumerate((params, other)):
+        runs = SweepRuns(each, images, f"sweep-{number}", {}, print)
+        runs.ended(trials(swept, 1)[0].record("FINISHED"))
+        assert runs.close(PATIENCE_S)
+    client = MlflowClient(f"sqlite:///{store}")
+    experiment = client.get_experiment_by_name("digits-sweeps")
+    assert experiment is not None
+    wanted = "tags.`gait.level` = 'trial' and tags.`gait.sweep` = 'other'"
+    (run,) = client.search_runs([experiment.experiment_id], wanted)
+    assert run.data.tags["gait.sweep_id"] == "sweep-1"
+    assert "tags.`gait.sweep`" in json.loads(experiment.tags[run_view.TAG])["selectedColumns"]
 
 
 def test_how_trials_end(store: Path, swept: tuple[Params, ImageData]) -> None:
