@@ -25,6 +25,7 @@ from pipeline.tracking import delivery
 from pipeline.tracking.delivery import Delivery
 from pipeline.tracking.model_runs import abandon
 from pipeline.tracking.periodic_states import StateWriter
+from pipeline.tracking.run_metrics import FAILURE_TAG
 from pipeline.tracking.store import KEY_TAG, named_store, open_experiment, provenance_tags
 from pipeline.training import plugin_source, resuming
 from pipeline.training.epochs import FAILED, FINISHED
@@ -91,7 +92,7 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
         resuming.clear(place)
     except (DivergenceError, SingularLayerError) as error:
         training = point.training if point is not None else begun.training
-        failed = ended(training, FAILED, {"gait.failure": str(error)})
+        failed = ended(training, FAILED, {FAILURE_TAG: str(error)})
         _deliver(key, place, sending, failed)
         resuming.clear(place)
         raise GaitError(f"{key}: {error}") from error
@@ -102,7 +103,7 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
             signal.number, f"{key}: stopped by {signal.name} after epoch {done}; {how}"
         ) from None
     except (Exception, SystemExit) as error:
-        how = states.save_last(point, {"gait.failure": f"{type(error).__name__}: {error}"})
+        how = states.save_last(point, {FAILURE_TAG: f"{type(error).__name__}: {error}"})
         if isinstance(error, OSError):
             raise GaitError(f"{key}: {os_sentence(error)}; {how}") from error
         if isinstance(error, ArgumentError):

@@ -15,7 +15,7 @@ from pipeline.params.schema import Params
 from pipeline.sweep.trial_records import Record
 from pipeline.tracking import run_metrics
 from pipeline.tracking.run_descriptions import COLOUR_TAG, colour_of
-from pipeline.tracking.run_metrics import LAST_METRIC, LEVEL_TAG, StoredRun
+from pipeline.tracking.run_metrics import FAILURE_TAG, LAST_METRIC, LEVEL_TAG, StoredRun
 from pipeline.training.epochs import FINISHED, RUNNING, STOPPED, kept
 from pipeline.training.experiment import described, parameters
 
@@ -113,7 +113,7 @@ class TrialRuns:
     def _end(self, run: StoredRun, record: Record, status: str) -> None:
         tags = {**record.facts, "gait.outcome": record.status}
         if record.failure is not None:
-            tags["gait.failure"] = record.failure
+            tags[FAILURE_TAG] = record.failure
         metrics = []
         if record.epochs and record.status in (FINISHED, STOPPED):
             metrics = run_metrics.of_kept(record.epochs)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-LEVEL_TAG = "gait.level"
+LEVEL_TAG, FAILURE_TAG = "gait.level", "gait.failure"
 # Sent last of an epoch: where this metric is, the epoch is complete.
 LAST_METRIC = "validation_accuracy"
 # Before the names of figures of the weights that early stopping keeps.
@@ -74,8 +74,10 @@ def describe(client: MlflowClient, run: StoredRun, parameters: Mapping[str, Any]
 
 
 def reopen(client: MlflowClient, run: StoredRun) -> None:
-    """A run that had ended goes on."""
+    """A run that had ended goes on, and no longer says what had ended it."""
     if run.status != RUNNING:
+        if FAILURE_TAG in client.get_run(run.run_id).data.tags:
+            client.delete_tag(run.run_id, FAILURE_TAG)
         client.update_run(run.run_id, status=RUNNING)
         run.status = RUNNING
 

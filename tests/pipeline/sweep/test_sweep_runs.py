@@ -314,3 +314,11 @@ def test_how_trials_end(store: Path, swept: tuple[Params, ImageData]) -> None:
         "its workers died",
     ]
     assert "validation_accuracy_seed_0" not in found[one.trial].data.metrics
+
+    # Who goes on with the one that was lost ends it well, and it no longer says that it failed.
+    resumed = opened(swept, [])
+    resumed.ended(three.record("FINISHED"))
+    assert resumed.close(PATIENCE_S)
+    _, found, _ = stored(store)
+    assert found[three.trial].info.status == "FINISHED"
+    assert "gait.failure" not in found[three.trial].data.tags

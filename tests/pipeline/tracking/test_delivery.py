@@ -132,6 +132,18 @@ def test_how_long_it_took_is_sent_once(settings: dict[str, Any], stored: Path) -
     assert parent.info.status == "FINISHED"
 
 
+def test_a_training_that_went_on_says_no_more_why_it_had_stopped(
+    settings: dict[str, Any], stored: Path
+) -> None:
+    client, experiment = open_experiment("digits")
+    stopped = replace(record("once", settings), outcome={"gait.failure": "OSError: disk full"})
+    ModelRuns(client, experiment).send(stopped)
+    assert {run.data.tags["gait.failure"] for run in runs(stored)} == {"OSError: disk full"}
+    ModelRuns(client, experiment).send(ended(stopped, FINISHED, {KEY_TAG: "0"}))
+    assert {run.info.status for run in runs(stored)} == {"FINISHED"}
+    assert not any("gait.failure" in run.data.tags for run in runs(stored))
+
+
 class Refusing(MlflowClient):
     """A client of a store in which another process makes the same row, just before."""
 
