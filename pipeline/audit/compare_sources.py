@@ -5,8 +5,8 @@ Of results, settings are those that dvc.lock recorded beside them; of MLflow run
 
 from __future__ import annotations
 
+import ast
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.params.schema import REFERENCE
+from pipeline.params.schema import REFERENCE, Convolution
 from pipeline.params.search_space import SECTIONS
 from pipeline.params.section import Section
 from pipeline.project.errors import GaitError
@@ -46,7 +46,6 @@ _OF_SEEDS = {
 KNOWN_TO_SOME = ("profile", "rule", "rule.rule", "data.sha256", "training.threads")
 _RUN = re.compile(r"[0-9a-f]{32}")
 _EXPERIMENT = "mlflow:"
-_WORDS = {"None": None, "True": True, "False": False}
 _CURVE = "validation_accuracy"
 
 
@@ -176,7 +175,17 @@ def _of_run(run_id: str) -> Compared:
         raise GaitError(f"the run {run_id} is not of a model; allowed: runs of `gait train`")
     with store.explained():
         key, model = _model_of(client, run)
-    return Compared(run.data.tags.get("mlflow.runName", run_id), {key: model})
+    status = run.info.status
+    if not model.seeds:
+        raise GaitError(
+            f"the run {run_id} is {status} and has no figures; allowed: runs that have some"
+        )
+    early = (
+        f"the run {run_id} is {status}, not {FINISHED}: its figures are of the last epoch that it"
+        " has sent"
+    )
+    notes = [] if status == FINISHED else [early]
+    return Compared(run.data.tags.get("mlflow.runName", run_id), {key: model}, notes)
 
 
 def _of_experiment(word: str) -> Compared:
@@ -241,18 +250,20 @@ def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
         name = re.sub(r"^architectures\.[^.]+\.", "architecture.", name)
         name = re.sub(r"^architecture_name$", "architecture", name)
         found[name] = _value(value)
+    # Results have those keys that a params.yaml gives, MLflow's runs all.
+    if convolutions := found.get("architecture.convolutions"):
+        whole = [Convolution.model_construct(**each).model_dump() for each in convolutions]
+        found["architecture.convolutions"] = whole
     return found
 
 
 def _value(value: Any) -> Any:
-    """A text as the number that it is, since YAML 1.1 knows no 1e-08; MLflow's words as values."""
+    """A text as the number that it is, since YAML 1.1 knows no 1e-08; MLflow's texts as values."""
     if not isinstance(value, str):
         return value
-    if value in _WORDS:
-        return _WORDS[value]
     try:
-        return json.loads(value)
-    except ValueError:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
         return value
 
 

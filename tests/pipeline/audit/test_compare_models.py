@@ -6,6 +6,8 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from mlflow.entities import Run
 
 from pipeline.audit import compare_models, compare_output
 from pipeline.audit.compare_sources import Compared, ComparedModel, find, find_all
+from pipeline.params.schema import Architecture
 from pipeline.project.errors import GaitError
+from pipeline.training.experiment import parameters
 from tests.pipeline.project_copy import commit, gait, run
 
 # Student's t at 97.5 % with two degrees of freedom.
@@ -237,6 +241,71 @@ def test_runs_of_one_name_are_told_apart(project: Path, monkeypatch: pytest.Monk
     # Of the same run twice both lines are there, too.
     (compared,) = compare_models.compare(find_all([ids[0], ids[0]]))
     assert len(compare_output.curves_table(compared)) == 3
+
+
+@contextmanager
+def another_run(
+    project: Path, settings: dict[str, object], figures: dict[str, float]
+) -> Iterator[tuple[MlflowClient, str]]:
+    """A run of the model gait that goes on, with figures of the seed 0."""
+    client, found = trainings(project)
+    (gait_prop,) = (each for each in found if each.data.tags["gait.model"] == "gait")
+    experiment, tags = gait_prop.info.experiment_id, gait_prop.data.tags
+    own = client.create_run(experiment, tags=tags).info.run_id
+    seed = client.create_run(experiment, tags={"mlflow.parentRunId": own}).info.run_id
+    for name, value in settings.items():
+        client.log_param(own, name, value)
+    client.log_param(seed, "seed", 0)
+    for name, figure in figures.items():
+        client.log_metric(seed, name, figure)
+    try:
+        yield client, own
+    finally:
+        client.delete_run(seed)
+        client.delete_run(own)
+
+
+def test_convolutions_of_a_run_and_of_results_are_the_same(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow has them as a text with every key, dvc.lock as params.yaml gives them."""
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(project / "results", tmp_path / "results")
+    own = {"convolutions": [{"channels": 1, "kernel_size": 3, "stride": 2}], "widths": [10]}
+    params = {"params.yaml": {"architectures.square": own}}
+    stage = "train@digits-digits-square-gait"
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {stage: {"params": params}}}))
+    recorded = parameters(
+        {"architecture": Architecture.model_validate(own).model_dump(), "settings": {}}
+    )
+    with another_run(project, recorded, {"test_accuracy": 0.5}) as (_, run_id):
+        found = compare_models.compare([find(run_id), find(str(tmp_path / "results/digits"))])
+        (model_,) = find(run_id).models.values()
+    names = [row[0] for each in found for row in each["settings"]]
+    assert "training.optimizer" in names
+    assert not any(name.startswith("architecture.") for name in names)
+    whole = [{"channels": 1, "kernel_size": 3, "stride": 2, "padding": 0}]
+    assert model_.settings["architecture.convolutions"] == whole
+
+
+def test_a_run_that_has_not_ended_well_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with another_run(project, {}, {"validation_accuracy": 0.5}) as (client, run_id):
+        said = "not FINISHED: its figures are of the last epoch that it has sent"
+        assert find(run_id).notes == [f"the run {run_id} is RUNNING, {said}"]
+        client.set_terminated(run_id, "KILLED")
+        assert find(run_id).notes == [f"the run {run_id} is KILLED, {said}"]
+        client.set_terminated(run_id)
+        assert not find(run_id).notes
+    with (
+        another_run(project, {}, {}) as (_, run_id),
+        pytest.raises(GaitError, match=r"is RUNNING and has no figures; allowed: runs that have"),
+    ):
+        find(run_id)
 
 
 def test_which_of_several_trainings_is_taken_is_told(
