@@ -147,13 +147,14 @@ def _recorded(run_id: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, str
     client, run = _find(run_id)
     with tempfile.TemporaryDirectory(prefix="gait-recorded-") as name:
         folder = Path(name)
-        for file in (model_files.CONFIG, model_files.HISTORY, model_files.NETWORK):
-            with store.explained():
+        with store.explained():
+            there = {each.path for each in client.list_artifacts(run.info.run_id)}
+            for file in (model_files.CONFIG, model_files.HISTORY, model_files.NETWORK):
+                if file not in there:
+                    raise GaitError(
+                        f"the run {run.info.run_id} has no {file}: nothing can be compared with it"
+                    )
                 client.download_artifacts(run.info.run_id, file, name)
-            if not (folder / file).is_file():
-                raise GaitError(
-                    f"the run {run.info.run_id} has no {file}: nothing can be compared with it"
-                )
         document = model_files.read_config(folder)
         _check_rule(document, run.data.tags)
         yield folder, document, run.data.tags

@@ -1,0 +1,28 @@
+"""What `gait reproduce` says of a run that cannot be compared."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.audit import reproduce
+from pipeline.project.errors import GaitError
+from tests.pipeline.trained import runs
+
+
+def test_a_file_that_a_run_has_lost_is_named(
+    reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(reported, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    wanted = {"gait.level": "model", "gait.model": "gait"}
+    (run,) = (each for each in runs(folder) if wanted.items() <= each.data.tags.items())
+    run_id = run.info.run_id
+    assert "would be trained" in reproduce.plan_of_run(run_id)
+    (config,) = folder.glob(f"mlartifacts/**/{run_id}/artifacts/config.json")
+    config.unlink()
+    with pytest.raises(GaitError, match=rf"^the run {run_id} has no config\.json: nothing can be"):
+        reproduce.plan_of_run(run_id)
