@@ -73,7 +73,7 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
     if begun.store is not None:
         was, now = (each or "the project's own store" for each in (begun.store, named_store()))
         print(
-            f"{key}: its runs in {was} stay there as they are, RUNNING; {now} has all from now on",
+            f"{key}: its runs in {was} stay there as they are; {now} has all from now on",
             file=sys.stderr,
         )
     if begun.state is not None:
