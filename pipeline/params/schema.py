@@ -585,17 +585,13 @@ def _no_rule(name: str) -> str:
 
 
 def _refuse_without_section(what: str, names: Sequence[str], rules: Mapping[str, Any]) -> None:
-    for name in names:
-        if name not in rules:
-            own = f", or a section rules.{name}" if name in rule_names() else ""
-            allowed = f"{', '.join(rules)}{own}"
-            raise ValueError(
-                f"{what}: unknown {name!r}{did_you_mean(name, rules)}; allowed: {allowed}"
-            )
+    lacking = [name for name in names if name not in rules and name in rule_names()]
+    own = "".join(f", or a section rules.{name}" for name in lacking)
+    _refuse_unknown(what, names, rules, own)
 
 
-def _refuse_unknown(what: str, names: Any, allowed: Any) -> None:
+def _refuse_unknown(what: str, names: Any, allowed: Any, more: str = "") -> None:
     unknown = [name for name in names if name not in allowed]
     if unknown:
         named = ", ".join(f"{name!r}{did_you_mean(name, allowed)}" for name in unknown)
-        raise ValueError(f"{what}: unknown {named}; allowed: {', '.join(allowed)}")
+        raise ValueError(f"{what}: unknown {named}; allowed: {', '.join(allowed)}{more}")

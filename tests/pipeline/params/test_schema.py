@@ -57,6 +57,13 @@ def test_committed_params_are_the_digits_profile() -> None:
             "unknown 'damped'; allowed: bp, gait, itp, tp, or a section rules.damped",
         ),
         (
+            "rules: [bp, gait, itp, tp]  # keys",
+            "rules: [gate, damped, itps]  # keys",
+            "run",
+            "unknown 'gate' (did you mean 'gait'?), 'damped', 'itps' (did you mean 'itp'?);"
+            " allowed: bp, gait, itp, tp, or a section rules.damped",
+        ),
+        (
             "  itp:\n",
             "  gait_strong:\n",
             "rules.gait_strong",
