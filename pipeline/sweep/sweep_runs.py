@@ -15,7 +15,7 @@ from pipeline.data.image_tensors import ImageData
 from pipeline.params.schema import Params
 from pipeline.sweep.collect import Running
 from pipeline.sweep.trial_records import Record
-from pipeline.sweep.trial_runs import SWEEP_TAG, TrialRuns
+from pipeline.sweep.trial_runs import SWEEP_NAME_TAG, SWEEP_TAG, TrialRuns
 from pipeline.tracking import run_view
 from pipeline.tracking.run_descriptions import NOTE_TAG, describe_experiment, of_sweep, of_sweeps
 from pipeline.tracking.run_metrics import LEVEL_TAG
@@ -155,7 +155,13 @@ class SweepRuns:
         for found in self._client.search_runs([experiment], wanted, max_results=1):
             self._client.update_run(found.info.run_id, status="RUNNING")
             return str(found.info.run_id)
-        own = {**tags, SWEEP_TAG: sweep_id, LEVEL_TAG: "sweep", NOTE_TAG: of_sweep(params)}
+        own = {
+            **tags,
+            SWEEP_TAG: sweep_id,
+            SWEEP_NAME_TAG: params.sweep.name,
+            LEVEL_TAG: "sweep",
+            NOTE_TAG: of_sweep(params),
+        }
         run_id = start_run(self._client, experiment, params.sweep.name, own)
         facts = flat({"sweep": params.sweep.model_dump(exclude_none=True)})
         self._client.log_batch(

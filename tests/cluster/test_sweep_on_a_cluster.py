@@ -237,7 +237,7 @@ def test_a_server_that_does_not_come_back(project: Project, undisturbed: bytes) 
             project.server.start()
     assert process.returncode == 1, output
     assert "lacks some of them" in output
-    assert "`gait sweep --resume` delivers them" in output
+    assert f"`gait sweep --resume --address {project.cluster.address}` delivers them" in output
     assert project.trials_csv("undelivered") == undisturbed
     with project.sweep("undelivered", "--resume") as process:
         output, _ = process.communicate(timeout=WAITING_S)

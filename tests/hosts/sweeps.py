@@ -88,7 +88,7 @@ class Project(OnOneMachine):
         after()
         if process.returncode == 1:
             # What is left is said, and how to go on.
-            assert "`gait sweep --resume`" in output, output
+            assert f"`gait sweep --resume --address {self.bed.address}`" in output, output
             output += self.resumed(name)
         else:
             self.check(name, output, process.returncode)

@@ -155,7 +155,7 @@ def test_the_head_loses_power(project: Project, undisturbed: bytes) -> None:
         bed.head.power_off()
         output, _ = process.communicate(timeout=WAITING_S)
     assert process.returncode == 1, output
-    assert "`gait sweep --resume` goes on" in output
+    assert f"`gait sweep --resume --address {bed.address}` goes on" in output
     bed.head.power_on()
     bed.start_head()
     for host in (bed.worker1, bed.worker2, bed.driver):

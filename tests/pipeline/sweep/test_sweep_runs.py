@@ -290,7 +290,9 @@ def test_the_list_of_runs_tells_sweeps_apart(store: Path, swept: tuple[Params, I
     assert experiment is not None
     wanted = "tags.`gait.level` = 'trial' and tags.`gait.sweep` = 'other'"
     (run,) = client.search_runs([experiment.experiment_id], wanted)
-    assert run.data.tags["gait.sweep_id"] == "sweep-1"
+    parent = client.get_run(run.data.tags["mlflow.parentRunId"])
+    assert {each.data.tags["gait.sweep_id"] for each in (run, parent)} == {"sweep-1"}
+    assert parent.data.tags["gait.sweep"] == "other"
     assert "tags.`gait.sweep`" in json.loads(experiment.tags[run_view.TAG])["selectedColumns"]
 
 
