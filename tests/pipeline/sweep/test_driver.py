@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas
@@ -105,6 +106,19 @@ def steps(folder: Path, run: Run, metric: str) -> list[int]:
 def renamed(folder: Path, name: str) -> None:
     text = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(re.sub(r"  name: \w+\n", f"  name: {name}\n", text))
+
+
+@contextmanager
+def one_trial(folder: Path, name: str) -> Iterator[None]:
+    """Within the block params.yaml has a sweep of a single trial."""
+    path = folder / "params.yaml"
+    text = path.read_text()
+    small = SECTION.replace("[bp, gait]", "[bp]").replace("[1.0e-4, 1.0e-3, 10]", "[1.0e-3]")
+    path.write_text(text[: text.index("\nsweep:")] + small.replace("name: tiny", f"name: {name}"))
+    try:
+        yield
+    finally:
+        path.write_text(text)
 
 
 def times(folder: Path, name: str) -> dict[str, int]:
@@ -301,16 +315,15 @@ def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
 
 
 def test_output_that_nobody_takes_is_no_lost_cluster(project: Path, says: Says) -> None:
-    renamed(project, "full")
-    said = project_copy.run(
-        project, "sh", "-c", f"{sys.executable} -m pipeline sweep >/dev/full", code=2
-    )
-    assert said.strip() == "gait: No space left on device"
-    parent, nested = runs(project, "full")
-    assert parent.info.status == "KILLED"
-    assert all(each.info.status != "RUNNING" for each in nested)
-    output = gait(project, "sweep", "--resume")
-    assert f"{TRIALS} trials have ended" in output
+    with one_trial(project, "full"):
+        said = project_copy.run(
+            project, "sh", "-c", f"{sys.executable} -m pipeline sweep >/dev/full", code=2
+        )
+        assert said.strip() == "gait: No space left on device"
+        parent, nested = runs(project, "full")
+        assert parent.info.status == "KILLED"
+        assert all(each.info.status != "RUNNING" for each in nested)
+        assert "1 trials have ended" in gait(project, "sweep", "--resume")
 
 
 # A driver that is told to end where Ray's loop does not hear it.
@@ -346,13 +359,13 @@ cli.main()
 
 
 def test_why_no_worker_trains_is_told(project: Path, says: Says) -> None:
-    renamed(project, "unlike")
-    said = project_copy.run(project, sys.executable, "-c", OTHER_CODE, "sweep", code=1)
-    why = "lost: pipeline.project.errors.GaitError: the sweep's code was changed while it ran"
-    assert said.count(why) == TRIALS
-    assert f"gait: {TRIALS} trials are missing, since their workers failed again and again" in said
-    # With the code as it was.
-    assert f"{TRIALS} trials have ended" in gait(project, "sweep", "--resume")
+    with one_trial(project, "unlike"):
+        said = project_copy.run(project, sys.executable, "-c", OTHER_CODE, "sweep", code=1)
+        why = "lost: pipeline.project.errors.GaitError: the sweep's code was changed while it ran"
+        assert said.count(why) == 1
+        assert "gait: 1 trials are missing, since their workers failed again and again" in said
+        # With the code as it was.
+        assert "1 trials have ended" in gait(project, "sweep", "--resume")
 
 
 def test_what_cannot_begin_drops_nothing(

@@ -79,7 +79,7 @@ def test_a_silent_head_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
         assert not belonging._head_answers(address)
         assert not belonging._head_answers(address)
         (said,) = capsys.readouterr().out.splitlines()
-        assert address in said and said.endswith("`gait sweep --resume` goes on")
+        assert address in said and said.endswith("the same command with --resume goes on")
         head.listen()
         assert belonging._head_answers(address)
         assert belonging._head_answers(address)
