@@ -87,7 +87,7 @@ def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
     if module.weight.dtype not in PRECISIONS:
         return f"it is in {module.weight.dtype}, neither float32 nor float64"
     if type(after) is not nn.LeakyReLU:
-        return "no nn.LeakyReLU follows it in an nn.Sequential"
+        return "no nn.LeakyReLU follows it in an nn.Sequential with torch's own forward"
     if not 0.0 < after.negative_slope <= 1.0:
         return f"the leaky ReLU after it has the slope {after.negative_slope}, not in (0, 1]"
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

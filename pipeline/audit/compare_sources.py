@@ -10,6 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,8 +253,9 @@ def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
         found[name] = _value(value)
     # Results have those keys that a params.yaml gives, MLflow's runs all.
     if convolutions := found.get("architecture.convolutions"):
-        whole = [Convolution.model_construct(**each).model_dump() for each in convolutions]
-        found["architecture.convolutions"] = whole
+        with suppress(TypeError):  # of a text that is no list of mappings
+            whole = [{**Convolution.model_construct(**c).model_dump(), **c} for c in convolutions]
+            found["architecture.convolutions"] = whole
     return found
 
 
@@ -263,7 +265,7 @@ def _value(value: Any) -> Any:
         return value
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return value
 
 

@@ -46,7 +46,7 @@ PATIENCE_S, SHORT_PATIENCE_S = 30.0, 10.0
 INCOMPLETE, INTERRUPTED = 1, 128
 # Trials that Ray drops before they have begun are given to it again, so often.
 ROUNDS = 5
-DROPPED = "Ray did not begin them"
+DROPPED = "they were not begun"
 # Of the trials of another version so many are named.
 NAMED = 3
 
@@ -185,7 +185,8 @@ class _Sweep:
             raise GaitError(
                 f"the sweep {self._folder.name} has {len(ended)} trials, of which {len(others)}"
                 f" ({named}) were computed by other {', '.join(sorted(differing))} than here: go on"
-                " with what computed them, or run all anew with `gait sweep --restart`"
+                " with what computed them, or run all anew with"
+                f" {self._options.command('--restart')}"
             )
 
     def _track(
@@ -298,14 +299,16 @@ class _Sweep:
             failed = sum(record.status == FAILED for record in collector.ended.values())
             which = f" ({failed} failed)" if failed else ""
             summary = destination / "summary.md"
-            print(f"{len(collector.ended)} trials have ended{which}: see {summary}")
+            count = len(collector.ended)
+            ends = "trial has" if count == 1 else "trials have"
+            print(f"{count} {ends} ended{which}: see {summary}")
             for edge in edges(self._params, frame):
                 print(edge)
         status = "FAILED" if missing else "FINISHED"
         delivered = runs.end(status, figures, destination) and delivered
         if missing:
             print(
-                f"gait: {missing} trials are missing, since their workers failed again and again"
+                f"gait: {missing} of {self._count} trials are missing"
                 f" ({next(iter(collector.lost.values()), DROPPED)});"
                 f" {self._options.command('--resume')} tries as many anew"
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from pipeline.sweep.trial_records import Record
 # ASHA: a trial is compared with the others first after so much of its epochs, then at each
 # fourfold; of those that got as far, the better quarter goes on.
 GRACE = 0.1
-# So many draws in a row that are of no use end a sweep.
+# So many draws in a row that do not go together, or a hundred times as many that were tried, end a
+# search.
 USELESS_DRAWS = 1000
 
 
@@ -108,34 +110,27 @@ class OptunaByRule(Searcher):
         self._drawn: dict[str, tuple[str, optuna.Trial]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next rule's next configuration.
-
-        Raises:
-            GaitError: there seems to be none that was not tried before.
-        """
+        """The next rule's next configuration; the end, if there seems to be none."""
         rule = self._sweep.rules[len(self._drawn) % len(self._sweep.rules)]
         study, suggested, space = self._studies[rule], self._suggested[rule], self._sweep.space
         distributions = {name: _distribution(each) for name, each in space.items()}
-        reason = "they were tried before"
         for _ in range(USELESS_DRAWS):
             drawn = study.ask(distributions)
             values = {name: _value(space[name], each) for name, each in drawn.params.items()}
-            try:
-                configuration = search_space.configuration(self._params, rule, values)
-            except GaitError as error:
-                reason = str(error)
-            else:
-                # Values may be lists, which no set holds.
-                if (text := repr(values)) not in suggested:
-                    suggested.add(text)
+            # Values may be lists, which no set holds.
+            if (text := repr(values)) not in suggested:
+                suggested.add(text)
+                with suppress(GaitError):
+                    found = search_space.configuration(self._params, rule, values)
                     self._drawn[trial_id] = rule, drawn
-                    return {"configuration": configuration._asdict()}
+                    return {"configuration": found._asdict()}
             study.tell(drawn, state=TrialState.FAIL)
             # The sampler, which has learned nothing, might come to it again and again.
-            study.enqueue_trial(self._point(search_space.draw(self._random, space)))
-        raise GaitError(
-            f"sweep.space: {USELESS_DRAWS} draws in a row for {rule} are of no use ({reason})"
-        )
+            if (other := self._not_suggested(suggested)) is None:
+                break
+            study.enqueue_trial(self._point(other))
+        print(f"gait: sweep.space has no further configurations for {rule} that go together")
+        return Searcher.FINISHED  # type: ignore[return-value]
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -149,6 +144,13 @@ class OptunaByRule(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the sweep's records are its state."""
+
+    def _not_suggested(self, suggested: Collection[str]) -> dict[str, Any] | None:
+        for _ in range(100 * USELESS_DRAWS):
+            values = search_space.draw(self._random, self._sweep.space)
+            if repr(values) not in suggested:
+                return values
+        return None
 
     def _point(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: _drawn_as(self._sweep.space[name], each) for name, each in values.items()}

@@ -83,7 +83,7 @@ class Folder:
             raise GaitError(
                 f"params.yaml defines another sweep {self.name} than the one in {self.path}"
                 f" ({_difference(known['definition'], definition)}); give it another name"
-                " (sweep.name), or drop the old one with `gait sweep --restart`"
+                " (sweep.name), or drop the old one with the same command and --restart"
             )
         return FINISHED if known["finished"] else UNFINISHED
 

@@ -107,7 +107,9 @@ def attempt(
     if task.code.get(rule, _code(rule)) != _code(rule):
         raise GaitError("the sweep's code was changed while it ran")
     trial = trial_id(task.params, configuration, task.images)
-    reports = _Reports(task.report_s, dict(facts), send)
+    # Also of a trial that cannot even be prepared it is known by what.
+    own = as_facts({"code": _code(rule), **ray_cluster.libraries()})
+    reports = _Reports(task.report_s, {**facts, **own}, send)
     if trial in task.ended:
         record = task.ended[trial]
         for epoch in record.epochs:
@@ -118,7 +120,6 @@ def attempt(
     try:
         params = search_space.experiment(task.params, configuration)
         choose_numerics(params)
-        # First, for the record of a trial that cannot even be prepared.
         by = computing(_code(rule), choose_device(params.training.device))
         reports.facts |= {**machine(), **as_facts(by)}
         made = prepare(params, search_space.key(params, configuration.rule), task.images)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,8 @@ def read(folder: Path) -> dict[str, Record]:
 
 
 def merged(epochs: Sequence[Epoch], more: Sequence[Epoch]) -> list[Epoch]:
-    """Epochs by number; of one that is there twice, the first one's time and the last figures.
-
-    They differ where a trial began anew on a machine of another kind.
-    """
-    known = {each.epoch: each for each in epochs}
-    for each in more:
-        before = known.get(each.epoch, each)
-        known[each.epoch] = replace(each, ended_ms=before.ended_ms)
+    """Epochs by number; of one that is there twice, the first."""
+    known = {each.epoch: each for each in [*more, *epochs]}
     return [known[number] for number in sorted(known)]
 
 

@@ -36,6 +36,20 @@ def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| images read and split | 2,000 |" in table
 
 
+def test_where_the_time_of_repro_goes() -> None:
+    stages = [
+        {"stage": "before the first", "seconds": 2.0, "imports_s": 1.5},
+        {"stage": "train@digits-digits-square-bp", "seconds": 10.0, "imports_s": 2.0},
+    ]
+    document = {
+        "machine": {"device": "x", "threads": 2, "python": "3", "torch": "2", "date": "today"},
+        "repro": {"stages": stages, "training_s": 6.04},
+    }
+    table = report.tables(document)["stages"]
+    assert "| train@digits-digits-square-bp | 10.0 | 2.0 |\n| **all** | 12.0 | 3.5 |" in table
+    assert table.endswith("the trainings themselves took 6.0 s of it.")
+
+
 def test_an_exponent_is_that_of_a_power() -> None:
     assert report._exponent([2, 4], [8.0, 64.0]) == "3.00"
     assert report._exponent([2, 4], [None, 64.0]) == "–"

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.search import Searcher
 
 from pipeline.params import params_file
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
-from pipeline.project.errors import GaitError
 from pipeline.sweep.searcher import AshaByRule, OptunaByRule
 from pipeline.sweep.trial_records import Record
 from pipeline.training.epochs import FINISHED, STOPPED
@@ -61,10 +61,12 @@ def params_of(folder: Path, space: str, more: str) -> Params:
 def suggested(params: Params, tried: list[Record], count: int) -> list[Configuration]:
     """What comes one by one; trials of a higher learning rate are said to be better."""
     sampler = OptunaByRule(params, tried)
-    found = []
+    found: list[Configuration] = []
     for number in range(count):
         suggestion = sampler.suggest(f"ray-{number}")
         assert suggestion is not None
+        if suggestion == Searcher.FINISHED:
+            break
         found.append(Configuration(**suggestion["configuration"]))
         accuracy = found[-1].values["rule.learning_rate"]
         sampler.on_trial_complete(f"ray-{number}", {"validation_accuracy": accuracy})
@@ -87,8 +89,22 @@ def test_optuna_tries_no_configuration_twice(tmp_path: Path) -> None:
     # Rules take turns, and each has its own in the order in which they ended.
     assert resumed[:6] == all_of_it[:6]
     assert len({str(each) for each in resumed}) == 12
-    with pytest.raises(GaitError, match="1000 draws in a row for bp are of no use"):
-        suggested(params, [], 13)
+    assert suggested(params, [], 13) == all_of_it
+
+
+def test_optuna_ends_where_nothing_that_goes_together_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And comes to the last one of many, too."""
+    rates = [round(1e-4 + k * 1e-6, 6) for k in range(200)]
+    space = (
+        f"    rule.learning_rate: {rates}\n"
+        "    training.optimizer: [sgd, adam]\n    training.momentum: [0.0, 0.9]\n"
+    )
+    params = params_of(tmp_path, space, "  search: optuna\n  trials: 601\n")
+    found = suggested(params, [], 1202)
+    assert len(found) == len({str(each) for each in found}) == 1200
+    assert "no further configurations for bp that go together" in capsys.readouterr().out
 
 
 def test_optuna_does_without_what_does_not_go_together(tmp_path: Path) -> None:

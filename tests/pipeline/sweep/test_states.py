@@ -33,6 +33,11 @@ with ray_cluster.connected(None, images_bytes=0):
         print(error)
     import ray  # not before its environment is set
     ray.kill(keeper)
+    try:
+        while True:
+            ray.get(keeper.read.remote("x"))
+    except ray.exceptions.RayError:
+        print("killed")
     for lost in (states.send, states.fetch):
         try:
             lost(keeper, there)

@@ -21,7 +21,6 @@ from pipeline.sweep.trial import Task, attempt
 from pipeline.sweep.trial_id import trial_id
 from pipeline.sweep.trial_records import Record
 from pipeline.training import state_file
-from pipeline.training.epochs import Epoch
 from pipeline.training.identity import training_code_checksum
 from tests.pipeline.project_copy import small_params
 
@@ -250,20 +249,6 @@ def test_a_lost_trial_that_ends_after_all_is_not_missing(task: Task, tmp_path: P
         collector.failed(f"ray-{number}", "its node is gone")
     assert collector.lost == {}
     assert collector.ended["trial-1"].status == "FINISHED"
-
-
-def test_an_epoch_that_was_trained_anew_has_its_last_figures(task: Task) -> None:
-    """Of the weights that are there, at the time of the first report."""
-    first, other = (
-        [
-            Epoch(k, when + k, [{"epoch": k, "seed": 0, "validation_accuracy": when}])
-            for k in range(2)
-        ]
-        for when in (100, 200)
-    )
-    (zero, one) = trial_records.merged(first, other)
-    assert (zero.ended_ms, one.ended_ms) == (100, 101)
-    assert zero.rows + one.rows == other[0].rows + other[1].rows
 
 
 def test_stopped_and_lost_trials(task: Task, tmp_path: Path) -> None:
