@@ -52,7 +52,8 @@ def test_a_line_is_cut_twice(project: Project, undisturbed: bytes, name: str) ->
     said = project.disturbed(
         f"cut_{name}", cut(5, host), cut(30, host), after=lambda: project.bed.join_again(host)
     )
-    assert ("no answer from the Ray cluster's head" in said) == (name == "driver")
+    # The driver says so if it looks within those 30 s.
+    assert name == "driver" or "no answer from the Ray cluster's head" not in said
     assert project.trials_csv(f"cut_{name}") == undisturbed
     # Also where the head took the driver for dead as its line came back.
     wait_for("Ray to free all places", lambda: not project.bed.places())
