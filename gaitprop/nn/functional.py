@@ -166,7 +166,7 @@ def _kept(
             raise ArgumentError(
                 f"feedback {name!r} is {each.dtype}; allowed: {weight.dtype}, as the weight"
             )
-        if each.requires_grad and keeping.learns is None:
+        if each.requires_grad and not learns(rule):
             raise ArgumentError(
                 f"feedback {name!r} requires a gradient, and the rule {keeping.name!r} keeps it"
                 " fixed; allowed: a tensor that requires none"
