@@ -107,7 +107,7 @@ def attempt(
     if task.code.get(rule, _code(rule)) != _code(rule):
         raise GaitError("the sweep's code was changed while it ran")
     trial = trial_id(task.params, configuration, task.images)
-    # Also of a trial that cannot even be prepared it is known by what.
+    # Without them a trial that cannot even be prepared would seem computed by other code.
     own = as_facts({"code": _code(rule), **ray_cluster.libraries()})
     reports = _Reports(task.report_s, {**facts, **own}, send)
     if trial in task.ended:
