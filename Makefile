@@ -86,7 +86,7 @@ test-cluster: $(READY)
 
 # Network namespaces as hosts: root, Linux; elsewhere one sentence says what is lacking.
 test-hosts: $(READY)
-	python -m pytest -rs tests/hosts
+	python -m pytest -rs tests/hosts --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Four processors of two makes, by qemu-user: some fifty times as slow as this one.
 test-portable: $(READY)

@@ -26,6 +26,7 @@ os.environ.setdefault("GAIT_MLFLOW_PATIENCE_S", "180")
 
 # Minutes each: the file that is given out last must not keep one worker while the other waits.
 LONGEST = (
+    "hosts/test_sweep_on_hosts.py",
     "test_extend.py",
     "pipeline/cli/test_dvc_repro.py",
     "portable/test_processors.py",

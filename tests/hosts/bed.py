@@ -19,9 +19,11 @@ from pathlib import Path
 
 from tests.pipeline.project_copy import REPOSITORY
 
+# Which of pytest's processes this is: each has hosts of its own.
+BED = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 # Set aside for tests of network devices (RFC 2544): no route of a machine leads there.
-NETWORK = "198.18.77"
-SWITCH = "gait-switch"
+NETWORK = f"198.18.{77 + BED}"
+SWITCH, OUTSIDE = f"gait{BED}-switch", f"gait{BED}-hosts"
 WAITING_S = 400
 TOOLS = ("ip", "unshare", "nsenter", "runuser", "initdb", "postgres", "pg_ctl", "psql", "faketime")
 PACKAGES = "iproute2, util-linux, postgresql, faketime"
@@ -64,8 +66,8 @@ def why_not() -> str | None:
         return "the hosts are network namespaces, which root alone may make"
     if lacking := [name for name in TOOLS if shutil.which(name) is None]:
         return f"the hosts need {', '.join(lacking)} (Debian: {PACKAGES})"
-    made = subprocess.run(["ip", "netns", "add", "gait-try"], capture_output=True, check=False)
-    subprocess.run(["ip", "netns", "del", "gait-try"], capture_output=True, check=False)
+    made = subprocess.run(["ip", "netns", "add", SWITCH], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "del", SWITCH], capture_output=True, check=False)
     if made.returncode:
         return "the hosts are network namespaces, which this container may not make"
     return None
@@ -89,7 +91,7 @@ class Host:
     def __init__(self, folder: Path, number: int, name: str) -> None:
         self.name, self.tmp = name, folder / name
         self.address = f"{NETWORK}.{number}"
-        self._space = f"gait-{name}"
+        self._space = f"gait{BED}-{name}"
         self._started: list[subprocess.Popen[bytes]] = []
         self.tmp.mkdir(exist_ok=True)
         self.tmp.chmod(0o1777)
@@ -406,11 +408,11 @@ def wired() -> Iterator[Bed]:
         try:
             _ip("-n", SWITCH, "link", "add", "br0", "type", "bridge")
             _ip("-n", SWITCH, "link", "set", "br0", "up")
-            line = ["link", "add", "gait-hosts", "type", "veth", "peer", "name", "outside"]
+            line = ["link", "add", OUTSIDE, "type", "veth", "peer", "name", "outside"]
             _ip(*line, "netns", SWITCH)
             _ip("-n", SWITCH, "link", "set", "outside", "master", "br0", "up")
-            _ip("address", "add", f"{NETWORK}.254/24", "dev", "gait-hosts")
-            _ip("link", "set", "gait-hosts", "up")
+            _ip("address", "add", f"{NETWORK}.254/24", "dev", OUTSIDE)
+            _ip("link", "set", OUTSIDE, "up")
             bed = Bed(Path(folder))
             yield bed
         finally:

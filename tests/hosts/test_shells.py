@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.test_sweep_on_a_cluster import FEW, WAITING_S
-from tests.hosts.bed import Host
+from tests.hosts.bed import NETWORK, Host
 from tests.hosts.sweeps import Project
 
 # The first one waits for the hosts, too.
 pytestmark = pytest.mark.timeout(1500)
 
 # Nothing is there.
-DEAD = "198.18.77.99"
+DEAD = f"{NETWORK}.99"
 # Another user, who may read all, since the project may lie in somebody's home.
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 NOBODY += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
