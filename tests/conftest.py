@@ -26,7 +26,11 @@ os.environ.setdefault("GAIT_MLFLOW_PATIENCE_S", "180")
 
 # Minutes each: the file that is given out last must not keep one worker while the other waits.
 LONGEST = (
+    # Hosts of which one process's are idle until the services of compose.yaml have run there.
+    "hosts/test_bed.py",
     "hosts/test_sweep_on_hosts.py",
+    "hosts/test_compose_services.py",
+    "hosts/test_lines.py",
     "test_extend.py",
     "pipeline/cli/test_dvc_repro.py",
     "portable/test_processors.py",

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 
 import pytest
 
 from tests.cluster.test_sweep_on_a_cluster import FEW, TRIALS, WAITING_S, until
-from tests.hosts.bed import Host, wait_for
+from tests.hosts.bed import wait_for
 from tests.hosts.sweeps import Project
 
 # Two trials, one a worker, which last for a while.
@@ -31,50 +30,8 @@ sweep:
 pytestmark = pytest.mark.timeout(1500)
 
 
-def cut(seconds: float, *hosts: Host) -> Callable[[], None]:
-    def disturbance() -> None:
-        for host in hosts:
-            host.cut()
-        time.sleep(seconds)
-        for host in hosts:
-            host.mend()
-
-    return disturbance
-
-
 def test_undisturbed(undisturbed: bytes) -> None:
     assert undisturbed.count(b"FINISHED") == TRIALS
-
-
-@pytest.mark.parametrize("name", ["worker2", "mlflow", "driver"])
-def test_a_line_is_cut_twice(project: Project, undisturbed: bytes, name: str) -> None:
-    host = getattr(project.bed, name)
-    said = project.disturbed(
-        f"cut_{name}", cut(5, host), cut(30, host), after=lambda: project.bed.join_again(host)
-    )
-    # The driver says so if it looks within those 30 s.
-    assert name == "driver" or "no answer from the Ray cluster's head" not in said
-    assert project.trials_csv(f"cut_{name}") == undisturbed
-    # Also where the head took the driver for dead as its line came back.
-    wait_for("Ray to free all places", lambda: not project.bed.places())
-
-
-@pytest.mark.parametrize("names", [("worker2", "mlflow"), ("driver",)])
-def test_lines_are_cut_for_two_minutes(
-    project: Project, undisturbed: bytes, names: tuple[str, ...]
-) -> None:
-    hosts, sweep = [getattr(project.bed, name) for name in names], f"cut_long_{names[0]}"
-    again = project.bed.join_again
-    project.disturbed(sweep, cut(120, *hosts), after=lambda: again(hosts[0]))
-    assert project.trials_csv(sweep) == undisturbed
-
-
-def test_a_bad_line(project: Project, undisturbed: bytes) -> None:
-    """A fifth of the frames is lost in each direction, and an answer takes 200 ms."""
-    with project.bed.worker2.bad_line(seconds=0.1, loss=0.2):
-        project.disturbed("bad_line", lambda: None)
-    project.bed.join_again(project.bed.worker2)
-    assert project.trials_csv("bad_line") == undisturbed
 
 
 def test_postgres_is_started_again(project: Project, undisturbed: bytes) -> None:
