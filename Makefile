@@ -147,9 +147,9 @@ bench: $(READY)
 	python -m benchmarks.rules results/performance/cpu-rules.json
 	python -m benchmarks.epoch results/performance/cpu-epoch.json
 	python -m benchmarks.portable results/performance/cpu-portable.json --threads 1
-	python -m benchmarks.repro results/performance/cpu-stages.json
+	python -m benchmarks.repro results/performance/cpu-repro.json
 	python -m benchmarks.report $(addprefix results/performance/,\
-		cpu.json cpu-digits.json cpu-rules.json cpu-epoch.json cpu-portable.json cpu-stages.json)
+		cpu.json cpu-digits.json cpu-rules.json cpu-epoch.json cpu-portable.json cpu-repro.json)
 
 bench-scale: $(READY)
 	OMP_NUM_THREADS=1 python -m benchmarks.scale results/performance/cpu-scale.json

@@ -98,7 +98,7 @@ def tables(document: dict[str, Any]) -> dict[str, str]:
     if "epoch" in document:
         return {"parts": _parts(document)}
     if "repro" in document:
-        return {"machine": _machine(document["machine"]), "stages": _stages(document["repro"])}
+        return {"machine": _machine(document["machine"]), "repro": _repro(document["repro"])}
     if "growth" in document:
         return {"growth": _growth(document)}
     if "numerics" in document:
@@ -122,20 +122,19 @@ def tables(document: dict[str, Any]) -> dict[str, str]:
     return {**found, "seeds": _seeds(shapes)}
 
 
-def _stages(found: dict[str, Any]) -> str:
-    stages = found["stages"]
-    sums = {name: sum(each[name] for each in stages) for name in ("seconds", "imports_s")}
-    rows = [*stages, {"stage": "**all**", **sums}]
+def _repro(found: list[dict[str, Any]]) -> str:
     lines = [
-        f"| {each['stage']} | {each['seconds']:.1f} | {each['imports_s']:.1f} |" for each in rows
+        f"| {each['jobs']} | {each['seconds']:.1f} | {each['training_s']:.1f} |"
+        f" {each['imports_s']:.1f} |"
+        for each in found
     ]
     return "\n".join(
         [
-            "| stage | s | of it imports |",
-            "|---|--:|--:|",
+            "| models trained at once | s | trainings, sum | imports, sum |",
+            "|--:|--:|--:|--:|",
             *lines,
             "",
-            f"Once; the trainings themselves took {found['training_s']:.1f} s of it.",
+            "Once each; the sums are over all processes.",
         ]
     )
 

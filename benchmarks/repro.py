@@ -1,4 +1,4 @@
-"""Where the time of `gait repro` goes, in a fresh clone: stage by stage, and what of it is imports.
+"""Where the time of `gait repro` goes, in fresh clones: one training after the other, and at once.
 
     python -m benchmarks.repro OUTPUT.json
 
@@ -23,38 +23,39 @@ import torch
 from benchmarks.steps import machine
 
 REPOSITORY = Path(__file__).parents[1]
-BEFORE = "before the first"
-_STAGE = re.compile(r"Running stage '([^']+)'")
 _IMPORT = re.compile(r"import time:\s+(\d+) \|")
 
 
 def main() -> None:
-    """Measures it once and writes what was found."""
+    """Measures each once and writes what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path, help="the JSON file to write")
     output = parser.parse_args().output.resolve()
-    with tempfile.TemporaryDirectory(prefix="gait-bench-") as folder:
-        clone = Path(folder, "clone")
-        subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
-        content = {"machine": machine(torch.device("cpu")), "repro": measure(clone)}
+    found = []
+    for jobs in sorted({1, torch.get_num_threads()}):
+        with tempfile.TemporaryDirectory(prefix="gait-bench-") as folder:
+            clone = Path(folder, "clone")
+            subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
+            found.append(measure(clone, jobs))
+    content = {"machine": machine(torch.device("cpu")), "repro": found}
     output.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def measure(project: Path) -> dict[str, Any]:
-    """Runs `gait repro` in a project.
+def measure(project: Path, jobs: int) -> dict[str, Any]:
+    """Runs `gait repro --jobs` in a project.
 
     Returns:
-        ``stages``: name, seconds, and seconds of imports, of each; first what comes before any.
-        ``training_s``: of the trainings themselves, as MLflow has them.
+        ``jobs``; ``seconds`` of the whole; and two sums over its processes: ``training_s``, of the
+        trainings themselves, as MLflow has them, and ``imports_s``.
     """
     # Python's own account of its imports adds some hundredths to them.
     own = {"PYTHONPATH": str(project), "PYTHONPROFILEIMPORTTIME": "1", "PYTHONUNBUFFERED": "1"}
     environment = {**os.environ, **own}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    stages: list[dict[str, Any]] = [{"stage": BEFORE, "seconds": 0.0, "imports_s": 0.0}]
+    imports_s = 0.0
     began = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "repro"],
+        [sys.executable, "-m", "pipeline", "repro", "--jobs", str(jobs)],
         cwd=project,
         env=environment,
         stdout=subprocess.PIPE,
@@ -63,16 +64,13 @@ def measure(project: Path) -> dict[str, Any]:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if found := _STAGE.search(line):
-                now = time.perf_counter()
-                stages[-1]["seconds"], began = now - began, now
-                stages.append({"stage": found[1], "seconds": 0.0, "imports_s": 0.0})
-            elif found := _IMPORT.match(line):
-                stages[-1]["imports_s"] += int(found[1]) / 1e6
-    stages[-1]["seconds"] = time.perf_counter() - began
+            if found := _IMPORT.match(line):
+                imports_s += int(found[1]) / 1e6
+    seconds = time.perf_counter() - began
     if process.returncode:
         raise SystemExit(f"repro: gait repro ended with {process.returncode}")
-    return {"stages": stages, "training_s": _training_s(project)}
+    training_s = _training_s(project)
+    return {"jobs": jobs, "seconds": seconds, "training_s": training_s, "imports_s": imports_s}
 
 
 def _training_s(project: Path) -> float:

@@ -15,15 +15,37 @@ from pipeline.project.nearest_name import did_you_mean
 
 
 class Step(NamedTuple):
-    """A stage that `dvc repro` would run; ``surely`` not, if only what comes before it would."""
+    """A stage that `dvc repro` would run; ``surely`` not, if only what comes before it would.
+
+    ``needs`` are the stages of which it takes files.
+    """
 
     stage: str
     command: str
     surely: bool
+    needs: frozenset[str]
+
+    @property
+    def kind(self) -> str:
+        """Its name in dvc.yaml."""
+        return self.stage.partition("@")[0]
 
 
 def plan() -> list[Step]:
-    """What `dvc repro` would run, in its order; `dvc repro --dry` stops where a file is missing."""
+    """What `dvc repro` would run, in its order; `dvc repro --dry` stops where a file is missing.
+
+    Raises:
+        GaitError: DVC cannot say: another one is at work here, or a file of its own is broken.
+    """
+    from dvc.exceptions import DvcException
+
+    try:
+        return _plan()
+    except DvcException as error:
+        raise GaitError(f"DVC cannot say what there is to do: {error}") from None
+
+
+def _plan() -> list[Step]:
     import networkx
     from dvc.repo import Repo
 
@@ -36,9 +58,10 @@ def plan() -> list[Step]:
         found: dict[str, Step] = {}
         for stage in order:
             name = stage.addressing
-            if name in changed or any(each.addressing in found for each in needs.successors(stage)):
+            before = frozenset(each.addressing for each in needs.successors(stage))
+            if name in changed or not before.isdisjoint(found):
                 commands = stage.cmd if isinstance(stage.cmd, list) else [stage.cmd]
-                found[name] = Step(name, " && ".join(commands), name in changed)
+                found[name] = Step(name, " && ".join(commands), name in changed, before)
     return list(found.values())
 
 
@@ -71,8 +94,12 @@ def check_targets(arguments: Sequence[str]) -> None:
                 )
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], *, wait_for_lock: bool = False) -> int:
     """Runs `dvc repro`; returns its exit code.
+
+    Args:
+        arguments: of `dvc repro`.
+        wait_for_lock: whether it waits where another DVC writes, instead of failing after 3 s.
 
     DVC leaves a stage running when it is ended. Here SIGTERM goes to the stage, which puts its
     work away, and DVC ends with it.
@@ -96,7 +123,7 @@ def run(arguments: Sequence[str]) -> int:
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        code = int(dvc(["repro", *arguments]))
+        code = int(dvc([*(["--wait-for-lock"] if wait_for_lock else []), "repro", *arguments]))
     finally:
         signal.signal(signal.SIGTERM, before)
     if stopped:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
@@ -64,7 +65,7 @@ def download(
         image_sets.image_set(name)
     paths = {}
     for name in chosen:
-        paths[name] = stage.run(params, name, progress=sys.stderr.isatty())
+        paths[name] = stage.run(params, name, progress=Console(stderr=True).is_terminal)
         if not as_json:
             print(f"{name}: verified, in {paths[name]}")
     if as_json:
@@ -202,24 +203,43 @@ def repro(
             "--dry-run", help="List the stages that would run, or come from DVC's cache; run none."
         ),
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="How many models are trained at once. Default: PyTorch's threads here"
+            " (OMP_NUM_THREADS, or the cores), divided by training.threads; 1 on a GPU.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run every stage whose code, data or parameters have changed (`dvc repro`).
 
-    Further arguments go to `dvc repro`.
+    Trainings that wait for nothing from each other run at once: any number gives the same bits.
+    Further arguments go to `dvc repro`, which then runs one stage after the other.
 
     Examples:
 
         gait repro
 
+        gait repro --jobs 1
+
         gait repro --force
 
         gait repro --dry-run
     """
-    from pipeline.cli import dvc_repro
+    from pipeline.cli import dvc_repro, parallel_stages
     from pipeline.params import params_file
     from pipeline.stages import evaluate as stage
     from pipeline.training import plugin_source
 
+    if context.args and jobs is not None:
+        raise GaitError(
+            f"--jobs: received {jobs} beside {' '.join(context.args)}; allowed: no further"
+            " arguments, with which `dvc repro` runs one stage after the other"
+        )
     params = params_file.load()
     plugin_source.link(params)
     prepare_environment()
@@ -233,7 +253,8 @@ def repro(
         # DVC's own words for it are not for its user.
         check_writable(Path())
         stage.deliver_what_can_be(params)
-    code = dvc_repro.run(arguments)
+    code = 0 if arguments else parallel_stages.run_trainings(params, jobs)
+    code = code or dvc_repro.run(arguments)
     if code:
         sys.exit(code)
     if not dry:

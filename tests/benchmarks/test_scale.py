@@ -37,17 +37,15 @@ def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_the_time_of_repro_goes() -> None:
-    stages = [
-        {"stage": "before the first", "seconds": 2.0, "imports_s": 1.5},
-        {"stage": "train@digits-digits-square-bp", "seconds": 10.0, "imports_s": 2.0},
-    ]
     document = {
         "machine": {"device": "x", "threads": 2, "python": "3", "torch": "2", "date": "today"},
-        "repro": {"stages": stages, "training_s": 6.04},
+        "repro": [
+            {"jobs": jobs, "seconds": 90.0 / jobs, "training_s": 40.04, "imports_s": 20.0}
+            for jobs in (1, 2)
+        ],
     }
-    table = report.tables(document)["stages"]
-    assert "| train@digits-digits-square-bp | 10.0 | 2.0 |\n| **all** | 12.0 | 3.5 |" in table
-    assert table.endswith("the trainings themselves took 6.0 s of it.")
+    table = report.tables(document)["repro"]
+    assert "| 1 | 90.0 | 40.0 | 20.0 |\n| 2 | 45.0 | 40.0 | 20.0 |" in table
 
 
 def test_an_exponent_is_that_of_a_power() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.tracking.store import DATABASE
+from tests.pipeline.cli.test_parallel_stages import repro, states, trainings_alone
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import copy_project, dvc, gait
 from tests.pipeline.trained import (
@@ -148,30 +149,24 @@ def kill_once(folder: Path, stage: str, chance: random.Random) -> None:
     assert run.returncode == -signal.SIGKILL
 
 
-def test_gait_repro_is_told_to_stop(tmp_path: Path) -> None:
-    """SIGTERM to `gait repro` alone, as a scheduler sends it: its stage puts its work away."""
-    folder = copy_project(tmp_path / "project")
-    params = folder / "params.yaml"
-    params.write_text(params.read_text().replace("epochs: 2", "epochs: 300"))
-    command = [sys.executable, "-m", "pipeline", "repro"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "GAIT_STATE_INTERVAL_S": "0.1"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    with (
-        (folder / "said").open("wb") as said,
-        subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said) as run,
-    ):
-        states = folder / "states"
-        while run.poll() is None and not list(states.rglob("state.pt")):
-            time.sleep(0.05)
-        run.send_signal(signal.SIGTERM)
-        code = run.wait(120)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_all_that_gait_repro_runs_put_their_work_away(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """SIGTERM comes to `gait repro` alone, Ctrl-C to all processes of the terminal."""
+    folder = trainings_alone(tmp_path / "project", 100)
+    with repro(folder) as process:
+        if number == signal.SIGTERM:
+            process.send_signal(number)
+        else:
+            os.killpg(process.pid, number)
+        code = process.wait(120)
     output = (folder / "said").read_text()
-    assert code == 128 + signal.SIGTERM, output
-    assert "`gait repro` goes on from there" in output
+    assert code == (143 if number == signal.SIGTERM else 255), output
     assert "Traceback" not in output
-    assert list(states.rglob("state.pt"))
-    again = gait(folder, "repro")
-    assert "goes on after epoch" in again
+    assert len(states(folder)) == 2
+    # The third was not begun.
+    assert output.count("Running stage 'train@") + output.count("Running stage 'reference@") == 2
+    assert gait(folder, "repro", "--jobs", "2").count("goes on after epoch") == 2
     check_nothing_left(folder)
     assert {each.info.status for each in runs(folder)} == {"FINISHED"}

@@ -1,0 +1,146 @@
+"""`gait repro --jobs`: trainings at once, under a real DVC; `make test-kills` stops them, too."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from pipeline.cli import parallel_stages
+from pipeline.cli.dvc_repro import Step
+from pipeline.params import params_file
+from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, dvc, gait, run
+from tests.pipeline.trained import check_nothing_left
+
+REFERENCE, BP, GAIT = (
+    *("reference@digits-digits-square", "train@digits-digits-square-bp"),
+    "train@digits-digits-square-gait",
+)
+
+
+def trainings_alone(folder: Path, epochs: int) -> Path:
+    """A project whose models are trained, and that is all."""
+    made = copy_project(folder, git=False)
+    params, stages = made / "params.yaml", made / "dvc.yaml"
+    params.write_text(params.read_text().replace("epochs: 2", f"epochs: {epochs}"))
+    text = stages.read_text()
+    stages.write_text(text[: text.index("\n  evaluate:\n") + 1])
+    run(made, "git", "init", "--quiet")
+    commit(made)
+    return made
+
+
+def test_trainings_at_once_give_the_bits_of_one_after_the_other(tmp_path: Path) -> None:
+    folder = trainings_alone(tmp_path / "project", 2)
+    said = gait(folder, "repro", "--jobs", "3")
+    for stage in (REFERENCE, BP, GAIT):
+        assert said.count(f"Running stage '{stage}'") == 1, said
+    # All three had begun before any of them ended.
+    began = [said.index(f"Running stage '{stage}'") for stage in (REFERENCE, BP, GAIT)]
+    assert max(began) < said.index(": 2 epochs in")
+    lock = (folder / "dvc.lock").read_text()
+    trainings = ("--force", "--no-run-cache", "--single-item", REFERENCE, GAIT)
+    assert "Running stage" in dvc(folder, "repro", *trainings)
+    assert (folder / "dvc.lock").read_text() == lock
+    assert json.loads(dvc(folder, "status", "--json")) == {}
+    check_nothing_left(folder)
+
+
+@contextmanager
+def repro(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`gait repro --jobs 2`, once two of its trainings keep states; `said` is what it says."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAIT_"))}
+    own = {"PATH": path, "OMP_NUM_THREADS": "1", "GAIT_STATE_INTERVAL_S": "0.1"}
+    command = [sys.executable, "-m", "pipeline", "repro", "--jobs", "2"]
+    with (
+        (folder / "said").open("wb") as said,
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**inherited, **own},
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        ) as process,
+    ):
+        while process.poll() is None and len(states(folder)) < 2:
+            time.sleep(0.05)
+        yield process
+
+
+def states(folder: Path) -> list[Path]:
+    return list((folder / "states").rglob("state.pt"))
+
+
+def test_after_one_that_fails_none_begins_and_what_runs_is_kept(tmp_path: Path) -> None:
+    """One is killed, as where memory ends."""
+    folder = trainings_alone(tmp_path / "project", 60)
+    with repro(folder) as process:
+        bp = [
+            each
+            for each in psutil.Process(process.pid).children(recursive=True)
+            if each.cmdline()[-3:] == ["digits", "square", "bp"]
+        ]
+        assert len(bp) == 1
+        # Meanwhile another finds them at work.
+        assert "is busy" in gait(folder, "repro", "--jobs", "2", code=2)
+        bp[0].kill()
+        code = process.wait(120)
+    said = (folder / "said").read_text()
+    assert code == 255, said
+    assert f"failed to reproduce '{BP}'" in said
+    assert said.endswith(f"failed: {BP}; no stage was begun since\n")
+    assert GAIT not in said
+    stages = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
+    assert REFERENCE in stages
+    assert BP not in stages
+    assert "goes on after epoch" in dvc(folder, "repro", "--single-item", BP)
+
+
+def test_further_arguments_are_for_one_stage_after_the_other(tmp_path: Path) -> None:
+    folder = copy_project(tmp_path / "project")
+    assert gait(folder, "repro", "--jobs", "2", "--force", code=2).strip() == (
+        "gait: --jobs: received 2 beside --force; allowed: no further arguments, with which `dvc"
+        " repro` runs one stage after the other"
+    )
+    assert "greater than or equal to" in gait(folder, "repro", "--jobs", "0", code=2)
+
+
+def step(stage: str, *needs: str) -> Step:
+    return Step(stage, f"python -m pipeline {stage}", True, frozenset(needs))
+
+
+def test_two_trainings_are_worth_it() -> None:
+    steps = [step("download@d"), step("reference@r", "download@d"), step("train@t", "download@d")]
+    rest = [step("evaluate@e", "reference@r", "train@t"), step("evidence@e")]
+    assert parallel_stages.trainings([*steps, *rest]) == steps
+    # Also of a stage that somebody has added, and of what that needs.
+    own = [step("fetch@x"), step("clean@x", "fetch@x"), step("train@x", "clean@x")]
+    assert parallel_stages.trainings([step("count@x", "fetch@x"), *own, *steps]) == [*own, *steps]
+    assert parallel_stages.trainings([*steps[:2], *rest]) == []
+    assert parallel_stages.trainings(steps[1:]) == steps[1:]
+
+
+def test_cores_divided_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = params_file.load(REPOSITORY / "profiles" / "digits.yaml")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+
+    def jobs(threads: int | None) -> int:
+        training = params.training.model_copy(update={"threads": threads})
+        return parallel_stages.default_jobs(params.model_copy(update={"training": training}))
+
+    assert [jobs(threads) for threads in (1, 3, 8, 16, None)] == [8, 2, 1, 1, 1]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert jobs(1) == 1
