@@ -105,6 +105,7 @@ def train(
     from pipeline.params import params_file
     from pipeline.project.paths import ModelKey
     from pipeline.stages import train as stage
+    from pipeline.training import plugin_source
     from pipeline.training.experiment import described
     from pipeline.training.identity import training_code_checksum
     from pipeline.training.model_files import result_checksum
@@ -113,6 +114,8 @@ def train(
     key = ModelKey(params.profile, dataset, architecture, model)
 
     def deciding() -> object:
+        # A package's source as it lies there now.
+        plugin_source.plugin_of.cache_clear()
         code = training_code_checksum(params.rule_of(model))
         return code, described(params_file.load(), key, images="")
 

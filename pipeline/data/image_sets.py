@@ -124,7 +124,9 @@ def read_own(chosen: ImageSet) -> dict[str, torch.Tensor]:
 
 def _as_tensor(part: Any) -> torch.Tensor:
     # By way of an array of our own: tables know how to become one, and others may be read-only.
-    return part if isinstance(part, torch.Tensor) else torch.as_tensor(numpy.array(part))
+    if isinstance(part, torch.Tensor):
+        return part.detach().cpu()
+    return torch.as_tensor(numpy.array(part))
 
 
 def _as_floats(name: str, part: Any) -> torch.Tensor:

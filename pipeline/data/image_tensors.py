@@ -74,7 +74,8 @@ def prepare(
     facts: dict[str, object] = {"image_set": name, "classes": chosen.classes}
     if chosen.read is not None:
         tensors = read_own(chosen)
-        facts |= {"maximum": chosen.maximum}
+        # What convolutions see is decided by the shape, too: a set that changes it is another.
+        facts |= {"maximum": chosen.maximum, "shape": chosen.shape}
     elif chosen.source is None:
         tensors, made = _FROM_PACKAGES[name]()
         facts |= {"maximum": chosen.maximum, "archives": {}, **made}

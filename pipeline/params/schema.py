@@ -30,6 +30,8 @@ from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 
 REFERENCE = "reference"
+# Folders of results/ that are no profile's.
+NO_PROFILES = ("performance", "published_mnist", "verify")
 # Of a hyperparameter that a rule declares.
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 WITHOUT_GAMMA = (
@@ -451,6 +453,15 @@ class Params(Section):
             raise ValidationError.from_exception_data("rules", problems)
         return found
 
+    @field_validator("profile")
+    @classmethod
+    def _own_folder(cls, profile: str) -> str:
+        if profile in NO_PROFILES:
+            raise ValueError(
+                f"received {profile}; allowed: another name, since results/{profile} is taken"
+            )
+        return profile
+
     @model_validator(mode="after")
     def _consistent(self) -> Params:
         self._known_rules()
@@ -555,6 +566,8 @@ def _entry(name: str, entry: Any) -> Any:
     if not isinstance(entry, dict):
         return entry
     rule = entry.get("rule") or name
+    if not isinstance(rule, str):
+        return entry
     if rule not in rule_names():
         # Its own keys would be called unknown, and hide that the rule is.
         if not entry.keys() <= _COMMON:

@@ -19,9 +19,10 @@ _HEAD = """\
 Each key with its type, what it may be, its default (a dash: it must be given) and what it decides.
 `gait params` prints this page, of the code that is installed; `gait params --schema` prints
 [params.schema.json](../params.schema.json), by which editors complete and check params.yaml while
-it is written (the comment in its first line names it). Whatever is wrong in the file is said at
-once, by line, before any work starts; what only the images tell, that there are fewer than
-`train_size` or `batch_size` asks for, is said by the stage that reads them.
+it is written (the comment in its first line names it). Before any work starts, all keys that are
+wrong by themselves are said at once, by line, and after that what does not go together; what only
+the images tell, that there are fewer than `train_size` or `batch_size` asks for, is said by the
+stage that reads them.
 
 A profile of one's own is this file under a name of its own: change `profile`, save it as
 profiles/NAME.yaml, and `gait profile NAME` brings it back; its results go to results/NAME.

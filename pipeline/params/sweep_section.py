@@ -8,6 +8,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from pipeline.params.section import Name, Section
 
+# Of a whole number that floats have, too.
+LARGEST_INTEGER = 2**53
+
 
 class Distribution(Section):
     """Values to draw from, both ends included: exactly one kind of three."""
@@ -34,6 +37,8 @@ class Distribution(Section):
                 " and integer, each as [lowest, highest]"
             )
         low, high = self.ends
+        if self.integer is not None and max(-low, high) >= LARGEST_INTEGER:
+            raise ValueError(f"integer is [{low}, {high}]; allowed: ends below 2**53 in size")
         if not low < high:
             raise ValueError(f"{given[0]} is [{low}, {high}]; allowed: [lowest, highest]")
         if self.loguniform is not None and low <= 0:

@@ -49,10 +49,13 @@ def as_json(content: Any) -> bytes:
 
 
 def checksum(files: Iterable[tuple[str, Path]]) -> str:
-    """SHA-256 of names and contents, in this order; folders and compiled code are left out."""
+    """SHA-256 of names and contents, in this order; folders, compiled code, and what editors leave
+    while they are open, are left out.
+    """
     digest = hashlib.sha256()
     for name, path in files:
-        if path.is_file() and "__pycache__" not in path.parts:
+        of_an_editor = path.name.startswith(".") or path.name.endswith("~")
+        if path.is_file() and "__pycache__" not in path.parts and not of_an_editor:
             digest.update(f"{name}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

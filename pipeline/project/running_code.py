@@ -51,8 +51,8 @@ def unchanged(deciding: Callable[[], object]) -> Iterator[None]:
     yield
     try:
         now: object = deciding()
-    except GaitError:
-        now = None  # params.yaml says what is not allowed any more.
+    except (GaitError, KeyError):
+        now = None  # params.yaml says what is not allowed any more, or nothing of this model.
     if now != before:
         raise GaitError(
             "params.yaml, or the code that decides this result, changed while it was made, and it"

@@ -83,7 +83,10 @@ def check(folder: Path) -> None:
         if [len(row) for row in table] != [len(head)] * rows:
             raise ValueError(f"{HISTORY} has not the {rows} rows of {CONFIG}")
         load_network(folder / NETWORK)
-    except (OSError, ValueError, LookupError, TypeError, safetensors.SafetensorError) as error:
+    except (
+        *(OSError, ValueError, LookupError, TypeError),
+        *(csv.Error, safetensors.SafetensorError),
+    ) as error:
         what = str(error) or type(error).__name__
         raise GaitError(
             f"{folder} is not a whole model ({what}); delete it and run `gait repro`, or `gait"

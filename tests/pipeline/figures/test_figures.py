@@ -379,7 +379,12 @@ def test_each_case_has_figures_of_its_own_models() -> None:
 
 
 def test_run_names_the_missing_history(project: Params) -> None:
-    Path("models/test/digits/square/itp/history.csv").unlink()
+    path = Path("models/test/digits/square/itp/history.csv")
+    # As where power was lost: zeros in place of a block of it.
+    path.write_bytes(bytes(200_000))
+    with pytest.raises(GaitError, match=r"square/itp is not a whole model \(.*limit"):
+        plot.run(project)
+    path.unlink()
     with pytest.raises(GaitError, match=r"square/itp is not a whole model .*history\.csv"):
         plot.run(project)
 

@@ -101,6 +101,12 @@ def test_committed_params_are_the_digits_profile() -> None:
         ),
         (
             "  itp:\n",
+            "  slow:\n    rule: [damped]\n    damping: 1.0\n",
+            "rules.slow.rule",
+            "received ['damped']",
+        ),
+        (
+            "  itp:\n",
             "  itp:\n    rule: gait\n",
             "rules.itp.rule",
             "is gait; allowed: an entry under another name, since itp is a model itself",
@@ -257,6 +263,7 @@ def test_committed_params_are_the_digits_profile() -> None:
             "received 0",
         ),
         ("profile: digits", "profile: ../digits", "profile", "received '../digits'"),
+        ("profile: digits", "profile: verify", "profile", "received verify; allowed: another"),
         ("mirror: null", "mirror: ftp://x", "archives.mirror", "received 'ftp://x'"),
         (
             "validation_fraction: 0.1",

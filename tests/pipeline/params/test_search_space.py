@@ -89,6 +89,10 @@ def test_default_is_the_published_grid_for_each_rule_of_run(tmp_path: Path) -> N
         ("search: random\nspace: {rule.gamma: {normal: [0, 1]}}", "unknown key"),
         ("search: random\nspace: {rule.gamma: {}}", "one of uniform, loguniform and integer"),
         (
+            "search: random\nspace: {data.split_seed: {integer: [0, 18446744073709551615]}}",
+            "allowed: ends below 2**53 in size",
+        ),
+        (
             "search: random\nspace: {training.epochs: {uniform: [1, 3]}}",
             "training.epochs: received 1.0; input should be a valid integer",
         ),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.own_packages import packages
 from tests.pipeline.project_copy import REPOSITORY, copy_project, gait, run
 
 # As the installed command does it: the folder is not on Python's path.
@@ -93,3 +94,44 @@ def test_code_or_params_that_change_while_a_model_is_trained(
     assert (project / "models/digits/digits/square/gait/network.safetensors").is_file()
     assert ("changed while it was made" in said) == bool(code)
     assert ("`dvc commit`" in said) == bool(code)
+
+
+def test_a_profile_that_is_changed_meanwhile(project: Path) -> None:
+    """The model is none of the new one's."""
+    place = project / "params.yaml"
+    before = place.read_text()
+    script = MEANWHILE.format(stage="train")
+    renamed = ("\n  gait:\n", "\n  gait_x:\n    rule: gait\n", "params.yaml")
+    place.write_text(before.replace("rules: [bp, gait]  # keys", "rules: [gait]  # keys"))
+    meanwhile = script.replace(
+        "text.replace(old, new)", "text.replace('[gait]', '[bp]').replace(old, new)"
+    )
+    try:
+        arguments = ("train", "digits", "square", "gait", *renamed)
+        said = run(project, sys.executable, "-c", meanwhile, *arguments, code=2, DVC_STAGE="train@")
+    finally:
+        place.write_text(before)
+    assert "Traceback" not in said
+    assert "changed while it was made" in said
+
+
+def test_a_packages_rule_that_changes_while_its_model_is_trained(
+    project: Path, tmp_path: Path
+) -> None:
+    place = project / "params.yaml"
+    before = place.read_text()
+    source = tmp_path / "own_pack.py"
+    text = before.replace("rules: [bp, gait]  # keys", "rules: [mine, gait]  # keys")
+    place.write_text(
+        text.replace("\n  bp:\n", "\n  mine: {learning_rate: 0.01, orthogonality: 0.0}\n  bp:\n")
+    )
+    arguments = ("train", "digits", "square", "mine", "error\n", "2 * error\n", str(source))
+    try:
+        with packages(tmp_path, "gaitprop.rules") as install:
+            install("pack", "def mine(layer, error, scale): return error\n", mine="mine")
+            own = {"DVC_STAGE": "train@", "PYTHONPATH": str(tmp_path)}
+            script = MEANWHILE.format(stage="train")
+            said = run(project, sys.executable, "-c", script, *arguments, code=2, **own)
+    finally:
+        place.write_text(before)
+    assert "changed while it was made" in said

@@ -13,6 +13,7 @@ import yaml
 from gaitprop.rules import RULES
 from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.rules.hyperparameters import RuleFamily
+from pipeline.data.image_sets import IMAGE_SETS
 from pipeline.stages import evaluate, plot, report
 from pipeline.training import identity
 from tests.pipeline.project_copy import REPOSITORY
@@ -104,6 +105,11 @@ def test_a_rules_own_source_is_watched(name: str) -> None:
     known = modules()
     used = {known[each].resolve() for each in imported(source.read_text(), known)}
     assert not used & held(f"watched/rules/{other}" for other in RULES) - {source}
+
+
+@pytest.mark.parametrize("name", IMAGE_SETS)
+def test_where_an_image_set_comes_from_is_watched(name: str) -> None:
+    assert held([f"watched/datasets/{name}"]) == held(["pipeline/data/image_tensors.py"])
 
 
 def test_a_models_own_rule_is_watched() -> None:

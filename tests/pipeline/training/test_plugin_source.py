@@ -206,6 +206,8 @@ def test_a_folder_counts_as_a_whole_and_its_bytecode_does_not(
     first = checksum()
     (package / "__pycache__").mkdir()
     (package / "__pycache__" / "x.pyc").touch()
+    (package / ".table.csv.swp").touch()
+    (package / "table.csv~").touch()
     assert checksum() == first
     (package / "inner" / "table.csv").write_text("2")
     assert checksum() != first
@@ -238,6 +240,7 @@ def prepared(folder: Path, name: str) -> image_tensors.ImageData:
         "",
         "; import pandas; images = pandas.DataFrame(images.reshape(4, 6))",
         "; import torch; images = torch.tensor(images.reshape(4, 6).T.copy()).T",
+        "; import torch; images = torch.tensor(images, dtype=torch.float32, requires_grad=True)",
     ],
 )
 def test_a_packages_data_set(blobs: Package, tmp_path: Path, table: str) -> None:
@@ -254,6 +257,21 @@ def test_a_packages_data_set(blobs: Package, tmp_path: Path, table: str) -> None
 
 
 FLOATS = "images, labels = np.linspace(-2.5, 3, {n}).reshape(4, {inputs}), [0, 1, 1, 0]"
+
+
+def test_another_shape_is_another_set(blobs: Package, tmp_path: Path) -> None:
+    shapes = ("", "shape=(1, 2, 3), ", "shape=(1, 3, 2), ")
+    for number, shape in enumerate(shapes):
+        source = SET.format(read=READ, more=f"maximum=23, {shape}").replace(
+            "blobs = ", f"b{number} = "
+        )
+        blobs(
+            f"pack{number}",
+            source.replace('"blobs"', f'"b{number}"'),
+            **{f"b{number}": f"b{number}"},
+        )
+    kept = [image_tensors.prepare(f"b{k}", tmp_path / f"b{k}", tmp_path) for k in range(3)]
+    assert len({*kept}) == 3
 
 
 @pytest.mark.parametrize("inputs", [2, 13])
