@@ -30,10 +30,12 @@ from pipeline.tracking.store import KEY_TAG, named_store, open_experiment, prove
 from pipeline.training import plugin_source, resuming
 from pipeline.training.epochs import FAILED, FINISHED
 from pipeline.training.experiment import (
+    NO_MEMORY,
     Experiment,
     choose_numerics,
     described,
     device_name,
+    lacks_memory,
     parameters,
     prepare,
 )
@@ -108,6 +110,8 @@ def _train(key: ModelKey, config: dict[str, Any], experiment: Experiment, place:
             raise GaitError(f"{key}: {os_sentence(error)}; {how}") from error
         if isinstance(error, ArgumentError):
             raise GaitError(f"{key}: {error}; {how}") from error
+        if lacks_memory(error):
+            raise GaitError(f"{key}: {NO_MEMORY}; {how}") from error
         if isinstance(error, SystemExit):
             # Of a package's rule: it would end this process without a word.
             raise GaitError(f"{key}: SystemExit: {error}; {how}") from error

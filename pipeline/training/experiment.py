@@ -21,6 +21,8 @@ from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
 from pipeline.training.plugin_source import plugin_of
 
+NO_MEMORY = "there is not enough memory: narrower layers, fewer seeds or smaller batches need less"
+
 
 class Experiment(NamedTuple):
     """An untrained network of S seeds, and what it is to be trained on and how."""
@@ -34,7 +36,8 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
     """Everything that ``gaitprop.training.train`` needs, on the device that params.yaml names.
 
     Raises:
-        GaitError: the device is not there, or the data too small for its split or for a batch.
+        GaitError: the device is not there, or memory for the network; or the data are too small
+            for their split or for a batch.
     """
     check(params, key, images)
     settings = training_settings(params, key)
@@ -42,7 +45,12 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
         images, params.data.validation_fraction, params.data.split_seed, params.data.train_size
     )
     device = choose_device(params.training.device)
-    network = _untrained(params, key, device)
+    try:
+        network = _untrained(params, key, device)
+    except (MemoryError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise GaitError(f"{key}: {NO_MEMORY}") from error
+        raise
     training_data = TrainingData(
         images=image_tensors.for_network(split.images, device, network.dtype),
         labels=split.labels.to(device),
@@ -107,6 +115,13 @@ def training_settings(params: Params, key: ModelKey) -> TrainingSettings:
         weight_decay=training.weight_decay if rule.weight_decay is None else rule.weight_decay,
         feedback_learning_rate=rule.feedback_learning_rate,
     )
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether it says that memory ends; of a CPU's PyTorch says so in words alone."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def choose_device(wanted: str) -> torch.device:
