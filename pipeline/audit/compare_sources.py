@@ -1,11 +1,13 @@
 """What `gait compare` reads: models of results, a git revision, an experiment or a run.
 
-Of results, settings are those that dvc.lock recorded beside them; of MLflow runs, their parameters.
+Of results, settings are those that dvc.lock recorded with them, else those of the models in models/
+that they are of; of MLflow runs, their parameters.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import re
 from collections import Counter
@@ -26,7 +28,8 @@ from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
 from pipeline.tracking.run_metrics import KEPT_PREFIX, LEVEL_TAG
 from pipeline.training.epochs import FINISHED
-from pipeline.training.experiment import flat
+from pipeline.training.experiment import flat, parameters
+from pipeline.training.model_files import read_config, result_checksum
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -101,7 +104,7 @@ def find(word: str) -> Compared:
     """
     for folder in (Path(word), Path("results", word)):
         if (folder / SEEDS).is_file():
-            return _of_results(word, folder.name, _reader(folder.resolve().parents[1]))
+            return _of_results(word, folder.resolve(), _text)
     if _RUN.fullmatch(word):
         return _of_run(word)
     if word.startswith(_EXPERIMENT):
@@ -116,27 +119,34 @@ def find(word: str) -> Compared:
             " experiment"
         )
 
-    def read(name: str) -> str | None:
-        return _git("show", f"{commit}:{name}")
+    def read(path: Path) -> str | None:
+        return _git("show", f"{commit}:{path}")
 
-    params = mapping(read("params.yaml") or "", f"params.yaml of {word}")
+    params = mapping(read(Path("params.yaml")) or "", f"params.yaml of {word}")
     profile = Path(inner).name if inner else params.get("profile")
-    return _of_results(word, str(profile), read)
+    return _of_results(word, Path("results", str(profile)), read)
 
 
-def _of_results(word: str, profile: str, read: Callable[[str], str | None]) -> Compared:
-    text = read(f"results/{profile}/{SEEDS}")
+def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> Compared:
+    """Of results/<profile>, beside which are dvc.lock and models, or of a copy without either."""
+    profile, text = folder.name, read(folder / SEEDS)
     if text is None:
-        raise GaitError(f"{word} has no results/{profile}/{SEEDS}: `gait evaluate` writes it")
-    table = seeds_table.parsed(io.StringIO(text), f"results/{profile}/{SEEDS} of {word}")
-    curves = read(f"results/{profile}/curves.csv")
+        raise GaitError(f"{word} has no {folder / SEEDS}: `gait evaluate` writes it")
+    table = seeds_table.parsed(io.StringIO(text), f"{folder / SEEDS} of {word}")
+    curves = read(folder / "curves.csv")
     of_epochs = (
         seeds_table.parsed(io.StringIO(curves), f"curves.csv of {word}", ("model", "epoch", _CURVE))
         if curves is not None
         else None
     )
-    stages = mapping(read("dvc.lock") or "", f"dvc.lock of {word}").get("stages", {})
-    models = {}
+    project = folder.parents[1] if folder.parent.name == "results" else None
+    lock = read(project / "dvc.lock") if project is not None else None
+    stages = mapping(lock or "", f"dvc.lock of {word}").get("stages", {})
+    # `gait train` and `gait evaluate` write no dvc.lock, which then tells of other models.
+    made = stages.get(f"evaluate@{profile}", {}).get("outs", ())
+    checksum = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    recorded = any(each.get("md5") == checksum for each in made)
+    models, doubtful = {}, []
     for (dataset, architecture, model), rows in table.groupby(
         ["dataset", "architecture", "model"], sort=False
     ):
@@ -151,11 +161,27 @@ def _of_results(word: str, profile: str, read: Callable[[str], str | None]) -> C
         stage = f"reference@{name}" if model == REFERENCE else f"train@{name}-{model}"
         params = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
         settings = {"dataset": dataset, "architecture": architecture, "model": model}
-        settings |= {**(_defaults() if params else {}), **_renamed(params)}
+        own_settings = None
+        if project is not None and not recorded:
+            own_settings = _settings_of(project / "models" / profile / key, rows.result.iloc[0])
+        if own_settings is not None:
+            settings |= own_settings
+        elif params:
+            settings |= {**_defaults(), **_renamed(params)}
+            doubtful += [] if recorded else [key]
         own = of_epochs[of_epochs.model == key] if of_epochs is not None else None
         curve = dict(zip(own.epoch, own[_CURVE], strict=True)) if own is not None else {}
         models[key] = ComparedModel(settings, seeds, curve)
-    return Compared(word, models)
+    doubt = f"{word}: dvc.lock was not written with this {SEEDS}, and settings are what it has of"
+    return Compared(word, models, [f"{doubt} {', '.join(doubtful)}"] if doubtful else [])
+
+
+def _settings_of(model: Path, result: str) -> dict[str, Any] | None:
+    """What its config.json says; None where the folder's files are not those of the result."""
+    with suppress(OSError):
+        if result_checksum(model) == result:
+            return _renamed(parameters(read_config(model)))
+    return None
 
 
 def _defaults() -> dict[str, Any]:
@@ -269,12 +295,8 @@ def _value(value: Any) -> Any:
         return value
 
 
-def _reader(root: Path) -> Callable[[str], str | None]:
-    def read(name: str) -> str | None:
-        path = root / name
-        return path.read_text(encoding="utf-8") if path.is_file() else None
-
-    return read
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _commit(revision: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -146,22 +147,28 @@ def project(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train@digits-digits-square-gait",
     )
     params = {"params.yaml": {"rules.gait": rule, "training": {"epochs": 2}}}
-    text = json.dumps({"stages": {stage: {"params": params}}})
-    (folder / "dvc.lock").write_text(text)
+    seeds = folder / "results/digits/seeds.csv"
+
+    def lock() -> str:
+        outs = [{"md5": hashlib.md5(seeds.read_bytes(), usedforsecurity=False).hexdigest()}]
+        return json.dumps(
+            {"stages": {stage: {"params": params}, "evaluate@digits": {"outs": outs}}}
+        )
+
+    (folder / "dvc.lock").write_text(lock())
     run(folder, "git", "init", "--quiet")
     commit(folder)
-    other = text.replace('"orthogonality": 0.1', '"orthogonality": 0.2')
+    head, *rows = seeds.read_text().splitlines()
+    at = head.split(",").index("test_accuracy")
+    changed = [",".join([*(c := row.split(","))[:at], "0.5", *c[at + 1 :]]) for row in rows]
+    seeds.write_text("\n".join([head, *changed]) + "\n")
+    other = lock().replace('"orthogonality": 0.1', '"orthogonality": 0.2')
     # A default that one names, and the other does not.
     (folder / "dvc.lock").write_text(
         other.replace(
             '"epochs": 2', '"epochs": 2, "optimizer": "adam", "schedule": {"kind": "constant"}'
         )
     )
-    seeds = folder / "results/digits/seeds.csv"
-    head, *rows = seeds.read_text().splitlines()
-    at = head.split(",").index("test_accuracy")
-    changed = [",".join([*(c := row.split(","))[:at], "0.5", *c[at + 1 :]]) for row in rows]
-    seeds.write_text("\n".join([head, *changed]) + "\n")
     return folder
 
 
@@ -174,6 +181,46 @@ def test_a_revision_and_a_folder(project: Path) -> None:
     assert after["mean"] == 0.5
     assert after["difference"]["mean"] == pytest.approx(0.5 - before["mean"])
     assert after["difference"]["paired"]
+
+
+def test_the_folder_that_is_named_is_read(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a copy is, even where results/ has a table of the same name."""
+    old = Path(shutil.copytree(project / "results/digits", tmp_path / "results_old/digits"))
+    seeds = old / "seeds.csv"
+    seeds.write_text(seeds.read_text().replace(",0.5,", ",0.25,"))
+    shutil.copytree(project / "results/digits", tmp_path / "results/digits")
+    shutil.copy(project / "dvc.lock", tmp_path)
+    for folder, word in ((tmp_path, "results_old/digits"), (old, "."), (old, str(old))):
+        monkeypatch.chdir(folder)
+        found = find(word).models["digits/square/gait"]
+        assert found.seeds["test_accuracy"] == {0: 0.25, 1: 0.25}
+        assert set(found.curve) == {0, 1, 2}
+        # dvc.lock tells of results/digits.
+        assert set(found.settings) == {"dataset", "architecture", "model"}
+
+
+def test_settings_are_those_of_the_models_behind_the_table(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`gait train` and `gait evaluate` leave dvc.lock as it was."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("results/digits", "models"):
+        shutil.copytree(project / name, tmp_path / name)
+    shutil.copy(project / "dvc.lock", tmp_path)
+    assert find("digits").models["digits/square/gait"].settings["rule.orthogonality"] == 0.2
+    seeds = tmp_path / "results/digits/seeds.csv"
+    seeds.write_text(seeds.read_text().replace(",0.5,", ",0.25,"))
+    found = find("digits")
+    settings = found.models["digits/square/gait"].settings
+    assert (settings["rule.orthogonality"], settings["training.optimizer"]) == (0.1, "adam")
+    assert not found.notes
+    shutil.rmtree(tmp_path / "models")
+    assert find("digits").notes == [
+        "digits: dvc.lock was not written with this seeds.csv, and settings are what it has of"
+        " digits/square/gait"
+    ]
 
 
 def test_long_names_become_letters_where_tables_are_too_wide_for_a_terminal() -> None:
