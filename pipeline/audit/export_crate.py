@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.audit import provenance_chain
-from pipeline.params import profiles
+from pipeline.params import params_file, profiles
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, whole_folder
 from pipeline.project.source import git, source
 from pipeline.project.yaml_mapping import mapping
+from pipeline.results import provenance
 
 METADATA = "ro-crate-metadata.json"
 WORKFLOW, LOCK, PARAMS = "dvc.yaml", "dvc.lock", "params.yaml"
@@ -35,7 +36,7 @@ _CONTEXT = [
 ]
 _COMPLETED = "http://schema.org/CompletedActionStatus"
 _LICENSE = "https://spdx.org/licenses/MIT"
-# As dvc.yaml has them; a stage's name begins with one of these.
+# As dvc.yaml has them; a stage's name begins with one of these, or is one of the user's own.
 _STAGES = ("download", "reference", "train", "evaluate", "plot", "evidence", "report")
 _ENGINE, _RUN, _LANGUAGE = "#dvc", "#workflow-run", "#dvc-language"
 
@@ -53,8 +54,8 @@ def write(results: Path, destination: Path) -> int:
         How many files are in it, its own description left out.
 
     Raises:
-        GaitError: there are no such results, nothing records how they were made, or the
-            destination is there already.
+        GaitError: there are no such results, nothing records how they were made, they or the
+            params are not as they were then, or the destination is there already.
     """
     profile = results.name
     if destination.exists():
@@ -63,10 +64,19 @@ def write(results: Path, destination: Path) -> int:
         raise GaitError(f"{results} has no summary.csv; allowed: a folder of results/, evaluated")
     stages = _stages(profile)
     chain = provenance_chain.of_file(results / "summary.csv")
+    if not chain["as_made"]:
+        raise GaitError(f"{results / 'summary.csv'} has changed since it was made: `gait evaluate`")
+    params = profiles.file_of(profile)
+    now = provenance.describe("", params_file.load(params), [], (), {})
+    if now["params"] != chain["made"]["params"]:
+        raise GaitError(
+            f"{params} is not what {results} were made with, and the crate would say that it is:"
+            " `gait repro`, or undo the change"
+        )
     with whole_folder(destination) as folder:
         for name in (WORKFLOW, LOCK):
             shutil.copyfile(name, folder / name)
-        shutil.copyfile(profiles.file_of(profile), folder / PARAMS)
+        shutil.copyfile(params, folder / PARAMS)
         shutil.copytree(results, folder / "results" / profile)
         if (models := Path("models", profile)).is_dir():
             shutil.copytree(models, folder / models)
@@ -83,7 +93,7 @@ def _document(
 ) -> Entity:
     names = [each["@id"] for each in files]
     elsewhere: dict[str, Entity] = {}
-    kinds = [kind for kind in _STAGES if any(stage.startswith(f"{kind}@") for stage in stages)]
+    kinds = list(dict.fromkeys(stage.partition("@")[0] for stage in stages))
     runs = [_run_of(stage, facts, names, elsewhere, chain) for stage, facts in stages.items()]
     results = [name for name in names if name.startswith(f"results/{profile}/")]
     root = {
@@ -279,7 +289,11 @@ def _stages(profile: str) -> dict[str, Any]:
             f"{LOCK} knows no stage of the profile {profile}: `gait repro` records them"
         )
     order = {kind: place for place, kind in enumerate(_STAGES)}
-    return dict(sorted(of_profile.items(), key=lambda each: order[each[0].partition("@")[0]]))
+
+    def place(name: str) -> int:
+        return order.get(name.partition("@")[0], len(order))
+
+    return {name: of_profile[name] for name in sorted(of_profile, key=place)}
 
 
 def _date(commit: str | None) -> str:

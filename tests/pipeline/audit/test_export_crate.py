@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from pipeline.audit import export_crate
 from pipeline.project.errors import GaitError
-from tests.pipeline.project_copy import REPOSITORY
+from tests.pipeline.project_copy import REPOSITORY, commit, run
 
 RESULTS = Path("results", "digits")
 REQUIRED = os.environ.get("GAIT_TEST_CRATE") == "required"
@@ -107,6 +107,47 @@ def test_what_cannot_be_exported(
     with pytest.raises(GaitError, match=r"no dvc\.lock"):
         export_crate.write(RESULTS, tmp_path / "crate")
     assert not (tmp_path / "crate").exists()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The published results with a short dvc.lock, which has a stage of the user's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(REPOSITORY / RESULTS, tmp_path / RESULTS)
+    shutil.copy(REPOSITORY / "profiles/digits.yaml", tmp_path / "params.yaml")
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    stages = {name: {"cmd": "true"} for name in ("count@digits", "evaluate@digits")}
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": stages}))
+    run(tmp_path, "git", "init", "--quiet")
+    commit(tmp_path)
+    return tmp_path
+
+
+def test_a_stage_of_the_users_own_is_a_tool_too(project: Path) -> None:
+    export_crate.write(RESULTS, project / "crate")
+    found = {
+        each["@id"]: each
+        for each in json.loads((project / "crate" / export_crate.METADATA).read_text())["@graph"]
+    }
+    for stage in ("count@digits", "evaluate@digits"):
+        assert found[found[f"#run-{stage}"]["instrument"]["@id"]]["@type"] == "SoftwareApplication"
+    steps = [each["@id"] for each in found["dvc.yaml"]["step"]]
+    assert steps == ["#step-evaluate", "#step-count"]
+
+
+def test_what_is_not_as_it_was_made_is_not_vouched_for(project: Path) -> None:
+    params = project / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("epochs: 60", "epochs: 61"))
+    with pytest.raises(GaitError, match=r"^params\.yaml is not what results/digits were made with"):
+        export_crate.write(RESULTS, project / "crate")
+    params.write_text(f"# The same settings.\n{text}")
+    export_crate.write(RESULTS, project / "first")
+    (project / RESULTS / "summary.csv").write_text("model\n")
+    with pytest.raises(GaitError, match=r"summary\.csv has changed since it was made"):
+        export_crate.write(RESULTS, project / "crate")
+    assert not (project / "crate").exists()
 
 
 def test_the_published_validator_takes_it(made: Path) -> None:
