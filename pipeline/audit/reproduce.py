@@ -17,7 +17,7 @@ from pipeline.audit.reproduce_differences import Difference
 from pipeline.audit.reproduce_training import key_of, remade
 from pipeline.data import image_tensors
 from pipeline.params import params_file, profiles
-from pipeline.params.schema import Params
+from pipeline.params.schema import REFERENCE, Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.project.source import source
@@ -107,12 +107,24 @@ def _chosen(folder: Path, seed: int | None) -> tuple[Params, list[tuple[str, pan
             f"{folder / seeds_table.FILE} is missing: name a folder such as results/digits"
         )
     table = seeds_table.read(folder / seeds_table.FILE)
-    params = params_file.load(profiles.file_of(folder.name))
+    settings = profiles.file_of(folder.name)
+    params = params_file.load(settings)
     models = [
         (str(result), rows.reset_index(drop=True))
         for result, rows in table.groupby("result", sort=False)
     ]
-    return params, models if seed is None else [random.Random(seed).choice(models)]
+    chosen = models if seed is None else [random.Random(seed).choice(models)]
+    for key in (_key(params, rows) for _, rows in chosen):
+        for what, received, allowed in (
+            ("architecture", key.architecture, [*params.architectures]),
+            ("model", key.model, [REFERENCE, *params.rules]),
+        ):
+            if received not in allowed:
+                raise GaitError(
+                    f"{folder / seeds_table.FILE}, {what}: received {received!r}; allowed by"
+                    f" {settings}: {', '.join(allowed)}"
+                )
+    return params, chosen
 
 
 def _key(params: Params, rows: pandas.DataFrame) -> ModelKey:

@@ -26,3 +26,19 @@ def test_a_file_that_a_run_has_lost_is_named(
     config.unlink()
     with pytest.raises(GaitError, match=rf"^the run {run_id} has no config\.json: nothing can be"):
         reproduce.plan_of_run(run_id)
+
+
+@pytest.mark.parametrize(("what", "name"), [("architecture", "square"), ("model", "gait")])
+def test_what_params_do_not_have_any_more_is_named(
+    reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = Path("results/digits")
+    shutil.copytree(reported / results, results)
+    shutil.copy(reported / "params.yaml", tmp_path)
+    seeds = results / "seeds.csv"
+    seeds.write_text(seeds.read_text().replace(f",{name},", ",before,"))
+    said = rf"^{seeds}, {what}: received 'before'; allowed by params\.yaml: (.*, )?{name}\b"
+    for make in (reproduce.plan_of_table, reproduce.of_table):
+        with pytest.raises(GaitError, match=said):
+            make(results, None)
