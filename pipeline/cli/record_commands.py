@@ -286,8 +286,9 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         {
             "what": each.what,
             "where": each.where,
-            "absolute": None if math.isnan(each.absolute) else each.absolute,
-            "relative": None if math.isnan(each.relative) else each.relative,
+            # JSON has no number for what is relative to a recorded 0.
+            "absolute": each.absolute if math.isfinite(each.absolute) else None,
+            "relative": each.relative if math.isfinite(each.relative) else None,
         }
         for each in outcome.differences
     ]
