@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,13 +61,15 @@ def download(
 
     params = params_file.load()
     chosen = datasets or params.run.datasets
-    for name in chosen:
-        image_sets.image_set(name)
     paths = {}
-    for name in chosen:
-        paths[name] = stage.run(params, name, progress=Console(stderr=True).is_terminal)
-        if not as_json:
-            print(f"{name}: verified, in {paths[name]}")
+    # What a package prints as it is imported, or reads its images, is not in JSON's way.
+    with to_standard_error(as_json), _unchanged_by_dvc(lambda: _sources(chosen)):
+        for name in chosen:
+            image_sets.image_set(name)
+        for name in chosen:
+            paths[name] = stage.run(params, name, progress=Console(stderr=True).is_terminal)
+            if not as_json:
+                print(f"{name}: verified, in {paths[name]}")
     if as_json:
         print(json.dumps({name: str(path) for name, path in paths.items()}, indent=2))
 
@@ -125,9 +127,7 @@ def train(
         ("model", model, params.models()),
     ):
         _refuse_unknown(what, received, allowed)
-    # Without DVC nothing is recorded but what was there when training began.
-    by_dvc = unchanged(deciding) if _DVC_STAGE in os.environ else nullcontext()
-    with to_standard_error(as_json), by_dvc:
+    with to_standard_error(as_json), _unchanged_by_dvc(deciding):
         folder = stage.run(params, key)
     if as_json:
         # Runs in MLflow have the checksum as their tag gait.result.
@@ -263,6 +263,21 @@ def repro(
     if not dry:
         stage.complete_runs(params)
         _tell_other_bits(params)
+
+
+def _unchanged_by_dvc(deciding: Callable[[], object]) -> AbstractContextManager[None]:
+    """As ``unchanged``; without DVC nothing is recorded but what was there at the beginning."""
+    return unchanged(deciding) if _DVC_STAGE in os.environ else nullcontext()
+
+
+def _sources(datasets: Sequence[str]) -> str:
+    """Of the code that decides files of image sets, a package's too: what dvc.yaml names."""
+    from pipeline.project.files import checksum
+    from pipeline.training.plugin_source import WATCHED
+
+    code = [Path("pipeline", "data"), *(WATCHED / "datasets" / name for name in datasets)]
+    files = sorted(file for path in code for file in (path, *path.rglob("*")))
+    return checksum((str(file), file) for file in files)
 
 
 def _deciding(code: Sequence[str]) -> object:

@@ -74,8 +74,12 @@ def sweep(
         MLFLOW_TRACKING_URI=http://HOST:5000 gait sweep --address auto --storage /mnt/shared
     """
     if context.invoked_subcommand is not None:
-        if as_json:
-            raise GaitError("--json stands after the command: gait sweep best --json")
+        options = context.command.params
+        if given := [each.opts[0] for each in options if context.params.get(str(each.name))]:
+            raise GaitError(
+                f"received {', '.join(given)} before {context.invoked_subcommand}; allowed: options"
+                " after it, such as gait sweep best --json"
+            )
         return
     if resume and restart:
         raise GaitError("received --resume and --restart; allowed: one of them")

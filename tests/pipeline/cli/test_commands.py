@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from pipeline import cli
 from pipeline.training.model_files import result_checksum
+from tests.own_packages import packages
 from tests.pipeline.project_copy import REPOSITORY, gait, run, small_params
 
 
@@ -75,6 +76,8 @@ def files(project: Path) -> set[str]:
         (["reproduce", "x", "--dry-run", "--json"], "allowed: one of them"),
         (["reproduce", "--check", "results/digits", "--all", "--dry-run"], "seeds.csv is missing"),
         (["sweep", "best", "--apply", "--json"], "allowed: one of them"),
+        (["sweep", "--dry-run", "best", "--apply"], "received --dry-run before best; allowed: op"),
+        (["sweep", "--address", "auto", "--json", "best"], "received --address, --json before b"),
     ],
 )
 def test_wrong_words(
@@ -196,6 +199,23 @@ def test_scripts_are_told_in_json(
     made = spoken(["train", "digits", "square", "bp"], capsys, monkeypatch)
     assert made["folder"] == "models/digits/digits/square/bp"
     assert made["result"] == result_checksum(project / made["folder"])
+
+
+def test_what_a_package_prints_is_not_in_the_way_of_json(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = """
+from pipeline.data.image_sets import ImageSet
+print("imported")
+def read():
+    print("reading")
+    return [[0, 255], [9, 0]], [0, 1], [[255, 9], [0, 255]], [0, 1]
+blobs = ImageSet("blobs", "Blobs", inputs=2, classes=2, read=read)
+"""
+    with packages(project, "gait.datasets") as install:
+        install("shapes", source, blobs="blobs")
+        found = spoken(["download", "blobs"], capsys, monkeypatch)
+    assert found == {"blobs": "data/digits/blobs.safetensors"}
 
 
 def test_batch_larger_than_the_data(

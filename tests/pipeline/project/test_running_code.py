@@ -50,8 +50,8 @@ from pipeline import cli
 from pipeline.stages import {stage}
 run, path, old, new = {stage}.run, Path(sys.argv.pop()), *sys.argv[-2:]
 del sys.argv[-2:]
-def and_change(*arguments):
-    result = run(*arguments)
+def and_change(*arguments, **options):
+    result = run(*arguments, **options)
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
@@ -135,3 +135,30 @@ def test_a_packages_rule_that_changes_while_its_model_is_trained(
     finally:
         place.write_text(before)
     assert "changed while it was made" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "dvc_stage", "code"),
+    [
+        ("pipeline/data/archives.py", {"DVC_STAGE": "download@"}, 2),
+        ("own_set/read.py", {"DVC_STAGE": "download@"}, 2),
+        (RULE, {"DVC_STAGE": "download@"}, 0),
+        ("pipeline/data/archives.py", {}, 0),
+    ],
+)
+def test_code_that_changes_while_images_are_read(
+    project: Path, path: str, dvc_stage: dict[str, str], code: int
+) -> None:
+    (project / "own_set").mkdir(exist_ok=True)
+    (project / "own_set/read.py").write_text('"""Reads."""\n')
+    (link := project / "watched/datasets/digits").unlink()
+    link.symlink_to(project / "own_set")
+    before = (project / path).read_bytes()
+    script = MEANWHILE.format(stage="download")
+    arguments = ("download", "digits", '"""', '"""So: ', path)
+    try:
+        said = run(project, sys.executable, "-c", script, *arguments, code=code, **dvc_stage)
+    finally:
+        (project / path).write_bytes(before)
+    assert ("changed while it was made" in said) == bool(code)
+    assert (project / "data/digits/digits.safetensors").is_file()
