@@ -156,6 +156,7 @@ def doctor(
     from dataclasses import asdict
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from pipeline.cli import doctor as checks
@@ -166,7 +167,8 @@ def doctor(
     else:
         table = Table("", "", "found", "what to do", box=None)
         for each in findings:
-            table.add_row("ok" if each.well else "!!", each.name, each.found, each.advice or "")
+            said = map(escape, (each.name, each.found, each.advice or ""))
+            table.add_row("ok" if each.well else "!!", *said)
         Console().print(table)
     if not all(each.well for each in findings):
         raise typer.Exit(1)

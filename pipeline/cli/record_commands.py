@@ -138,9 +138,10 @@ def provenance(
 ) -> None:
     """Tell how a table, plot or report came to be: params, code, data, commit and MLflow runs.
 
-    Hashes are read from provenance.json or report.provenance.json beside the file; the commit from
-    git; the runs are those of this MLflow store that made the very models that the file shows. Exit
-    code 1 if the file is not what was made.
+    Hashes are read from provenance.json or report.provenance.json beside the file, of plots from
+    plots.provenance.json beside their folder; the commit from git; the runs are those of this
+    MLflow store that made the very models that the file shows. Exit code 1 if the file is not what
+    was made.
 
     Examples:
 
@@ -167,6 +168,7 @@ def export(
 
     The crate holds the results, params.yaml, dvc.yaml and dvc.lock, and the models if they are
     here; what is left out is named with its checksum. Its profile is Provenance Run Crate 0.5.
+    What has changed since results were made, they or params.yaml, is refused.
 
     Examples:
 
@@ -261,6 +263,7 @@ def compare(
 def _show_comparisons(comparisons: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from pipeline.audit import compare_output as text
@@ -273,9 +276,9 @@ def _show_comparisons(comparisons: list[dict[str, Any]]) -> None:
             print(f"  {letter}: {name}")
         for rows in (text.figures_table(each), text.settings_table(each), text.curves_table(each)):
             if len(rows) > 1:
-                table = Table(*rows[0], box=SIMPLE_HEAD)
+                table = Table(*map(escape, rows[0]), box=SIMPLE_HEAD)
                 for row in rows[1:]:
-                    table.add_row(*row)
+                    table.add_row(*map(escape, row))
                 console.print(table)
         if not each["settings"]:
             print("  no recorded setting differs")
@@ -302,6 +305,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 
 def _show(outcome: Outcome) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     if not outcome.differences:
@@ -319,7 +323,7 @@ def _show(outcome: Outcome) -> None:
     if outcome.facts:
         facts = Table("may explain it", "recorded", "here")
         for name, (recorded, here) in outcome.facts.items():
-            facts.add_row(name, recorded, here)
+            facts.add_row(name, escape(recorded), escape(here))
         console.print(facts)
     elif outcome.recorded:
         print("No recorded version or fact of the machine differs from what is here.")

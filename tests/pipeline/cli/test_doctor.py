@@ -153,3 +153,15 @@ def test_the_command_tells_scripts(
     found = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
     assert found["Python"]["advice"] is None
     assert found["params.yaml"]["advice"]
+
+
+def test_brackets_of_what_is_found_are_shown(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("profile: digits", "profile: '[/x]'"))
+    monkeypatch.setattr("sys.argv", ["gait", "doctor"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "[/x]" in capsys.readouterr().out

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pandas
+import pytest
 
-from pipeline.audit import reproduce_differences
+from pipeline.audit import compare_models, reproduce_differences
+from pipeline.audit.compare_sources import Compared, ComparedModel
 from pipeline.audit.reproduce import Outcome
 from pipeline.cli import record_commands
 
@@ -17,3 +19,20 @@ def test_a_difference_to_a_recorded_zero_is_json() -> None:
     text = json.dumps(record_commands._plain(outcome), allow_nan=False)
     (difference,) = json.loads(text)["differences"]
     assert (difference["absolute"], difference["relative"]) == (0.5, None)
+
+
+def test_brackets_in_tables_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    subjects = [
+        Compared(
+            name, {"d/s/gait": ComparedModel({"rule.kind": f"{name} it"}, {"test_loss": {0: 1}})}
+        )
+        for name in ("[bold]", "[/bold]")
+    ]
+    record_commands._show_comparisons(compare_models.compare(subjects))
+    said = capsys.readouterr().out
+    assert said.count("[bold]") == said.count("[/bold]") == 4
+    facts = {"cpu": ("of [red]", "of [/red]")}
+    difference = reproduce_differences.Difference("the model's files", "")
+    record_commands._show(Outcome("d/s/gait", [difference], facts))
+    said = capsys.readouterr().out
+    assert "of [red]" in said and "of [/red]" in said
