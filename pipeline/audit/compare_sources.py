@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -104,7 +105,8 @@ def find(word: str) -> Compared:
     """
     for folder in (Path(word), Path("results", word)):
         if (folder / SEEDS).is_file():
-            return _of_results(word, folder.resolve(), _text)
+            # Not resolved: what is beside results/ is the project's, wherever a link leads.
+            return _of_results(word, Path(os.path.abspath(folder)), _text)
     if _RUN.fullmatch(word):
         return _of_run(word)
     if word.startswith(_EXPERIMENT):

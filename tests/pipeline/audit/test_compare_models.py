@@ -206,8 +206,9 @@ def test_settings_are_those_of_the_models_behind_the_table(
 ) -> None:
     """`gait train` and `gait evaluate` leave dvc.lock as it was."""
     monkeypatch.chdir(tmp_path)
-    for name in ("results/digits", "models"):
-        shutil.copytree(project / name, tmp_path / name)
+    shutil.copytree(project / "models", tmp_path / "models")
+    shutil.copytree(project / "results/digits", tmp_path / "elsewhere/digits")
+    (tmp_path / "results").symlink_to("elsewhere")
     shutil.copy(project / "dvc.lock", tmp_path)
     assert find("digits").models["digits/square/gait"].settings["rule.orthogonality"] == 0.2
     seeds = tmp_path / "results/digits/seeds.csv"
