@@ -141,8 +141,8 @@ def _compared(evidence: Evidence, case: dict[str, str]) -> tuple[Finding, list[f
 
 
 def _incomparable(params: Params, model: str, other: str) -> str | None:
-    for each in {model, other} - {REFERENCE}:
-        if each not in params.run.rules:
+    for each in (model, other):
+        if each not in (REFERENCE, *params.run.rules):
             return f"this profile trains no {model_name(params, each)}"
     if other == REFERENCE:
         return None

@@ -21,6 +21,7 @@ from pipeline.report.verdicts import (
     NOT_TESTED,
     SUPPORTED,
     Finding,
+    equivalent,
 )
 from tests.own_packages import packages
 from tests.pipeline.figures.test_figures import make_histories, make_params, make_seeds
@@ -125,6 +126,15 @@ def test_equal_differences_test_nothing() -> None:
     against_reference, against_bp = findings(judged, EQUIVALENT)
     assert "the same for all seeds" in against_reference.reason
     assert against_bp.reason == "this profile trains no BP"
+
+
+@pytest.mark.parametrize(("model", "against"), [("gait", "bp"), ("bp", "gait")])
+def test_of_two_that_are_not_trained_the_first_is_named(model: str, against: str) -> None:
+    """Whatever the seed of Python's hashes."""
+    judged = make_evidence(make_params(rules=("tp",)), {"reference": BP})
+    case = {"dataset": "digits", "architecture": "square", "model": model, "against": against}
+    named = {"gait": "GAIT-prop", "bp": "BP"}[model]
+    assert equivalent(judged, case).reason == f"this profile trains no {named}"
 
 
 def test_other_regularizers_are_not_compared() -> None:
