@@ -27,6 +27,7 @@ from pipeline.report.verdicts import size, theorem_verdict
 from pipeline.results import summary_tables
 from pipeline.results.trial_edges import edges
 from pipeline.results.trial_ranking import best_trial, swept_settings
+from pipeline.training.epochs import STOPPED
 
 MOST_LAYERS = 10
 """Of more, not all are named in a key."""
@@ -139,5 +140,6 @@ def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:
         "edges": [f"{edge}." for edge in edges(params, sweep.trials)],
         "name": sweep.folder.name,
         "settings": [setting_name(name) for name in names],
+        "stopped": bool((sweep.trials.status == STOPPED).any()),
         "trials": len(sweep.trials),
     }

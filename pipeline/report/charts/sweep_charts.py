@@ -15,7 +15,7 @@ from pipeline.params.schema import Params
 from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
 from pipeline.report.evidence import Sweep
 from pipeline.results.trial_ranking import METRIC, hashable, ranked, swept_settings
-from pipeline.training.epochs import FAILED
+from pipeline.training.epochs import FAILED, FINISHED, STOPPED
 
 MOST_CATEGORIES = 18
 """With more values than this a setting was drawn, not listed: every trial is then a dot."""
@@ -25,7 +25,7 @@ def heat_maps(params: Params, sweep: Sweep) -> list[Chart]:
     """Mean validation accuracy over the two settings with the most to say, a chart a rule.
 
     A cell is the best trial there, over whatever else was swept; colour is the error's logarithm,
-    on one scale for all rules.
+    on one scale for all rules. A stopped trial's number has a star, its dot is small.
     """
     trials = sweep.trials
     across, up, _ = choose_axes(trials, _space(trials))
@@ -74,7 +74,9 @@ def _heat_map(
             failure="failed",
         ),
     )
-    colour = altair.Color(
+    # On this scale what has no error is white, on a dark page too.
+    failed = altair.when("datum.shown === 'failed'")
+    colour = failed.then(altair.value("var(--raised)" if cells else "var(--quiet)")).otherwise(
         "error:Q",
         scale=altair.Scale(type="log", domain=limits, scheme="viridis", reverse=True),
         legend=None,
@@ -83,16 +85,19 @@ def _heat_map(
     if cells:
         numbers = base.mark_text(fontSize=11).encode(
             text=altair.Text("shown:N"),
-            color=altair.condition(
-                f"datum.error > 0 && log(datum.error / {limits[0]:.4g}) <"
-                f" 0.55 * log({limits[1]:.4g} / {limits[0]:.4g})",
-                altair.value("#000000"),
-                altair.value("#ffffff"),
-            ),
+            color=failed.then(altair.value("var(--quiet)"))
+            .when(
+                f"log(datum.error / {limits[0]:.4g}) <"
+                f" 0.55 * log({limits[1]:.4g} / {limits[0]:.4g})"
+            )
+            .then(altair.value("#000000"))
+            .otherwise(altair.value("#ffffff")),
         )
         layers = [base.mark_rect().encode(color=colour), numbers]
     else:
-        layers = [base.mark_point(filled=True, size=90, opacity=0.9).encode(color=colour)]
+        small = altair.when("datum.stopped == 1").then(altair.value(30))
+        dots = base.mark_point(filled=True, opacity=0.9)
+        layers = [dots.encode(color=colour, size=small.otherwise(altair.value(90)))]
     best = next((row for row in rows if row["best"]), None)
     title = label + (f": best {best['accuracy']:.2f} %" if best else ": none finished")
     where = (
@@ -117,7 +122,7 @@ def _rows(
     rows: dict[tuple[Any, Any], dict[str, Any]] = {}
     for trial in ranked(trials).to_dict("records"):
         x, y = (hashable(trial[axis.name]) if axis.name else "" for axis in (across, up))
-        failed = trial["status"] == FAILED
+        failed, stopped = (trial["status"] == each for each in (FAILED, STOPPED))
         accuracy = 100 * trial[METRIC]
         rows.setdefault(
             (x, y),
@@ -126,12 +131,13 @@ def _rows(
                 "y": value_text(y) if up.categories is not None else y,
                 "accuracy": accuracy,
                 "error": max(100 - accuracy, LEAST_ERROR) if not failed else float("nan"),
-                "shown": "failed" if failed else f"{accuracy:.1f}",
+                "shown": "failed" if failed else f"{accuracy:.1f}{'*' if stopped else ''}",
                 "spread": 100 * trial["validation_accuracy_std"],
                 "trial": trial["trial"],
                 "run": runs.get(trial["trial"], ""),
                 "failure": trial["failure"] if failed else "",
-                "best": not rows and not failed,
+                "stopped": int(stopped),
+                "best": not rows and trial["status"] == FINISHED,
             },
         )
     return list(rows.values())

@@ -75,7 +75,9 @@ def _learning(
         axis=altair.Axis(values=log_ticks(low, 100), format="~g"),
     )
     across = altair.X(
-        "epoch:Q", scale=altair.Scale(nice=False), axis=epoch_axis(means[-1]["epoch"])
+        "epoch:Q",
+        scale=altair.Scale(nice=False),
+        axis=epoch_axis(max(each["epoch"] for each in means)),
     )
     of_seeds = altair.Chart(table(rows)).encode(x=across, y=down, color=scales["color"])
     thin = of_seeds.mark_line(strokeWidth=0.8, opacity=0.35).encode(detail="seed:N")

@@ -1,0 +1,74 @@
+"""Charts of the page: what their specifications draw."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas
+import vl_convert
+
+from pipeline.report import charts
+from pipeline.report.charts import Chart
+from pipeline.report.evidence import Sweep
+from pipeline.training.epochs import FAILED, FINISHED, STOPPED
+from tests.pipeline import sweep_tables
+from tests.pipeline.figures.test_figures import make_history, make_params
+
+
+def heat_map(statuses: list[str]) -> Chart:
+    """Of GAIT-prop: a trial a learning rate, each more accurate than the one before."""
+    rows = [
+        sweep_tables.failed("gait", {"rule.learning_rate": 1e-3 * n}, "diverged")
+        if status == FAILED
+        else sweep_tables.trial(
+            "gait", {"rule.learning_rate": 1e-3 * n}, 0.899 + 0.001 * n, status=status
+        )
+        for n, status in enumerate(statuses, start=1)
+    ]
+    (chart,) = charts.heat_maps(make_params(), Sweep(Path("one"), pandas.DataFrame(rows), {}))
+    return chart
+
+
+def drawn(chart: Chart, mark: str) -> str:
+    """The part of the chart's SVG that begins with its marks of a kind."""
+    svg: str = vl_convert.vegalite_to_svg({**chart.spec, "width": 300})
+    return svg[svg.index(f"mark-{mark} role-mark") :]
+
+
+def test_failed_and_stopped_cells() -> None:
+    """A failed one has no number that gives its colours: they are of the page, light or dark."""
+    chart = heat_map([STOPPED, FAILED, FINISHED, STOPPED])
+    grounds = re.findall(r'<path [^>]*fill="([^"]*)"', drawn(chart, "rect"))[:4]
+    assert "var(--raised)" in grounds and "rgb(255, 255, 255)" not in grounds
+    svg = drawn(chart, "text")
+    found = re.findall(r'<text [^>]*fill="([^"]*)"[^>]*>([^<]*)</text>', svg)[:4]
+    assert {text: colour for colour, text in found} == {
+        "90.0*": "#ffffff",
+        "failed": "var(--quiet)",
+        "90.2": "#000000",
+        "90.3*": "#000000",
+    }
+
+
+def test_only_a_finished_trial_is_best() -> None:
+    assert heat_map([FINISHED, STOPPED, FAILED]).title == "GAIT-prop: best 90.00 %"
+    assert heat_map([STOPPED, STOPPED, FAILED]).title == "GAIT-prop: none finished"
+
+
+def test_stopped_dots_are_small() -> None:
+    """Of more learning rates than a list has; a failed trial's dot is grey."""
+    svg = drawn(heat_map([STOPPED, FAILED] + [FINISHED] * 20), "symbol")
+    radii = sorted(float(each) for each in re.findall(r'd="M([0-9.]+),0A', svg))
+    assert len(radii) == 22 and 'fill="var(--quiet)"' in svg
+    assert radii[0] < radii[1] == radii[-1]
+
+
+def test_the_epochs_of_the_longest_training_are_marked() -> None:
+    """With early stopping the last model may have ended before the others."""
+    histories = {"reference": make_history("reference", epochs=40), "gait": make_history("gait")}
+    chart, _ = charts.learning(
+        make_params(), "digits-square", histories, {"reference": "0" * 64, "gait": "1" * 64}
+    )
+    axes = [layer["encoding"]["x"]["axis"]["values"] for layer in chart.spec["layer"]]
+    assert all(values == [0, 10, 20, 30, 40] for values in axes)
