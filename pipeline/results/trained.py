@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.params.schema import Params
+from pipeline.params.schema import Params, RuleSettings
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
 from pipeline.training import model_files
@@ -13,6 +13,8 @@ from pipeline.training.experiment import described, flat
 
 # So many differences are named.
 _NAMED = 3
+# A record leaves out what is null.
+_UNSET = {f"settings.{n}": None for n, f in RuleSettings.model_fields.items() if f.default is None}
 
 
 def check(params: Params, key: ModelKey) -> None:
@@ -23,7 +25,8 @@ def check(params: Params, key: ModelKey) -> None:
     """
     model_files.check(key.folder)
     recorded = model_files.read_config(key.folder)
-    there, here = flat(recorded), flat(described(params, key, recorded["data"]["sha256"]))
+    described_here = described(params, key, recorded["data"]["sha256"])
+    there, here = ({**_UNSET, **flat(each)} for each in (recorded, described_here))
     # What one of them does not know, it says nothing of: a setting that came with a later version.
     names = [n for n in there if n in here and not n.startswith("plugin.") and there[n] != here[n]]
     if not names:
