@@ -89,9 +89,9 @@ def _edge(
         before = tried[-2] if step > 0 else tried[1]
         if len(tried) > LISTED:
             before = value * 10.0**-step if powers else value - step * SHARE * (high - low)
-        if value > 0 and before > 0:
-            return Edge(*rule, name, value, end, _rounded(value * value / before))
-        return Edge(*rule, name, value, end, _rounded(2 * value - before))
+        ratio = value > 0 and before > 0
+        beyond = value * value / before if ratio else 2 * value - before
+        return Edge(*rule, name, value, end, _rounded(beyond, value, step))
     return None
 
 
@@ -99,16 +99,18 @@ def _is_number(value: Any) -> bool:
     return isinstance(plain(value), int | float) and not isinstance(plain(value), bool)
 
 
-def _rounded(value: float) -> float:
-    """Two digits are enough to try."""
-    return float(f"{value:.2g}")
+def _rounded(beyond: float, value: float, step: int) -> float:
+    """Two digits are enough to try; of a whole number a whole one, further out than it."""
+    rounded = float(f"{beyond:.2g}")
+    if not isinstance(value, int):
+        return rounded
+    whole = step * max(math.ceil(step * rounded), step * value + 1)
+    return max(whole, 1) if value > 1 else whole  # Few settings may be 0.
 
 
 def _allowed(params: Params, edge: Edge) -> bool:
-    whole = isinstance(edge.value, int)
-    further = max(round(edge.further), edge.value + 1) if whole else edge.further
     try:
-        search_space.experiment(params, Configuration(edge.rule, {edge.name: further}))
+        search_space.experiment(params, Configuration(edge.rule, {edge.name: edge.further}))
     except (GaitError, KeyError):  # A table may be of rules that params.yaml no longer has.
         return False
     return True

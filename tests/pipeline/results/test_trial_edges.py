@@ -13,6 +13,7 @@ from pipeline.results.trial_edges import edges
 from tests.pipeline.project_copy import REPOSITORY
 
 RATE, LAMBDA, GAMMA = "rule.learning_rate", "rule.orthogonality", "rule.gamma"
+LAYERS, BATCH = "architecture.hidden_layers", "training.batch_size"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,11 @@ def drawn(low: float, high: float, count: int) -> list[float]:
         (LAMBDA, [0.0, 0.1], 0.1, "largest", 0.2),
         (RATE, drawn(1e-5, 1e-2, 40), 1e-2, "largest", 0.1),
         (RATE, drawn(1e-5, 1e-2, 40), drawn(1e-5, 1e-2, 40)[1], "smallest", 1.2e-6),
+        # Whole numbers
+        (LAYERS, [6, 7, 8], 8, "largest", 10),
+        (LAYERS, [1, 2, 4], 1, "smallest", 0),
+        (BATCH, [100, 101, 102], 102, "largest", 103),
+        (BATCH, [2, 10], 2, "smallest", 1),
     ],
 )
 def test_on_the_edge(
@@ -58,6 +64,7 @@ def test_on_the_edge(
     (edge,) = edges(params, table(name, values, best))
     assert (edge.rule, edge.name, edge.value, edge.end) == ("gait", name, best, end)
     assert edge.further == pytest.approx(further)
+    assert type(edge.further) is type(further)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +74,8 @@ def test_on_the_edge(
         (RATE, [1e-3], 1e-3),  # the only one that was tried
         (LAMBDA, [0.0, 0.1, 1.0], 0.0),  # nothing is allowed below
         (GAMMA, [0.1, 1.0], 1.0),  # nor above
+        (LAYERS, [0, 1, 2], 0),
+        (BATCH, [1, 2, 4], 1),
         (RATE, drawn(1e-5, 1e-2, 40), drawn(1e-5, 1e-2, 40)[20]),
     ],
 )
