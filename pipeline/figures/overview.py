@@ -55,7 +55,7 @@ def model_curves(history: pandas.DataFrame, title: str) -> Figure:
             draw_curve(loss, losses, look, order, quantity)
         error_axis(error, floor)
         error.set_ylabel("error (%)")
-        loss.set_ylabel("loss ½‖y − t‖²")
+        loss.set_ylabel("loss")
         loss.set_yscale("log")
         log_axis(loss, *loss.get_ylim())
         figure.legend(

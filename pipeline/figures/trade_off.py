@@ -47,7 +47,8 @@ def trade_off(
 ) -> Figure:
     """Test error, and the first layer's 1 − cosine with BP's gradient, against orthogonality.
 
-    A point a model of BP or GAIT-prop, after training: mean ± standard deviation over the seeds on
+    A point a model of BP or GAIT-prop, after training (with early stopping the test error is of
+    each seed's best epoch, all else of the last one): mean ± standard deviation over the seeds on
     both axes, in the second panel with its λ; under the constraint with its output gain, if any.
     On the horizontal axis, logarithmic, the mean of ‖WᵀW − I‖_F / √n over the layers that errors
     pass through, which is all but the first. Models that differ in λ alone are joined.
@@ -90,7 +91,9 @@ def trade_off(
         axis = "Horizontal: mean over all layers but the first. Numbers: λ, at a line's two ends."
         if any(params.settings_of(model).output_gain for model in params.run.rules):
             axis += " ×: output gain."
-        figure.supxlabel(f"After training. {text}\n{axis}", color="0.3")
+        early = params.training.patience is not None
+        when = "Error: each seed's best epoch; else the last one." if early else "After training."
+        figure.supxlabel(f"{when} {text}\n{axis}", color="0.3")
         return figure
 
 
@@ -108,7 +111,7 @@ def _series(params: Params) -> dict[tuple[str, str], list[str]]:
 
 
 def _points(history: pandas.DataFrame, seeds: pandas.DataFrame) -> tuple[Array, Array, Array]:
-    """Of each seed, as it was kept: defect, test accuracy, the first layer's cosine."""
+    """Of each seed: last defect, accuracy of what is kept, the first layer's last cosine."""
     measured = history[history.bp_cosine_layer_1.notna()]
     last = measured[measured.epoch == measured.epoch.max()].set_index("seed")
     layers = range(2, count_layers(history) + 1)

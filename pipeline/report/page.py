@@ -19,6 +19,7 @@ from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, OTHERS, Clai
 from pipeline.report.content import case_content, depth_rows, lost, model_look, sweep_content
 from pipeline.report.evidence import Evidence
 from pipeline.results.equivalence import MARGIN, MOST_SEEDS, POWER
+from pipeline.results.summary_tables import reference_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -69,6 +70,7 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         params=params,
         points=lambda share: f"{100 * share:g}",
         power=POWER,
+        reference=reference_text(params),
         rules_notes=rules_table.notes(),
         scientific=_scientific,
         script=_inline("charts.js"),

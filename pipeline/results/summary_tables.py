@@ -107,7 +107,7 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
         " mean ± sample standard deviation over the seeds. The test set was used once, after"
         f" training, with the weights of {_epoch(training)}. Training accuracy is the mean over an"
         " epoch's batches as they are trained on. Difference: test accuracy minus that of BP"
-        " reference, which is BP without regularizer,"
+        f" reference, which is {reference_text(params)},"
         " paired by seed, in percentage points, with its 95 % confidence interval (Student's t"
         f", n = {count}).",
     ]
@@ -128,6 +128,12 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
             other = [others[row["model"]] or "–"] if more else []
             lines.append(_markdown_row(params, row, other))
     return "\n".join(lines) + "\n"
+
+
+def reference_text(params: Params) -> str:
+    """What BP reference is: ``BP without regularizer``, or with what it has."""
+    own = regularizer_of(params, REFERENCE, "λ = ")
+    return "BP without regularizer" if own == "λ = 0" else f"BP with {own}"
 
 
 def _markdown_row(params: Params, row: dict[str, Any], other: list[str]) -> str:

@@ -220,6 +220,12 @@ def test_no_errors_leave_a_log_axis_downwards() -> None:
     assert "Below the frame: fewer errors, or none." in texts(figure)
 
 
+def test_the_loss_of_a_run_is_called_no_more_than_that() -> None:
+    """A history does not say which loss it is of."""
+    labels = [panel.get_ylabel() for panel in figures.model_curves(make_history("gait"), "").axes]
+    assert labels[:2] == ["error (%)", "loss"]
+
+
 def test_alignment_shows_the_rules_that_are_not_bp_layer_by_layer() -> None:
     params = make_params()
     figure = figures.alignment(params, by_model(make_histories(params)), "Digits, square")

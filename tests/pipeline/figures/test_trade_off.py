@@ -142,3 +142,13 @@ def test_orthogonal_weights_have_their_output_gain(
 def test_it_is_drawn_where_there_is_something_to_compare() -> None:
     assert figures.can_draw_trade_off(params_of("gait", "gait_full"))
     assert not figures.can_draw_trade_off(params_of("gait", "tp"))
+
+
+def test_with_early_stopping_it_says_which_epochs(
+    histories: dict[str, pandas.DataFrame], seeds: pandas.DataFrame
+) -> None:
+    params = params_of("gait_high", "gait")
+    assert figures.trade_off(params, histories, seeds).get_supxlabel().startswith("After training.")
+    training = params.training.model_copy(update={"patience": 2})
+    figure = figures.trade_off(params.model_copy(update={"training": training}), histories, seeds)
+    assert figure.get_supxlabel().startswith("Error: each seed's best epoch; else the last one.")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import figures
+from pipeline.params.schema import Params
 from pipeline.report import claims, page
 from pipeline.report.charts import layer_colours
 from tests.pipeline.figures.test_figures import make_history, make_params
@@ -197,6 +198,24 @@ def test_several_cases_and_one_seed() -> None:
     for name in names:
         assert f'id="{name}" role="img" aria-label="' in text
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).split()
+
+
+def test_what_the_page_says_of_the_epochs_and_the_reference() -> None:
+    def read(params: Params) -> str:
+        judged = make_evidence(params, {})
+        return page.render(judged, claims.judge(judged))
+
+    params = make_params()
+    text = read(params)
+    assert "6 epochs,\n" in text and "in percent, after 6 epochs." in text
+    assert text.count("BP without regularizer") == 3
+    assert "the only difference." not in text
+    training = params.training.model_copy(update={"patience": 2})
+    reference = params.reference.model_copy(update={"orthogonality": 0.5})
+    text = read(params.model_copy(update={"training": training, "reference": reference}))
+    assert "6 epochs at most,\n" in text and "after 6 epochs" not in text
+    assert "best epoch on the validation set, of at most 6 epochs." in text
+    assert text.count("BP with λ = 0.5") > 3 and "BP without" not in text
 
 
 def test_nothing_of_the_results_is_markup() -> None:
