@@ -52,7 +52,7 @@ def parsed(
 
 
 def read_of_models(params: Params, keys: Iterable[ModelKey]) -> pandas.DataFrame:
-    """The profile's table, which is of the very models in these models' folders.
+    """The profile's table, which is of the very models in these models' folders, and no others.
 
     Raises:
         GaitError: there is none, or it is of others.
@@ -62,7 +62,10 @@ def read_of_models(params: Params, keys: Iterable[ModelKey]) -> pandas.DataFrame
     names = ["dataset", "architecture", "model"]
     evaluated = {tuple(row[n] for n in names): row["result"] for row in seeds.to_dict("records")}
     for key in keys:
-        known = evaluated.get((key.dataset, key.architecture, key.model))
+        known = evaluated.pop((key.dataset, key.architecture, key.model), None)
         if known != result_checksum(key.folder):
             raise GaitError(f"{path} is not of the model in {key.folder}: run `gait evaluate`")
+    if evaluated:
+        other = "/".join(map(str, next(iter(evaluated))))
+        raise GaitError(f"{path} is of other models, too ({other}): run `gait evaluate`")
     return seeds

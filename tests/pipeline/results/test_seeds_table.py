@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.project.errors import GaitError
 from pipeline.results import seeds_table
+from tests.pipeline.figures.test_figures import make_params
 from tests.pipeline.project_copy import REPOSITORY
 
 
@@ -26,6 +27,19 @@ def test_what_is_read_is_what_is_written() -> None:
 def test_no_table(tmp_path: Path) -> None:
     with pytest.raises(GaitError, match="is missing: run `gait evaluate`, or `gait repro`"):
         seeds_table.read(tmp_path / seeds_table.FILE)
+
+
+def test_a_table_of_more_models_than_params_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = make_params()
+    path = seeds_table.path_of(params)
+    path.parent.mkdir(parents=True)
+    path.write_text("dataset,architecture,model,seed,result\ndigits,square,gait_full,0,00\n")
+    said = r"is of other models, too \(digits/square/gait_full\): run `gait evaluate`"
+    with pytest.raises(GaitError, match=said):
+        seeds_table.read_of_models(params, [])
 
 
 @pytest.mark.parametrize(
