@@ -11,6 +11,7 @@ from scipy import stats
 
 from pipeline.audit.compare_sources import KNOWN_TO_SOME, METRICS, Compared, ComparedModel
 from pipeline.project.errors import GaitError
+from pipeline.results.equivalence import untestable
 from pipeline.results.summary_tables import CONFIDENCE, confidence_interval
 
 # Where a comparison is of single models, whatever each is called.
@@ -61,7 +62,7 @@ def interval(first: Mapping[int, float], second: Mapping[int, float]) -> dict[st
     """``second`` minus ``first``: paired over the seeds that both have, else by Welch's interval.
 
     Returns:
-        mean, low, high (95 %; None where there is one value), n (pairs, or values of the second),
+        mean, low, high (95 %; None where there is no spread), n (pairs, or values of the second),
         paired; None if one of them has no value.
     """
     if not first or not second:
@@ -72,14 +73,13 @@ def interval(first: Mapping[int, float], second: Mapping[int, float]) -> dict[st
     a, b = list(first.values()), list(second.values())
     mean = math.fsum(b) / len(b) - math.fsum(a) / len(a)
     low = high = math.nan
-    if min(len(a), len(b)) > 1:
+    if min(len(a), len(b)) > 1 and not (untestable(a) and untestable(b)):
         whole = stats.ttest_ind(b, a, equal_var=False).confidence_interval(CONFIDENCE)
         low, high = float(whole.low), float(whole.high)
     return _plain(mean, low, high, len(b), paired=False)
 
 
 def _plain(mean: float, low: float, high: float, n: int, paired: bool) -> dict[str, Any]:
-    # Where all differences are the same there is no spread, and SciPy gives none.
     ends = (None, None) if math.isnan(low) else (low, high)
     return {"mean": mean, "low": ends[0], "high": ends[1], "n": n, "paired": paired}
 

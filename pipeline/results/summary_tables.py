@@ -11,6 +11,7 @@ from scipy import stats
 from pipeline.data.image_sets import image_set
 from pipeline.params.labels import model_name, other_settings, regularizer_of, spread_text
 from pipeline.params.schema import REFERENCE, Params, Training
+from pipeline.results.equivalence import untestable
 from pipeline.training.epochs import KEPT
 
 CONFIDENCE = 0.95
@@ -28,7 +29,8 @@ def summarize(params: Params, seeds: pandas.DataFrame) -> pandas.DataFrame:
 
     For each quantity its mean and sample standard deviation over the seeds (empty for one seed);
     for the test accuracy also the difference to the reference, paired by seed, with the bounds of
-    its 95 % confidence interval (Student's t over the paired differences).
+    its 95 % confidence interval (Student's t over the paired differences; empty where these are
+    one, or all the same).
     """
     rows = []
     for (dataset, architecture), group in seeds.groupby(["dataset", "architecture"], sort=False):
@@ -50,7 +52,9 @@ def summarize(params: Params, seeds: pandas.DataFrame) -> pandas.DataFrame:
                 row[f"{quantity}_mean"] = values[quantity].mean()
                 row[f"{quantity}_std"] = values[quantity].std(ddof=1)
             difference = _test_accuracy(group, model) - reference
-            mean, low, high = confidence_interval(difference.tolist())
+            # Of the reference to itself it is known.
+            own = model == REFERENCE
+            mean, low, high = (0.0,) * 3 if own else confidence_interval(difference.tolist())
             row["difference_to_bp_mean"] = mean
             row["difference_to_bp_low"], row["difference_to_bp_high"] = low, high
             rows.append(row)
@@ -58,9 +62,9 @@ def summarize(params: Params, seeds: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def confidence_interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and bounds of the 95 % interval of the mean by Student's t; NaN bounds for one value."""
+    """Mean and bounds of its 95 % interval by Student's t; NaN bounds where there is no spread."""
     mean = math.fsum(values) / len(values)
-    if len(values) < 2:
+    if untestable(values):
         return mean, math.nan, math.nan
     half = stats.sem(values) * stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
     return mean, float(mean - half), float(mean + half)

@@ -51,6 +51,16 @@ def test_without_shared_seeds_the_interval_is_welchs() -> None:
     assert single is not None and single["low"] is None
 
 
+@pytest.mark.parametrize("seeds", [(0, 1), (2, 3)])
+def test_without_spread_there_is_no_interval(seeds: tuple[int, int]) -> None:
+    """Paired or not: rounding alone would make it one of width zero."""
+    first = {0: 0.1, 1: 0.1 + 1e-17}
+    found = compare_models.interval(first, dict(zip(seeds, (0.3, 0.3 + 6e-17), strict=True)))
+    assert found is not None and found["paired"] == (seeds == (0, 1))
+    assert found["mean"] == pytest.approx(0.2)
+    assert found["low"] is found["high"] is None
+
+
 def test_only_settings_that_differ_are_named(tmp_path: Path) -> None:
     a = Compared("a", {"d/s/gait": model({0: 0.5, 1: 0.6}, dataset="d", epochs=3)})
     b = Compared("b <i>", {"d/s/bp": model({0: 0.7, 1: 0.7}, dataset="d", epochs=4, extra=1)})

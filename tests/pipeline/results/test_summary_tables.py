@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.results.summary_tables import QUANTITIES, as_markdown, as_tree, summarize
+from tests.pipeline.figures.test_figures import make_params, make_seeds
 from tests.pipeline.plain_figures import on_held_out_images, on_test_images, rows
 
 # Student's t at 97.5 % with one degree of freedom: tan(0.475 π).
@@ -41,6 +43,17 @@ def test_the_summary(reported: Path) -> None:
     assert mean != 0 and half != 0
     for name, value in (("mean", mean), ("low", mean - half), ("high", mean + half)):
         assert summary["gait"][f"difference_to_bp_{name}"] == pytest.approx(value, rel=1e-9)
+
+
+def test_equal_differences_have_no_interval() -> None:
+    params = make_params(rules=("gait",), seeds=(0, 1))
+    seeds = make_seeds(params).assign(**dict.fromkeys(QUANTITIES[1:], 0.5))
+    seeds["test_accuracy"] = [0.5, 0.6, 0.7, 0.8]  # Their differences differ by rounding.
+    models = summarize(params, seeds)
+    assert as_tree(models)["digits"]["square"]["gait"]["difference_to_bp_mean"] == 0.2
+    assert "difference_to_bp_low" not in as_tree(models)["digits"]["square"]["gait"]
+    (row,) = (each for each in as_markdown(params, models).splitlines() if "| GAIT-prop |" in each)
+    assert "| +20.00 |" in row
 
 
 def test_the_seeds_of_the_histories(reported: Path) -> None:
