@@ -148,7 +148,7 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
     made = stages.get(f"evaluate@{profile}", {}).get("outs", ())
     checksum = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
     recorded = any(each.get("md5") == checksum for each in made)
-    models, doubtful = {}, []
+    models, doubtful, unknown = {}, [], []
     for (dataset, architecture, model), rows in table.groupby(
         ["dataset", "architecture", "model"], sort=False
     ):
@@ -171,11 +171,20 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
         elif params:
             settings |= {**_defaults(), **_renamed(params)}
             doubtful += [] if recorded else [key]
+        else:
+            unknown.append(key)
         own = of_epochs[of_epochs.model == key] if of_epochs is not None else None
         curve = dict(zip(own.epoch, own[_CURVE], strict=True)) if own is not None else {}
         models[key] = ComparedModel(settings, seeds, curve)
-    doubt = f"{word}: dvc.lock was not written with this {SEEDS}, and settings are what it has of"
-    return Compared(word, models, [f"{doubt} {', '.join(doubtful)}"] if doubtful else [])
+    notes = []
+    if doubtful:
+        notes.append(
+            f"{word}: dvc.lock records another {SEEDS}; the settings shown of {', '.join(doubtful)}"
+            " are dvc.lock's, and may not be theirs"
+        )
+    if unknown:
+        notes.append(f"{word}: nothing beside it records the settings of {', '.join(unknown)}")
+    return Compared(word, models, notes)
 
 
 def _settings_of(model: Path, result: str) -> dict[str, Any] | None:

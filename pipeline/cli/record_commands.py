@@ -168,7 +168,7 @@ def export(
 
     The crate holds the results, params.yaml, dvc.yaml and dvc.lock, and the models if they are
     here; what is left out is named with its checksum. Its profile is Provenance Run Crate 0.5.
-    What has changed since results were made, they or params.yaml, is refused.
+    Refused: a summary.csv that has changed since it was made, and params that it was not made of.
 
     Examples:
 

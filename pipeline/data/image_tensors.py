@@ -75,7 +75,7 @@ def prepare(
     if chosen.read is not None:
         tensors = read_own(chosen)
         # What convolutions see is decided by the shape, too: a set that changes it is another.
-        facts |= {"maximum": chosen.maximum, "shape": chosen.shape}
+        facts |= {"maximum": chosen.maximum, **({"shape": chosen.shape} if chosen.shape else {})}
     elif chosen.source is None:
         tensors, made = _FROM_PACKAGES[name]()
         facts |= {"maximum": chosen.maximum, "archives": {}, **made}

@@ -92,7 +92,8 @@ def trade_off(
         if any(params.settings_of(model).output_gain for model in params.run.rules):
             axis += " ×: output gain."
         early = params.training.patience is not None
-        when = "Error: each seed's best epoch; else the last one." if early else "After training."
+        best = "Test error: of each seed's best epoch; all else: of the last one."
+        when = best if early else "After training."
         figure.supxlabel(f"{when} {text}\n{axis}", color="0.3")
         return figure
 

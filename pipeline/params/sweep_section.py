@@ -8,9 +8,6 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from pipeline.params.section import Name, Section
 
-# Of a whole number that floats have, too.
-LARGEST_INTEGER = 2**53
-
 
 class Distribution(Section):
     """Values to draw from, both ends included: exactly one kind of three."""
@@ -37,7 +34,7 @@ class Distribution(Section):
                 " and integer, each as [lowest, highest]"
             )
         low, high = self.ends
-        if self.integer is not None and max(-low, high) >= LARGEST_INTEGER:
+        if self.integer is not None and max(-low, high) >= 2**53:  # Beyond it floats skip numbers.
             raise ValueError(f"integer is [{low}, {high}]; allowed: ends below 2**53 in size")
         if not low < high:
             raise ValueError(f"{given[0]} is [{low}, {high}]; allowed: [lowest, highest]")

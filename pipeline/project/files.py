@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import fnmatch
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ from typing import Any
 
 from pipeline.project.errors import GaitError
 
+# As .dvcignore has them: what an editor keeps while a file is open, or a kill left unfinished.
+_PASSING = (".*.sw?", ".#*", "*~", ".DS_Store", ".*.tmp")
 # What ends the name of the folder that another takes the place of.
 _RETIRED = ".old"
 
@@ -49,13 +52,13 @@ def as_json(content: Any) -> bytes:
 
 
 def checksum(files: Iterable[tuple[str, Path]]) -> str:
-    """SHA-256 of names and contents, in this order; folders, compiled code, and what editors leave
-    while they are open, are left out.
+    """SHA-256 of names and contents, in this order; folders, compiled code, and what is unfinished
+    or of an open editor, are left out.
     """
     digest = hashlib.sha256()
     for name, path in files:
-        of_an_editor = path.name.startswith(".") or path.name.endswith("~")
-        if path.is_file() and "__pycache__" not in path.parts and not of_an_editor:
+        passing = any(fnmatch.fnmatchcase(path.name, each) for each in _PASSING)
+        if path.is_file() and "__pycache__" not in path.parts and not passing:
             digest.update(f"{name}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

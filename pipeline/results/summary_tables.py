@@ -30,7 +30,7 @@ def summarize(params: Params, seeds: pandas.DataFrame) -> pandas.DataFrame:
     For each quantity its mean and sample standard deviation over the seeds (empty for one seed);
     for the test accuracy also the difference to the reference, paired by seed, with the bounds of
     its 95 % confidence interval (Student's t over the paired differences; empty where these are
-    one, or all the same).
+    one, or all the same; 0 for the reference itself).
     """
     rows = []
     for (dataset, architecture), group in seeds.groupby(["dataset", "architecture"], sort=False):

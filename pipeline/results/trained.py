@@ -31,13 +31,17 @@ def check(params: Params, key: ModelKey) -> None:
     names = [n for n in there if n in here and not n.startswith("plugin.") and there[n] != here[n]]
     if not names:
         return
-    listed = "; ".join(f"{n}: {there[n]!r}, here {here[n]!r}" for n in names[:_NAMED])
+    listed = "; ".join(f"{n}: {_yaml(there[n])}, here {_yaml(here[n])}" for n in names[:_NAMED])
     more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     raise GaitError(
         f"the model in {key.folder} was trained with other settings than params.yaml's ({listed}"
         f"{more}): run `gait train {key.dataset} {key.architecture} {key.model}`, or `gait repro`,"
         " or set params.yaml back"
     )
+
+
+def _yaml(value: object) -> str:
+    return "null" if value is None else repr(value)
 
 
 def check_images(recorded: Mapping[str, Any], key: ModelKey, checksum: str) -> None:

@@ -47,19 +47,19 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
     device = choose_device(params.training.device)
     try:
         network = _untrained(params, key, device)
+        training_data = TrainingData(
+            images=image_tensors.for_network(split.images, device, network.dtype),
+            labels=split.labels.to(device),
+            validation_images=image_tensors.for_network(split.val_images, device, network.dtype),
+            validation_labels=split.val_labels.to(device),
+            n_classes=images.classes,
+            # Floats are divided by nothing.
+            maximum=images.maximum or 1,
+        )
     except (MemoryError, RuntimeError) as error:
         if lacks_memory(error):
             raise GaitError(f"{key}: {NO_MEMORY}") from error
         raise
-    training_data = TrainingData(
-        images=image_tensors.for_network(split.images, device, network.dtype),
-        labels=split.labels.to(device),
-        validation_images=image_tensors.for_network(split.val_images, device, network.dtype),
-        validation_labels=split.val_labels.to(device),
-        n_classes=images.classes,
-        # Floats are divided by nothing.
-        maximum=images.maximum or 1,
-    )
     return Experiment(network, training_data, settings)
 
 

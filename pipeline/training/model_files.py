@@ -19,6 +19,15 @@ from gaitprop.rules.feedback import Feedback
 from pipeline.project.errors import GaitError
 from pipeline.training.epochs import KEPT
 
+# What reading a damaged model raises.
+_BROKEN = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    csv.Error,
+    safetensors.SafetensorError,
+)
 NETWORK, HISTORY, CONFIG = "network.safetensors", "history.csv", "config.json"
 
 
@@ -83,10 +92,7 @@ def check(folder: Path) -> None:
         if [len(row) for row in table] != [len(head)] * rows:
             raise ValueError(f"{HISTORY} has not the {rows} rows of {CONFIG}")
         load_network(folder / NETWORK)
-    except (
-        *(OSError, ValueError, LookupError, TypeError),
-        *(csv.Error, safetensors.SafetensorError),
-    ) as error:
+    except _BROKEN as error:
         what = str(error) or type(error).__name__
         raise GaitError(
             f"{folder} is not a whole model ({what}); delete it and run `gait repro`, or `gait"

@@ -183,7 +183,10 @@ def project(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_revision_and_a_folder(project: Path) -> None:
-    said = json.loads(gait(project, "compare", "HEAD", "results/digits", "--json"))
+    all_said = gait(project, "compare", "HEAD", "results/digits", "--json")
+    note, found = all_said[: all_said.index("[")], all_said[all_said.index("[") :]
+    assert "HEAD: nothing beside it records the settings of digits/square/reference\n" in note
+    said = json.loads(found)
     assert [each["model"] for each in said] == ["digits/square/reference", "digits/square/gait"]
     gait_prop = said[1]
     assert gait_prop["settings"] == [["rule.orthogonality", 0.1, 0.2]]
@@ -229,8 +232,9 @@ def test_settings_are_those_of_the_models_behind_the_table(
     assert not found.notes
     shutil.rmtree(tmp_path / "models")
     assert find("digits").notes == [
-        "digits: dvc.lock was not written with this seeds.csv, and settings are what it has of"
-        " digits/square/gait"
+        "digits: dvc.lock records another seeds.csv; the settings shown of digits/square/gait are"
+        " dvc.lock's, and may not be theirs",
+        "digits: nothing beside it records the settings of digits/square/reference",
     ]
 
 

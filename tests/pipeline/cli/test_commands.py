@@ -232,9 +232,9 @@ def test_batch_larger_than_the_data(
 
 
 def test_memory_that_is_not_there(project: Path) -> None:
-    """Weights of 30,000 × 30,000, which are 3.6 GB a seed, where a process may have 8."""
+    """Weights of 100,000 × 100,000, which are drawn as 80 GB, where a process may have 8."""
     gait_download(project)
-    edit(project, "hidden_layers: 1", "projection: 30000\n    hidden_layers: 2")
+    edit(project, "hidden_layers: 1", "projection: 100000\n    hidden_layers: 2")
     train = f"ulimit -v 8000000; exec {sys.executable} -m pipeline train digits square gait"
     said = run(project, "sh", "-c", train, code=2, PYTHONPATH=str(REPOSITORY))
     assert said.startswith("gait: digits/square/gait: there is not enough memory"), said

@@ -151,4 +151,6 @@ def test_with_early_stopping_it_says_which_epochs(
     assert figures.trade_off(params, histories, seeds).get_supxlabel().startswith("After training.")
     training = params.training.model_copy(update={"patience": 2})
     figure = figures.trade_off(params.model_copy(update={"training": training}), histories, seeds)
-    assert figure.get_supxlabel().startswith("Error: each seed's best epoch; else the last one.")
+    assert figure.get_supxlabel().startswith(
+        "Test error: of each seed's best epoch; all else: of the last one."
+    )

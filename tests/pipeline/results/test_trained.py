@@ -19,7 +19,7 @@ MODEL = Path("models", "digits", "digits", "square", "gait")
         (
             "    orthogonality: 0.1",
             "    orthogonality: 0.1\n    weight_decay: 0.3",
-            "settings.weight_decay: None, here 0.3",
+            "settings.weight_decay: null, here 0.3",
         ),
         ("seeds: [0, 1]", "seeds: [0, 7]", "training.seeds: [0, 1], here [0, 7]"),
         ("epochs: 2", "epochs: 3", "training.epochs: 2, here 3"),
