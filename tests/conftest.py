@@ -26,7 +26,7 @@ os.environ.setdefault("GAIT_MLFLOW_PATIENCE_S", "180")
 
 # Minutes each: the file that is given out last must not keep one worker while the other waits.
 LONGEST = (
-    # Hosts of which one process's are idle until the services of compose.yaml have run there.
+    # The services of compose.yaml need hosts on which nothing runs yet: these come in this order.
     "hosts/test_bed.py",
     "hosts/test_sweep_on_hosts.py",
     "hosts/test_compose_services.py",

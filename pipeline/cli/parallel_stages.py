@@ -45,8 +45,10 @@ def run_trainings(params: Params, jobs: int | None) -> int:
     # Its thread may hold a lock of tqdm's just when a process is forked, and that lock for ever.
     tqdm.monitor_interval = 0
     steps = trainings(dvc_repro.plan())
-    jobs = (jobs or default_jobs(params)) if steps else 1
-    return 0 if jobs == 1 else run(steps, jobs)
+    if not steps:
+        return 0
+    jobs = jobs or default_jobs(params)
+    return run(steps, jobs) if jobs > 1 else 0
 
 
 def default_jobs(params: Params) -> int:

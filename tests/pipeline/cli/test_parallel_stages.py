@@ -19,23 +19,20 @@ from ruamel.yaml import YAML
 from pipeline.cli import parallel_stages
 from pipeline.cli.dvc_repro import Step
 from pipeline.params import params_file
-from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, dvc, gait, run
+from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, dvc, gait
 from tests.pipeline.trained import check_nothing_left
 
-REFERENCE, BP, GAIT = (
-    *("reference@digits-digits-square", "train@digits-digits-square-bp"),
-    "train@digits-digits-square-gait",
-)
+REFERENCE = "reference@digits-digits-square"
+BP, GAIT = "train@digits-digits-square-bp", "train@digits-digits-square-gait"
 
 
 def trainings_alone(folder: Path, epochs: int) -> Path:
     """A project whose models are trained, and that is all."""
-    made = copy_project(folder, git=False)
+    made = copy_project(folder)
     params, stages = made / "params.yaml", made / "dvc.yaml"
     params.write_text(params.read_text().replace("epochs: 2", f"epochs: {epochs}"))
     text = stages.read_text()
     stages.write_text(text[: text.index("\n  evaluate:\n") + 1])
-    run(made, "git", "init", "--quiet")
     commit(made)
     return made
 
