@@ -104,7 +104,7 @@ def configuration(params: Params, rule: str, values: dict[str, Any]) -> Configur
     Raises:
         GaitError: the values do not go together.
     """
-    whole = experiment(params, Configuration(rule, values)).model_dump()
+    whole = experiment(params, Configuration(rule, values)).model_dump(exclude={"sweep"})
     return Configuration(
         rule, {name: _section(whole, params, rule, name)[_field(name)] for name in values}
     )
@@ -196,12 +196,15 @@ def _extremes(dimension: Dimension) -> list[Any]:
 
 
 def _applied(params: Params, configuration: Configuration) -> Params:
-    sweep, whole = params.sweep, params.model_dump()
+    sweep = params.sweep
+    # The space is not part of an experiment: with thousands of values, each of thousands of trials
+    # would check all of them anew.
+    whole = params.model_dump(exclude={"sweep": {"space", "fixed"}})
     whole["training"]["threads"] = sweep.resources.cpus
     whole["training"]["device"] = "cuda" if sweep.resources.gpus else "cpu"
     for name, value in {**sweep.fixed, **configuration.values}.items():
         _section(whole, params, configuration.rule, name)[_field(name)] = value
-    return Params.model_validate(whole)
+    return Params.model_validate(whole).model_copy(update={"sweep": sweep})
 
 
 def _section(whole: dict[str, Any], params: Params, rule: str, name: str) -> dict[str, Any]:

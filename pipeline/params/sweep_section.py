@@ -129,7 +129,7 @@ class Sweep(Section):
                         f"search is grid, but {name} is a distribution; allowed: a list of values,"
                         " or search: random or optuna"
                     )
-            elif any(value in dimension[:at] for at, value in enumerate(dimension)):
+            elif _repeats(dimension):
                 raise ValueError(f"{name} is {dimension}; allowed: each value once")
             elif None in dimension:
                 raise ValueError(f"{name} has null; allowed: values that a table can show")
@@ -139,3 +139,11 @@ class Sweep(Section):
                 " is swept; allowed: one of them"
             )
         return self
+
+
+def _repeats(values: list[Any]) -> bool:
+    """Whether one of them is there twice; 1 is 1.0."""
+    try:
+        return len(set(values)) < len(values)
+    except TypeError:  # Lists and mappings, of which nobody tries thousands.
+        return any(value in values[:at] for at, value in enumerate(values))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -312,3 +314,34 @@ def test_drawing_costs_as_much_as_there_are_draws(tmp_path: Path) -> None:
     drawn = list(search_space._drawn(params.model_copy(update={"sweep": sweep})))
     assert len({each["rule.learning_rate"].hex() for each in drawn}) == 500
     assert Counted.compared < 10 * len(drawn)
+
+
+def test_many_configurations_cost_each_the_same(tmp_path: Path) -> None:
+    def calls(values: int) -> int:
+        rates = [round(1e-4 + 1e-6 * each, 6) for each in range(values)]
+        count = 0
+
+        def called(_: FrameType, event: str, argument: object) -> None:
+            nonlocal count
+            count += event == "call"
+
+        sys.setprofile(called)
+        try:
+            params = load(tmp_path, f"rules: [bp]\nspace: {{rule.learning_rate: {rates}}}")
+            for each in search_space.configurations(params):
+                assert search_space.experiment(params, each).sweep == params.sweep
+        finally:
+            sys.setprofile(None)
+        return count
+
+    few, some, many = (calls(each) for each in (20, 40, 80))
+    assert many - some < 2.2 * (some - few)
+
+
+def test_values_are_there_once(tmp_path: Path) -> None:
+    for values in ("[1.0e-3, 1.0e-4, 0.001]", "[1, 2, 1.0]"):
+        assert "allowed: each value once" in refusal(
+            tmp_path, f"space: {{rule.learning_rate: {values}}}"
+        )
+    widths = "architecture.widths: [[32, 10], [16, 10], [32, 10]]"
+    assert "allowed: each value once" in refusal(tmp_path, f"space: {{{widths}}}")
