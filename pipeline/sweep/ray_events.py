@@ -14,9 +14,9 @@ from ray.tune.experiment import Trial
 
 from pipeline.data.image_tensors import ImageData
 from pipeline.params.schema import Params
-from pipeline.params.search_space import Configuration
 from pipeline.sweep import ray_cluster
 from pipeline.sweep.collect import Collector
+from pipeline.sweep.trial import configuration_of
 from pipeline.sweep.trial_id import trial_id
 
 # Between two looks at the cluster.
@@ -65,7 +65,7 @@ class Events(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """A worker begins."""
-        configuration = Configuration(**trial.config["configuration"])
+        configuration = configuration_of(trial.config)
         own = trial_id(self._params, configuration, self._images)
         self._tell(self._collector.started, trial.trial_id, own, configuration)
 

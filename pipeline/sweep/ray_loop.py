@@ -66,7 +66,7 @@ def _tuner(
     if sweep.search == "optuna":
         samples, sampler = sweep.trials * len(sweep.rules), searcher.OptunaByRule(params, tried)
     else:
-        space["configuration"] = tune.grid_search([each._asdict() for each in configurations])
+        space = {trial.CHOSEN: tune.grid_search([trial.as_text(each) for each in configurations])}
     resources = {"cpu": sweep.resources.cpus, "gpu": sweep.resources.gpus}
     trainable = tune.with_parameters(trial.run, task=task)
     return Tuner(

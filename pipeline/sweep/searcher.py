@@ -17,7 +17,7 @@ from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.sweep_section import Dimension, Distribution
 from pipeline.project.errors import GaitError
-from pipeline.sweep.trial import METRIC
+from pipeline.sweep.trial import CHOSEN, METRIC, as_text, configuration_of
 from pipeline.sweep.trial_records import Record
 
 # ASHA: a trial is compared with the others first after so much of its epochs, then at each
@@ -77,7 +77,7 @@ class AshaByRule(FIFOScheduler):
         self._of(trial).on_trial_remove(tune_controller, trial)
 
     def _of(self, trial: Trial) -> ASHAScheduler:
-        return self._by_rule[trial.config["configuration"]["rule"]]
+        return self._by_rule[configuration_of(trial.config).rule]
 
 
 class OptunaByRule(Searcher):
@@ -123,7 +123,7 @@ class OptunaByRule(Searcher):
                 with suppress(GaitError):
                     found = search_space.configuration(self._params, rule, values)
                     self._drawn[trial_id] = rule, drawn
-                    return {"configuration": found._asdict()}
+                    return {CHOSEN: as_text(found)}
             study.tell(drawn, state=TrialState.FAIL)
             # The sampler, which has learned nothing, might come to it again and again.
             if (other := self._not_suggested(suggested)) is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import socket
 import tempfile
@@ -29,6 +30,8 @@ from pipeline.training.plugin_source import Plugin, check
 from pipeline.training.resuming import usable
 from pipeline.training.training_loop import trained
 
+# A configuration goes to Ray as text: for each value of a grid, Ray copies all of them.
+CHOSEN = "configuration"
 METRIC = "validation_accuracy"
 # What search and early stopping are told of a trial that failed: no accuracy is below it.
 WORST = 0.0
@@ -63,11 +66,21 @@ class Task:
     report_s: float = 1.0
 
 
+def as_text(configuration: Configuration) -> str:
+    """What Ray is given for a configuration; ``configuration_of`` is the way back."""
+    return json.dumps(configuration._asdict())
+
+
+def configuration_of(config: Mapping[str, Any]) -> Configuration:
+    """The configuration that a trial of Ray's has, by the trial's ``config``."""
+    return Configuration(**json.loads(config[CHOSEN]))
+
+
 def run(config: Mapping[str, Any], task: Task) -> None:
     """A Ray trainable: trains ``config``'s configuration, or tells what came of it before.
 
     Args:
-        config: ``configuration``, of a rule and its values.
+        config: ``configuration``, as text.
         task: see ``Task``.
     """
     import ray
@@ -78,7 +91,7 @@ def run(config: Mapping[str, Any], task: Task) -> None:
         "host": socket.gethostname(),
         "version.python": platform.python_version(),
     }
-    configuration = Configuration(**config["configuration"])
+    configuration = configuration_of(config)
     if task.keeper is None:
         attempt(configuration, task, facts, tune.report)
         return

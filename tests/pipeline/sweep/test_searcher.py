@@ -14,6 +14,7 @@ from pipeline.params import params_file
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.sweep.searcher import AshaByRule, OptunaByRule
+from pipeline.sweep.trial import CHOSEN, as_text, configuration_of
 from pipeline.sweep.trial_records import Record
 from pipeline.training.epochs import FINISHED, STOPPED
 from tests.pipeline.project_copy import gait, small_params
@@ -39,10 +40,8 @@ def test_each_rule_is_a_contest_of_its_own() -> None:
     went_on: dict[str, list[int]] = {"bp": [], "tp": []}
     for rule, best in (("bp", 0.9), ("tp", 0.3)):
         for number in range(8):
-            configuration = {"rule": rule}
-            trial: Any = SimpleNamespace(
-                trial_id=f"{rule}{number}", config={"configuration": configuration}
-            )
+            config = {CHOSEN: as_text(Configuration(rule, {}))}
+            trial: Any = SimpleNamespace(trial_id=f"{rule}{number}", config=config)
             contest.on_trial_add(None, trial)
             result = {"epoch": 4, "validation_accuracy": best + number / 1000}
             if contest.on_trial_result(None, trial, result) == "CONTINUE":
@@ -67,7 +66,7 @@ def suggested(params: Params, tried: list[Record], count: int) -> list[Configura
         assert suggestion is not None
         if suggestion == Searcher.FINISHED:
             break
-        found.append(Configuration(**suggestion["configuration"]))
+        found.append(configuration_of(suggestion))
         accuracy = found[-1].values["rule.learning_rate"]
         sampler.on_trial_complete(f"ray-{number}", {"validation_accuracy": accuracy})
     return found
