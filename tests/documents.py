@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import re
 import sys
@@ -11,6 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from pipeline.results.equivalence import Equivalence, paired_test
 from tests.pipeline.project_copy import REPOSITORY, run
 
 NUMBER = re.compile(r"[-+]?\d[\d.]*(e[-+]?\d+)?|\b(inf|nan)\b")
@@ -25,6 +29,35 @@ def published(path: str) -> str:
     if not (REPOSITORY / ".git").exists():
         return (REPOSITORY / path).read_text(encoding="utf-8")
     return run(REPOSITORY, "git", "show", f"HEAD:{path}")
+
+
+def summary(profile: str) -> dict[str, dict[str, str]]:
+    """A published table, row by row, by model."""
+    table = csv.DictReader(io.StringIO(published(f"results/{profile}/summary.csv")))
+    return {row["model"]: row for row in table}
+
+
+def published_models(name: str) -> dict[str, dict[str, Any]]:
+    """What examples/published_networks.py made of each model."""
+    models = json.loads(published(f"results/published/{name}.json"))["models"]
+    assert isinstance(models, dict)
+    return models
+
+
+def points(value: float) -> str:
+    """A share in percentage points, with its sign."""
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def interval(test: Equivalence) -> str:
+    """Mean and 90 % interval, in percentage points."""
+    return f"{points(test.mean)} ({points(test.low)} to {points(test.high)})"
+
+
+def published_difference(name: str, ours: str, theirs: str = "BP reference") -> Equivalence:
+    """Of two models of ``published_models`` on the test set, paired by seed."""
+    accuracies = (published_models(name)[each]["test_accuracy"] for each in (ours, theirs))
+    return paired_test([mine - other for mine, other in zip(*accuracies, strict=True)])
 
 
 def blocks(text: str) -> list[tuple[str, str, str]]:

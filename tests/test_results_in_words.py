@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.documents import published
+from tests.documents import interval, points, published, published_difference, summary
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/results_rules.md")
@@ -34,11 +34,6 @@ def words(document: str) -> str:
     return " ".join(text.split())
 
 
-def summary(profile: str) -> dict[str, dict[str, str]]:
-    table = csv.DictReader(io.StringIO(published(f"results/{profile}/summary.csv")))
-    return {row["model"]: row for row in table}
-
-
 def accuracy(profile: str, model: str) -> str:
     """Of the test set, in percent."""
     row = summary(profile)[model]
@@ -58,14 +53,10 @@ def finding(profile: str, model: str, against: str) -> dict[str, Any]:
     return found
 
 
-def signed(value: float) -> str:
-    return f"{100 * value:+.2f}".replace("-", "−")
-
-
 def difference(profile: str, model: str, against: str = "reference") -> str:
     """Mean and 90 % interval, in percentage points."""
     numbers = finding(profile, model, against)["numbers"]
-    mean, low, high = (signed(numbers[name]) for name in ("mean", "low", "high"))
+    mean, low, high = (points(numbers[name]) for name in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
 
 
@@ -98,7 +89,7 @@ def verdict_rows() -> list[str]:
                 rows.append(f"| {title} | {name} | {accuracy(profile, model)} | – | – |")
                 continue
             mean, low, high = (
-                signed(float(row[f"difference_to_bp_{each}"])) for each in ("mean", "low", "high")
+                points(float(row[f"difference_to_bp_{each}"])) for each in ("mean", "low", "high")
             )
             verdict = finding(profile, model, "reference")["verdict"]
             told = "behind" if model == "tp" else VERDICTS[verdict]
@@ -121,6 +112,9 @@ FACTS = {
         lambda: cosine("mnist_256_long", "GAIT-prop, strong"),
         lambda: difference("mnist_256", "gait_full"),
         lambda: worst_seed("mnist_256", "gait"),
+        lambda: interval(published_difference("mnist", "GAIT-prop")),
+        lambda: interval(published_difference("mnist_tower", "GAIT-prop")),
+        lambda: interval(published_difference("fashion", "GAIT-prop")),
         lambda: behind("mnist_256", "tp"),
         lambda: behind("fashion_256", "tp"),
         lambda: behind("digits", "tp"),
@@ -218,5 +212,5 @@ def test_the_first_table_has_the_verdicts() -> None:
     shown = re.search(r"<!-- table: verdicts -->(.*?)<!-- /table -->", DOCUMENTS["README.md"], re.S)
     assert shown
     rows = [line for line in shown[1].splitlines() if line.startswith("|")]
-    # Those of the paper's network are tests/test_published_mnist.py's.
-    assert [row for row in rows[2:] if "the paper's network" not in row] == verdict_rows()
+    # Those of the paper's networks are tests/test_published_networks.py's.
+    assert [row for row in rows[2:] if "the paper's " not in row] == verdict_rows()

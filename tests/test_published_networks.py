@@ -1,9 +1,10 @@
-"""examples/published_mnist.py on a small archive; what came of it, as the documents say it."""
+"""examples/published_networks.py on a small archive; what came of it, as the documents say it."""
 
 from __future__ import annotations
 
 import gzip
 import inspect
+import itertools
 import json
 import re
 import struct
@@ -23,22 +24,28 @@ from gaitprop import InvertibleNetwork
 from pipeline.data.image_tensors import ImageData, training_and_validation
 from pipeline.params import params_file
 from pipeline.project.paths import ModelKey
-from pipeline.results.equivalence import paired_test
 from pipeline.training.experiment import training_settings
-from tests.documents import published
+from tests.documents import (
+    interval,
+    points,
+    published,
+    published_difference,
+    published_models,
+    summary,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = (REPOSITORY / "docs/results_published.md").read_text()
-RESULTS = "results/published_mnist"
+RESULTS = "results/published"
 MODELS = {"BP reference": "reference", "GAIT-prop": "gait", "TP": "tp"}
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    module = ModuleType("published_mnist")
-    text = (REPOSITORY / "examples/published_mnist.py").read_text()
-    exec(compile(text, "published_mnist.py", "exec"), module.__dict__)
+    module = ModuleType("published_networks")
+    text = (REPOSITORY / "examples/published_networks.py").read_text()
+    exec(compile(text, "published_networks.py", "exec"), module.__dict__)
     return module
 
 
@@ -63,16 +70,19 @@ def archives(images: list[NDArray[np.uint8]], tmp_path_factory: pytest.TempPathF
 
 def test_the_settings_are_the_papers_profile(script: ModuleType) -> None:
     params = params_file.load(REPOSITORY / "profiles/paper.yaml")
-    for name, model in MODELS.items():
-        theirs = training_settings(params, ModelKey(params.profile, "mnist", "square", model))
+    assert script.ARCHITECTURES.keys() == set(params.run.architectures)
+    for architecture, (name, model) in itertools.product(script.ARCHITECTURES, MODELS.items()):
+        theirs = training_settings(params, ModelKey(params.profile, "mnist", architecture, model))
         for field, value in {**script.MODELS[name], **script.COMMON}.items():
             assert getattr(theirs, field) == value, (name, field)
         assert params.training.batch_size == script.COMMON["batch_size"]
-    architecture = params.architectures["square"]
-    assert len(script.WIDTHS) == architecture.hidden_layers + 2
+    square, tower = (params.architectures[name] for name in ("square", "tower"))
+    assert script.ARCHITECTURES["square"] == [784] * (square.hidden_layers + 2)
+    assert script.ARCHITECTURES["tower"] == [784, *tower.widths]
     network = inspect.signature(InvertibleNetwork).parameters
-    assert network["negative_slope"].default == architecture.negative_slope
-    assert (network["orthogonal"].default, architecture.initialisation) == (True, "orthogonal")
+    for architecture in (square, tower):
+        assert network["negative_slope"].default == architecture.negative_slope
+        assert (network["orthogonal"].default, architecture.initialisation) == (True, "orthogonal")
     # BP with the regularizer has GAIT-prop's settings.
     gait = {**script.MODELS["GAIT-prop"], "rule": "bp"}
     assert {**script.MODELS["BP"], "gamma": 1e-3} == gait
@@ -85,7 +95,7 @@ def test_the_images_are_split_as_the_pipeline_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(script, "VALIDATION", 25)
-    data, test_images, test_labels = script.mnist(archives, torch.device("cpu"))
+    data, test_images, test_labels = script.images_of(archives, torch.device("cpu"))
     train, labels, test, answers = (torch.from_numpy(each) for each in images)
     theirs = training_and_validation(
         ImageData(train.flatten(1), labels, test.flatten(1), answers, 10, 255, ""), 25 / 300, 0
@@ -106,7 +116,7 @@ def test_a_model_that_is_there_is_not_trained_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(script, "VALIDATION", 60)
-    monkeypatch.setattr(script, "WIDTHS", [784, 32, 32, 32])
+    monkeypatch.setitem(script.ARCHITECTURES, "square", [784, 32, 32, 32])
     output = tmp_path / "new" / "results.json"
     common = [str(output), "--archives", str(archives), "--epochs", "2", "--device", "cpu"]
     script.main([*common, "--seeds", "0", "1", "--models", "BP reference"])
@@ -120,7 +130,9 @@ def test_a_model_that_is_there_is_not_trained_again(
     assert document["models"]["BP reference"] == first
     assert said.out.strip() == script.table(document)
     message = refused(script, [*common, "--seeds", "0", "--models", "TP"], capsys)
-    assert f"{output} has seeds [0, 1]; asked for were [0]" in message
+    assert f"{output} has seeds [0, 1]; asked for: [0]" in message
+    message = refused(script, [*common, "--seeds", "0", "1", "--architecture", "tower"], capsys)
+    assert f"{output} has architecture square; asked for: tower" in message
     # On another day one goes on.
     document["machine"]["date"] = "2000-01-01"
     output.write_text(json.dumps(document))
@@ -198,6 +210,28 @@ def test_a_broken_archive_is_named(
     assert said in message and str(tmp_path) in message
 
 
+def test_models_of_other_images_are_not_added_to(
+    script: ModuleType,
+    archives: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(script, "VALIDATION", 60)
+    monkeypatch.setitem(script.ARCHITECTURES, "square", [784, 16, 16])
+    output = tmp_path / "results.json"
+    given = [str(output), "--epochs", "1", "--seeds", "0", "--models", "BP", "--device", "cpu"]
+    script.main([*given, "--archives", str(archives)])
+    others = tmp_path / "others"
+    others.mkdir()
+    for path in archives.iterdir():
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        content[-1] ^= 1
+        (others / path.name).write_bytes(gzip.compress(bytes(content)))
+    message = refused(script, [*given, "--archives", str(others)], capsys)
+    assert f"{output} has archives " in message and "; asked for: " in message
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", "5", '{"models": []}'])
 def test_another_file_is_not_written_over(
     script: ModuleType,
@@ -226,47 +260,46 @@ def test_an_output_that_cannot_be_written_is_told_before_training(
         assert folder in refused(script, given, capsys)
 
 
-def results(name: str) -> dict[str, Any]:
-    content = json.loads(published(f"{RESULTS}/{name}.json"))
-    assert isinstance(content, dict)
-    return content
-
-
-@pytest.mark.parametrize("name", ["h100", "h100_tp"])
+@pytest.mark.parametrize("name", ["mnist", "mnist_tower", "fashion", "mnist_tp", "fashion_tp"])
 def test_the_page_shows_the_results(script: ModuleType, name: str) -> None:
     shown = re.search(rf"<!-- table: {name} -->\n\n(.*?)\n\n<!-- /table -->", PAGE, re.DOTALL)
     assert shown
-    assert shown[1] == script.table(results(name))
+    assert shown[1] == script.table(document(name))
 
 
-def test_the_table_is_what_plain_arithmetic_says(script: ModuleType) -> None:
-    models = results("h100")["models"]
-    rows = {
-        row.split(" | ")[0].strip("| "): row for row in script.table(results("h100")).split("\n")
-    }
-    for name, model in models.items():
-        values = np.array(model["test_accuracy"]) * 100
-        assert f"| {values.mean():.2f} ± {values.std(ddof=1):.2f} |" in rows[name]
-        if name != "BP reference":
+@pytest.mark.parametrize("name", ["mnist", "mnist_tower", "fashion"])
+def test_the_table_is_what_plain_arithmetic_says(script: ModuleType, name: str) -> None:
+    models = published_models(name)
+    lines = script.table(document(name)).split("\n")
+    rows = {row.split(" | ")[0].strip("| "): row for row in lines}
+    for model, facts in models.items():
+        values = np.array(facts["test_accuracy"]) * 100
+        assert f"| {values.mean():.2f} ± {values.std(ddof=1):.2f} |" in rows[model]
+        if model != "BP reference":
             apart = values - np.array(models["BP reference"]["test_accuracy"]) * 100
-            assert f"| {apart.mean():+.2f} ± {apart.std(ddof=1):.2f} |" in rows[name]
+            assert f"| {apart.mean():+.2f} ± {apart.std(ddof=1):.2f} |" in rows[model]
 
 
-def signed(value: float) -> str:
-    return f"{100 * value:+.2f}".replace("-", "−")
+def document(name: str) -> Any:
+    return json.loads(published(f"{RESULTS}/{name}.json"))
 
 
-def apart(quantity: str, ours: str, theirs: str) -> list[float]:
+def apart(images: str, quantity: str, ours: str, theirs: str) -> list[float]:
     """A figure of the test set less another model's, of each seed."""
-    models = results("h100")["models"]
+    models = published_models(images)
     pairs = zip(models[ours][quantity], models[theirs][quantity], strict=True)
     return [mine - other for mine, other in pairs]
 
 
-def watched(name: str, epoch: int) -> list[float]:
-    """Validation accuracy of each seed after an epoch, in percent."""
-    models = results("h100")["models"] | results("h100_tp")["models"]
-    return [100 * each for each in models[name]["history"][epoch]["validation_accuracy"]]
+def watched(images: str, name: str, epoch: int, part: str = "validation") -> list[float]:
+    """Accuracy of each seed after an epoch, in percent."""
+    return [
+        100 * each for each in published_models(images)[name]["history"][epoch][f"{part}_accuracy"]
+    ]
+
+
+def of_layer(images: str, model: str, quantity: str, layer: int) -> list[float]:
+    return [layers[layer] for layers in published_models(images)[model][quantity]]
 
 
 def told(values: list[float], form: str) -> str:
@@ -274,41 +307,95 @@ def told(values: list[float], form: str) -> str:
     return f"{mean(values):{form}} ± {stdev(values):{form.strip('+')}}".replace("-", "−")
 
 
-def stated() -> list[str]:
-    """Every figure of the page's text, in its order."""
-    models = results("h100")["models"]
-    found = []
+def test_the_verdicts_are_the_tests() -> None:
+    for images in ("mnist", "mnist_tower"):
+        for other in ("BP reference", "BP"):
+            assert published_difference(images, "GAIT-prop", other).shown
+    assert max(apart("mnist", "test_accuracy", "GAIT-prop", "BP")) < 0
     for other in ("BP reference", "BP"):
-        test = paired_test(apart("test_accuracy", "GAIT-prop", other))
-        assert test.shown
-        found.append(f"{signed(test.mean)} ({signed(test.low)} to {signed(test.high)})")
-    assert max(apart("test_accuracy", "GAIT-prop", "BP")) < 0
+        assert not published_difference("fashion", "GAIT-prop", other).shown
+        assert max(apart("fashion", "test_accuracy", "GAIT-prop", other)) < 0
+    assert published_difference("fashion", "BP", "BP reference").shown
+    losses = [
+        mean(published_models("mnist")[n]["test_loss"]) for n in ("GAIT-prop", "BP reference")
+    ]
+    assert 1.9 < losses[0] / losses[1] < 2.2
+
+
+def of_the_square_network() -> list[str]:
+    models = published_models("mnist")
+    found = [
+        interval(published_difference("mnist", "GAIT-prop", other))
+        for other in ("BP reference", "BP")
+    ]
     found.append(f"the {100 - 100 * mean(models['BP reference']['test_accuracy']):.2f} %")
-
-    def of_layer(model: str, quantity: str, layer: int) -> list[float]:
-        known = models | results("h100_tp")["models"]
-        return [layers[layer] for layers in known[model][quantity]]
-
-    found.append(f"a cosine of {told(of_layer('GAIT-prop', 'bp_cosine', 0), '.3f')}")
-    lengths = [of_layer("GAIT-prop", "bp_relative_norm", layer) for layer in range(4)]
+    found.append(f"a cosine of {told(of_layer('mnist', 'GAIT-prop', 'bp_cosine', 0), '.3f')}")
+    lengths = [of_layer("mnist", "GAIT-prop", "bp_relative_norm", layer) for layer in range(4)]
     found.append(f"{told(lengths[0], '.2f')} of its length")
     second, third, fourth = (f"{mean(each):.2f}" for each in lengths[1:])
     found.append(f"{second}, {third} and {fourth} of it")
     found += [
-        told(apart("test_loss", each, "BP reference"), "+.4f") for each in ("GAIT-prop", "BP")
+        told(apart("mnist", "test_loss", each, "BP reference"), "+.4f")
+        for each in ("GAIT-prop", "BP")
     ]
-    loss = mean(models["GAIT-prop"]["test_loss"]) / mean(models["BP reference"]["test_loss"])
-    assert 1.9 < loss < 2.2
     for epoch in (1, 10):
-        found += [f"{told(watched(each, epoch), '.2f')} %" for each in models]
-    found.append(f"{models['GAIT-prop']['seconds'] / models['BP']['seconds']:.1f} times")
-    found.append(f"{told(watched('TP', 10), '.2f')} %")
+        found += [f"{told(watched('mnist', each, epoch), '.2f')} %" for each in models]
+    return [*found, f"{models['GAIT-prop']['seconds'] / models['BP']['seconds']:.1f} times"]
+
+
+def of_the_tower() -> list[str]:
+    cosines = [told(of_layer("mnist_tower", "GAIT-prop", "bp_cosine", k), ".3f") for k in range(4)]
+    assert cosines.pop() == "1.000 ± 0.000"
+    return [
+        *(
+            interval(published_difference("mnist_tower", "GAIT-prop", other))
+            for other in ("BP reference", "BP")
+        ),
+        *cosines,
+    ]
+
+
+def of_fashion() -> list[str]:
+    others = ("BP reference", "BP")
+    narrow = [summary("fashion_256")[f"gait{which}"] for which in ("", "_strong", "_orthogonal")]
+    return [
+        *(interval(published_difference("fashion", "GAIT-prop", other)) for other in others),
+        interval(published_difference("fashion", "BP", "BP reference")),
+        *(
+            f"{told(watched('fashion', each, 20, 'training'), '.2f')} %"
+            for each in ("GAIT-prop", "BP", "BP reference")
+        ),
+        *(f"{told(watched('fashion', 'GAIT-prop', epoch), '.2f')} %" for epoch in (10, 20)),
+        *(f"{-100 * float(each['difference_to_bp_mean']):.2f}" for each in narrow),
+    ]
+
+
+def of_target_propagation(images: str) -> list[str]:
+    found = [f"{told(watched(f'{images}_tp', 'TP', 10), '.2f')} %"]
     for name in ("BP reference", "GAIT-prop"):
-        pairs = zip(watched(name, 10), watched("TP", 10), strict=True)
+        pairs = zip(watched(images, name, 10), watched(f"{images}_tp", "TP", 10), strict=True)
         found.append(f"{told([ours - theirs for ours, theirs in pairs], '.2f')} points")
-    found.append(f"a cosine of {told(of_layer('TP', 'bp_cosine', 0), '.3f')}")
-    lengths = of_layer("TP", "bp_relative_norm", 0)
-    return [*found, f"{mean(lengths):,.0f} ± {stdev(lengths):.0f} times"]
+    if images == "mnist":
+        cosines, lengths = (
+            of_layer("mnist_tp", "TP", quantity, 0)
+            for quantity in ("bp_cosine", "bp_relative_norm")
+        )
+        found.append(f"a cosine of {told(cosines, '.3f')}")
+        found.append(f"{mean(lengths):,.0f} ± {stdev(lengths):.0f} times")
+    return found
+
+
+def stated() -> list[str]:
+    """Every figure of the page's text, in its order."""
+    behind = f"{-100 * published_difference('fashion', 'GAIT-prop').mean:.2f} points"
+    return [
+        behind,
+        *of_the_square_network(),
+        *of_the_tower(),
+        *of_fashion(),
+        *of_target_propagation("mnist"),
+        *of_target_propagation("fashion"),
+    ]
 
 
 def test_every_figure_in_words_is_a_result() -> None:
@@ -323,17 +410,25 @@ def test_every_figure_in_words_is_a_result() -> None:
     assert set(re.findall(r"\d+\.\d[\d.]*\d|\d+\.\d", text)) - chosen == set()
 
 
-def test_the_readme_has_the_rows() -> None:
-    models = results("h100")["models"]
-    shares = {name: np.array(each["test_accuracy"]) * 100 for name, each in models.items()}
-    cells = {name: f"{each.mean():.2f} ± {each.std(ddof=1):.2f}" for name, each in shares.items()}
-    differences = apart("test_accuracy", "GAIT-prop", "BP reference")
+@pytest.mark.parametrize(
+    ("images", "title", "verdict"),
+    [
+        ("mnist", "MNIST, the paper's network", "equivalent"),
+        ("mnist_tower", "MNIST, the paper's tower", "equivalent"),
+        ("fashion", "Fashion-MNIST, the paper's network", "not shown"),
+    ],
+)
+def test_the_readme_has_the_rows(images: str, title: str, verdict: str) -> None:
+    models = published_models(images)
+    cells = {
+        name: told([100 * each for each in models[name]["test_accuracy"]], ".2f") for name in models
+    }
+    differences = apart(images, "test_accuracy", "GAIT-prop", "BP reference")
     half = stats.t.ppf(0.975, len(differences) - 1) * stdev(differences) / len(differences) ** 0.5
     center = mean(differences)
-    interval = f"{signed(center)} ({signed(center - half)} to {signed(center + half)})"
-    title = "MNIST, the paper's network"
+    of_95 = f"{points(center)} ({points(center - half)} to {points(center + half)})"
     lines = (REPOSITORY / "README.md").read_text().splitlines()
     assert [line for line in lines if line.startswith(f"| {title}")] == [
         f"| {title} | BP | {cells['BP reference']} | – | – |",
-        f"| {title} | GAIT-prop, λ = 0.1 | {cells['GAIT-prop']} | {interval} | equivalent |",
+        f"| {title} | GAIT-prop, λ = 0.1 | {cells['GAIT-prop']} | {of_95} | {verdict} |",
     ]

@@ -1,12 +1,13 @@
-"""The paper's own network on MNIST, with its own settings; needs torch and NumPy alone.
+"""The paper's own networks, with their own settings; needs torch and NumPy alone.
 
-    python examples/published_mnist.py my.json --archives data/archives/MNIST/raw
+    python examples/published_networks.py my.json --archives data/archives/MNIST/raw
 
-Five layers of 784 units, batches of 60, Adam at a constant 0.0001 (Ahmad, van Gerven, Ambrogioni,
-arXiv 2006.06438): BP; BP and GAIT-prop with λ = 0.1; TP with its own settings. It is what
-profiles/paper.yaml says of MNIST and the square network, on machines that have no DVC or MLflow. A
-model that the output has is not trained again; docs/results_published.md has the table that is
-printed at the end.
+The square one has five layers of 784 units, the tower four of 784, 500, 200 and 10; batches of 60,
+Adam at a constant 0.0001 (Ahmad, van Gerven, Ambrogioni, arXiv 2006.06438): BP; BP and GAIT-prop
+with λ = 0.1; TP with its own settings. It is what profiles/paper.yaml says, on machines that have
+no DVC or MLflow. Any archives in MNIST's format will do, of images of 28 x 28 pixels and ten
+classes: Fashion-MNIST's and KMNIST's, too. A model that the output has is not trained again;
+docs/results_published.md has the tables that are printed at the end.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ MODELS = {
     "GAIT-prop": {"rule": "gait", "learning_rate": 1e-4, "orthogonality": 0.1, "gamma": 1e-3},
     "TP": {"rule": "tp", "learning_rate": 1e-5, "orthogonality": 1000.0},
 }
-WIDTHS = [784] * 6
+ARCHITECTURES = {"square": [784] * 6, "tower": [784, 784, 500, 200, 10]}
+PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 VALIDATION, SPLIT_SEED = 5000, 0
 COMMON = {"batch_size": 60, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-8, "probe_size": 128}
 
@@ -49,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Trains what the output does not have yet, and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path, help="the JSON file to write, or to add to")
-    parser.add_argument("--archives", type=Path, required=True, help="where MNIST's .gz files are")
+    parser.add_argument("--archives", type=Path, required=True, help="where the .gz files are")
+    parser.add_argument("--architecture", choices=list(ARCHITECTURES), default="square")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     here = "cuda" if torch.cuda.is_available() else "cpu"
@@ -77,15 +80,25 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--device: received {device}, which is not here; allowed: cpu")
     if min(options.seeds) < 0:
         raise ValueError(f"--seeds: received {min(options.seeds)}; allowed: 0 or more")
-    how = {"epochs": options.epochs, "seeds": options.seeds, "machine": machine(device)}
+    data, test_images, test_labels = images_of(options.archives, device)
+    how = {
+        "archives": checksum(options.archives),
+        "architecture": options.architecture,
+        "epochs": options.epochs,
+        "seeds": options.seeds,
+        "machine": machine(device),
+    }
     document = begun(options.output, how)
-    data, test_images, test_labels = mnist(options.archives, device)
     # Hours from now would be late to hear that it cannot be written.
     write(options.output, document)
     for name in options.models:
         if name not in document["models"]:
-            model = train_model(name, data, test_images, test_labels, options.epochs, options.seeds)
-            document["models"][name] = model
+            network = InvertibleNetwork(
+                ARCHITECTURES[options.architecture], seeds=options.seeds, device=device
+            )
+            document["models"][name] = train_model(
+                name, network, data, test_images, test_labels, options.epochs
+            )
             write(options.output, document)
     print(table(document))
 
@@ -108,7 +121,7 @@ def begun(path: Path, how: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{path} is none of this script's files; allowed: a new one, or one of it")
     for name, wanted in how.items():
         if undated(there[name]) != undated(wanted):
-            raise ValueError(f"{path} has {name} {there[name]}; asked for were {wanted}")
+            raise ValueError(f"{path} has {name} {there[name]}; asked for: {wanted}")
     return document
 
 
@@ -119,17 +132,16 @@ def undated(value: Any) -> Any:
 
 def train_model(
     name: str,
+    network: InvertibleNetwork,
     data: TrainingData,
     test_images: Tensor,
     test_labels: Tensor,
     epochs: int,
-    seeds: list[int],
 ) -> dict[str, Any]:
     """One row: settings, test results of every seed after the last epoch, and each epoch's."""
     settings = TrainingSettings(
         **MODELS[name], **COMMON, epochs=epochs, diagnostics_interval=epochs
     )
-    network = InvertibleNetwork(WIDTHS, seeds=seeds, device=data.images.device)
     began, history, last = time.perf_counter(), [], None
     for last in train(network, make_optimizer(network, settings), data, settings):
         took = time.perf_counter() - began
@@ -150,16 +162,10 @@ def train_model(
     }
 
 
-def mnist(archives: Path, device: torch.device) -> tuple[TrainingData, Tensor, Tensor]:
+def images_of(archives: Path, device: torch.device) -> tuple[TrainingData, Tensor, Tensor]:
     """Training and validation as the pipeline splits them; test images and labels."""
     images, labels, test_images, test_labels = (
-        read_idx(archives / f"{part}-ubyte.gz", dimensions)
-        for part, dimensions in (
-            ("train-images-idx3", 3),
-            ("train-labels-idx1", 1),
-            ("t10k-images-idx3", 3),
-            ("t10k-labels-idx1", 1),
-        )
+        read_idx(archives / f"{part}-ubyte.gz", int(part[-1])) for part in PARTS
     )
     for given, answers in ((images, labels), (test_images, test_labels)):
         if len(given) != len(answers):
@@ -172,6 +178,14 @@ def mnist(archives: Path, device: torch.device) -> tuple[TrainingData, Tensor, T
         n_classes=10,
     )
     return data, test_images.flatten(1).to(device), test_labels.long().to(device)
+
+
+def checksum(archives: Path) -> str:
+    """Of the four files, by which one set of images is told from another."""
+    digest = hashlib.sha256()
+    for part in PARTS:
+        digest.update((archives / f"{part}-ubyte.gz").read_bytes())
+    return digest.hexdigest()
 
 
 def read_idx(path: Path, dimensions: int) -> Tensor:
