@@ -26,8 +26,9 @@ from benchmarks.contestants import (
     constrained,
 )
 from pipeline.figures.panels import make_panels
-from pipeline.figures.style import LOOKS, style
+from pipeline.figures.style import style
 from pipeline.params.labels import rule_name
+from pipeline.params.looks import LOOKS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = sorted((REPOSITORY / "docs").glob("performance*.md"))

@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.data.image_sets import image_set
 from pipeline.figures.curves import Array
 from pipeline.figures.panels import case_title, make_panels
-from pipeline.figures.style import look_of, model_label, style
+from pipeline.figures.style import model_label, style
+from pipeline.params.looks import look_of
 from pipeline.params.schema import REFERENCE, Params
 
 NEAR_REFERENCE = 5.0

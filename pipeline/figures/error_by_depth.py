@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
 from pipeline.figures.panels import add_guide, make_panels
-from pipeline.figures.style import LOOKS, style
+from pipeline.figures.style import style
+from pipeline.params.looks import LOOKS
 
 PRECISIONS = {"float64": "solid", "float32": (0, (4, 1.5))}
 

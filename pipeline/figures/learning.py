@@ -28,7 +28,8 @@ from pipeline.figures.panels import (
     error_axis,
     make_panels,
 )
-from pipeline.figures.style import look_of, model_label, style
+from pipeline.figures.style import model_label, style
+from pipeline.params.looks import look_of
 from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey
 

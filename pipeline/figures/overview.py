@@ -32,7 +32,8 @@ from pipeline.figures.panels import (
     make_panels,
     norm_axis,
 )
-from pipeline.figures.style import LOOKS, style
+from pipeline.figures.style import style
+from pipeline.params.looks import LOOKS
 
 
 def model_curves(history: pandas.DataFrame, title: str) -> Figure:

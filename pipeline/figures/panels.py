@@ -15,7 +15,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from pipeline.data.image_sets import image_set
 from pipeline.figures.curves import MOST_BANDS, Curve
-from pipeline.figures.style import WIDTH, Look, StyledFigure, layer_shades
+from pipeline.figures.style import WIDTH, StyledFigure, layer_shades
+from pipeline.params.looks import Look
 
 MOST_MARKED = 15
 """With more points than this, the markers of layers' lines would touch."""

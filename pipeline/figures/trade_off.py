@@ -12,8 +12,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from pipeline.figures.curves import Array, count_layers
 from pipeline.figures.panels import log_axis, make_panels
-from pipeline.figures.style import LOOKS, Look, style
+from pipeline.figures.style import style
 from pipeline.params.labels import rule_name, value_text
+from pipeline.params.looks import LOOKS, Look
 from pipeline.params.schema import Params
 
 # By rule, and what keeps the weights near orthogonal.

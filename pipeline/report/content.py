@@ -11,7 +11,6 @@ import pandas
 from pipeline.figures import model_label
 from pipeline.figures.curves import count_layers
 from pipeline.figures.panels import case_title
-from pipeline.figures.style import look_of
 from pipeline.params.labels import (
     model_name,
     regularizer_of,
@@ -19,6 +18,7 @@ from pipeline.params.labels import (
     spread_text,
     value_text,
 )
+from pipeline.params.looks import look_of
 from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey
 from pipeline.report import charts, rules_table

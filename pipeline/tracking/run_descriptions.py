@@ -15,6 +15,7 @@ from pipeline.params.labels import (
     setting_name,
     value_text,
 )
+from pipeline.params.looks import look_among
 from pipeline.params.schema import REFERENCE, WITHOUT_GAMMA, Params, RuleSettings
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
@@ -134,8 +135,6 @@ def run_name(training: Training) -> str:
 
 def colour_of(model: str) -> str:
     """A model's or rule's colour in every figure; MLflow's own take turns, and come out alike."""
-    from pipeline.figures.style import look_among
-
     return look_among([model], model).colour
 
 

@@ -13,7 +13,8 @@ import altair
 import pandas
 
 from pipeline.figures import model_label
-from pipeline.figures.style import layer_shades, look_of
+from pipeline.figures.style import layer_shades
+from pipeline.params.looks import look_of
 from pipeline.params.schema import Params
 
 DIGITS = 4

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from gaitprop import RULES, InvertibleNetwork
 from pipeline import figures
-from pipeline.figures.style import LOOKS, look_among
+from pipeline.params.looks import LOOKS, look_among
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError

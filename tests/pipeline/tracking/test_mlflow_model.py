@@ -15,7 +15,7 @@ import torch
 from mlflow import MlflowClient
 
 from pipeline.data import image_tensors
-from pipeline.figures.style import LOOKS
+from pipeline.params.looks import LOOKS
 from pipeline.tracking.model_runs import ModelRuns
 from pipeline.tracking.run_descriptions import run_name
 from pipeline.tracking.store import KEY_TAG, open_experiment

@@ -11,9 +11,9 @@ import torch
 from gaitprop.training import make_optimizer, train
 from pipeline.cli import doctor
 from pipeline.data import image_tensors
-from pipeline.figures.style import LOOKS, look_of
 from pipeline.params import params_file, schema, settings_reference
 from pipeline.params.labels import model_name
+from pipeline.params.looks import LOOKS, look_of
 from pipeline.params.search_space import configurations
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
