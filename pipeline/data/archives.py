@@ -117,8 +117,8 @@ def _fetch(archive: Path, md5: str, mirrors: list[str], progress: bool) -> list[
                 with _quiet(progress), _network_timeout(NETWORK_TIMEOUT_S):
                     utils.download_url(f"{mirror}{archive.name}", folder)
             except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
-                if getattr(error, "errno", None) in _DISK_ERRORS:
-                    raise
+                if (disk := _of_the_disk(error)) is not None:
+                    raise disk from None
                 failures.append(f"{shown(mirror)}{archive.name}: {_reason(error, mirror)}")
             else:
                 if utils.check_integrity(fetched, md5):
@@ -131,6 +131,18 @@ def _fetch(archive: Path, md5: str, mirrors: list[str], progress: bool) -> list[
                 )
             fetched.unlink(missing_ok=True)
     return failures
+
+
+def _of_the_disk(error: BaseException | None) -> OSError | None:
+    """The disk's error in what was raised: torchvision goes on from any one at https with http."""
+    network: list[BaseException | str] = []
+    while error is not None:
+        if isinstance(error, urllib.error.URLError):
+            network.append(error.reason)
+        elif isinstance(error, OSError) and error.errno in _DISK_ERRORS and error not in network:
+            return error
+        error = error.__context__
+    return None
 
 
 def _reason(error: BaseException, mirror: str) -> str:

@@ -2,14 +2,17 @@
 
 import gzip
 import hashlib
+import ipaddress
 import multiprocessing
 import os
 import resource
 import signal
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,6 +20,10 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from pipeline.data import image_tensors
 from pipeline.project.errors import GaitError
@@ -355,6 +362,40 @@ def test_a_full_disk_under_the_root(tmp_path: Path, mirror: Mirror) -> None:
     with files_limited_to(4096), pytest.raises(GaitError, match=match):
         image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, mirror.url)
     assert os.listdir(tmp_path / "KMNIST/raw") == []
+
+
+def test_a_full_disk_is_told_of_a_secure_mirror_too(
+    tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, context = own_certificate(tmp_path), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    mirror.socket = context.wrap_socket(mirror.socket, server_side=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    secure = mirror.url.replace("http:", "https:")
+    match = f"^Cannot store the missing archive .*{NAMES[0]} .File too large.*GAIT_DATA_ROOT"
+    with files_limited_to(4096), pytest.raises(GaitError, match=match):
+        image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, secure)
+    image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, secure)
+
+
+def own_certificate(folder: Path) -> Path:
+    """Of 127.0.0.1, signed by itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    pem = serialization.Encoding.PEM
+    kind, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(signed.public_bytes(pem) + key.private_bytes(pem, kind, plain))
+    return path
 
 
 def test_a_full_disk_where_archives_are_unpacked(
