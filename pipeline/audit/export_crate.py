@@ -67,8 +67,8 @@ def write(results: Path, destination: Path) -> int:
     if not chain["as_made"]:
         raise GaitError(f"{results / 'summary.csv'} has changed since it was made: `gait evaluate`")
     params = profiles.file_of(profile)
-    now = provenance.describe("", params_file.load(params), [], (), {})
-    if now["params"] != chain["made"]["params"]:
+    now = provenance.params_checksum(params_file.load(params))
+    if now != chain["made"]["params"]:
         raise GaitError(
             f"{params} is not what {results} were made with, and the crate would say that it is:"
             " `gait repro`, or undo the change"

@@ -31,7 +31,7 @@ from pipeline.project.nearest_name import did_you_mean
 
 REFERENCE = "reference"
 # Folders of results/ that are no profile's.
-NO_PROFILES = ("performance", "published_mnist", "verify")
+NO_PROFILES = ("performance", "published", "verify")
 # Of a hyperparameter that a rule declares.
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 WITHOUT_GAMMA = (

@@ -38,16 +38,20 @@ def describe(
         files: the content of each, by name.
         sweep: whether the section ``sweep`` of the params has a part in it.
     """
-    # Where archives are fetched from changes no result.
-    apart = {"archives"} if sweep else {"archives", "sweep"}
     return {
         "code": code_checksum(code),
         "command": command,
         "files": {name: sha256(content) for name, content in files.items()},
         "models": {str(key): of_model(key) for key in keys},
-        "params": sha256(params.model_dump_json(exclude=apart).encode()),
+        "params": params_checksum(params, sweep),
         "profile": params.profile,
     }
+
+
+def params_checksum(params: Params, sweep: bool = False) -> str:
+    """Of what decides results; where archives are fetched from does not."""
+    apart = {"archives"} if sweep else {"archives", "sweep"}
+    return sha256(params.model_dump_json(exclude=apart).encode())
 
 
 def of_model(key: ModelKey) -> dict[str, Any]:
