@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import socket
+import ssl
 import tempfile
 import urllib.error
 import urllib.parse
@@ -139,7 +140,12 @@ def _of_the_disk(error: BaseException | None) -> OSError | None:
     while error is not None:
         if isinstance(error, urllib.error.URLError):
             network.append(error.reason)
-        elif isinstance(error, OSError) and error.errno in _DISK_ERRORS and error not in network:
+        elif (
+            isinstance(error, OSError)
+            and not isinstance(error, ssl.SSLError)  # whose numbers are OpenSSL's own
+            and error.errno in _DISK_ERRORS
+            and error not in network
+        ):
             return error
         error = error.__context__
     return None

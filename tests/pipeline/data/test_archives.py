@@ -1,5 +1,6 @@
 """Image sets: official archives, real torchvision loading, and a real HTTP server on loopback."""
 
+import errno
 import gzip
 import hashlib
 import ipaddress
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pipeline.data import image_tensors
+from pipeline.data.archives import _of_the_disk
 from pipeline.project.errors import GaitError
 
 SHARED = Path(os.environ.get("GAIT_SHARED", Path(__file__).parents[4] / "shared")) / "data"
@@ -376,6 +378,12 @@ def test_a_full_disk_is_told_of_a_secure_mirror_too(
     with files_limited_to(4096), pytest.raises(GaitError, match=match):
         image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, secure)
     image_tensors.prepare("kmnist", tmp_path / "x", tmp_path, secure)
+
+
+def test_an_error_of_encryption_is_the_networks() -> None:
+    assert ssl.SSLError(1, "bad record").errno == errno.EPERM
+    assert _of_the_disk(ssl.SSLError(1, "bad record")) is None
+    assert _of_the_disk(PermissionError(errno.EPERM, "not permitted")) is not None
 
 
 def own_certificate(folder: Path) -> Path:

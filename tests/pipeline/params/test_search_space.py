@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -316,26 +315,29 @@ def test_drawing_costs_as_much_as_there_are_draws(tmp_path: Path) -> None:
     assert Counted.compared < 10 * len(drawn)
 
 
-def test_many_configurations_cost_each_the_same(tmp_path: Path) -> None:
-    def calls(values: int) -> int:
-        rates = [round(1e-4 + 1e-6 * each, 6) for each in range(values)]
-        count = 0
+def test_a_configuration_costs_the_same_among_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of what is dumped, to be checked with its values, has the space of all values in it."""
+    dumped, sizes = Params.model_dump, []
 
-        def called(_: FrameType, event: str, argument: object) -> None:
-            nonlocal count
-            count += event == "call"
+    def model_dump(params: Params, **options: Any) -> dict[str, Any]:
+        found = dumped(params, **options)
+        sizes.append(len(repr(found)))
+        return found
 
-        sys.setprofile(called)
-        try:
-            params = load(tmp_path, f"rules: [bp]\nspace: {{rule.learning_rate: {rates}}}")
-            for each in search_space.configurations(params):
-                assert search_space.experiment(params, each).sweep == params.sweep
-        finally:
-            sys.setprofile(None)
-        return count
-
-    few, some, many = (calls(each) for each in (20, 40, 80))
-    assert many - some < 2.2 * (some - few)
+    monkeypatch.setattr(Params, "model_dump", model_dump)
+    largest = []
+    for count in (20, 200):
+        sizes.clear()
+        rates = [round(1e-3 + 1e-6 * each, 6) for each in range(count)]
+        params = load(tmp_path, f"rules: [bp]\nspace: {{rule.learning_rate: {rates}}}")
+        for each in search_space.configurations(params):
+            assert search_space.experiment(params, each).sweep == params.sweep
+        # To be refused or not, to be a configuration, and to be an experiment.
+        assert len(sizes) == count * 4
+        largest.append(max(sizes))
+    assert abs(largest[1] - largest[0]) < 20
 
 
 def test_values_are_there_once(tmp_path: Path) -> None:
