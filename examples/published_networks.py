@@ -84,6 +84,7 @@ def run(options: argparse.Namespace) -> None:
     how = {
         "archives": checksum(options.archives),
         "architecture": options.architecture,
+        "settings": {**COMMON, "validation": VALIDATION, "split_seed": SPLIT_SEED},
         "epochs": options.epochs,
         "seeds": options.seeds,
         "machine": machine(device),

@@ -355,12 +355,24 @@ def of_the_tower() -> list[str]:
     ]
 
 
+def behind_in_validation(other: str, epoch: int) -> list[float]:
+    pairs = zip(
+        watched("fashion", "GAIT-prop", epoch), watched("fashion", other, epoch), strict=True
+    )
+    return [ours - theirs for ours, theirs in pairs]
+
+
 def of_fashion() -> list[str]:
     others = ("BP reference", "BP")
     narrow = [summary("fashion_256")[f"gait{which}"] for which in ("", "_strong", "_orthogonal")]
     return [
         *(interval(published_difference("fashion", "GAIT-prop", other)) for other in others),
         interval(published_difference("fashion", "BP", "BP reference")),
+        *(
+            told(behind_in_validation(other, epoch), "+.2f")
+            for other in others
+            for epoch in (10, 20)
+        ),
         *(
             f"{told(watched('fashion', each, 20, 'training'), '.2f')} %"
             for each in ("GAIT-prop", "BP", "BP reference")
@@ -411,14 +423,16 @@ def test_every_figure_in_words_is_a_result() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "title", "verdict"),
+    ("images", "title"),
     [
-        ("mnist", "MNIST, the paper's network", "equivalent"),
-        ("mnist_tower", "MNIST, the paper's tower", "equivalent"),
-        ("fashion", "Fashion-MNIST, the paper's network", "not shown"),
+        ("mnist", "MNIST, the paper's network"),
+        ("mnist_tower", "MNIST, the paper's tower"),
+        ("fashion", "Fashion-MNIST, the paper's network"),
     ],
 )
-def test_the_readme_has_the_rows(images: str, title: str, verdict: str) -> None:
+def test_the_readme_has_the_rows(images: str, title: str) -> None:
+    found = published_difference(images, "GAIT-prop")
+    verdict = "equivalent" if found.shown else "no" if found.refuted else "not shown"
     models = published_models(images)
     cells = {
         name: told([100 * each for each in models[name]["test_accuracy"]], ".2f") for name in models
