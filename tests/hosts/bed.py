@@ -364,16 +364,29 @@ class Bed:
 
         wait_for(f"Ray on {host.name}", started)
 
-    def join_again(self, host: Host) -> None:
-        """If the others took it for lost while its line was cut."""
-        if host is not self.mlflow and host.name not in self._living():
-            self.stop(host)
-            self.join(host)
+    def join_again(self) -> None:
+        """Every node that the head takes for lost, as it does with one whose line was cut."""
+        # Any of them: where two beds share two cores, one may miss its heartbeats for as long.
+        living = self._living()
+        for host in (self.worker1, self.worker2, self.driver):
+            if host.name not in living:
+                self.stop(host)
+                self.join(host)
         self.wait_for_nodes(4)
 
     def wait_for_nodes(self, count: int) -> None:
         """Until the cluster has so many living nodes."""
-        wait_for(f"{count} nodes", lambda: len(self._living()) == count)
+        living: list[str] = []
+
+        def seen() -> bool:
+            living[:] = self._living()
+            return len(living) == count
+
+        try:
+            wait_for(f"{count} nodes", seen)
+        except AssertionError as error:
+            error.add_note(f"living: {living}")
+            raise
 
     def _living(self) -> list[str]:
         look = (

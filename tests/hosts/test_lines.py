@@ -31,9 +31,8 @@ def cut(seconds: float, *hosts: Host) -> Callable[[], None]:
 @pytest.mark.parametrize("name", ["worker2", "mlflow", "driver"])
 def test_a_line_is_cut_twice(project: Project, undisturbed: bytes, name: str) -> None:
     host = getattr(project.bed, name)
-    said = project.disturbed(
-        f"cut_{name}", cut(5, host), cut(30, host), after=lambda: project.bed.join_again(host)
-    )
+    disturbances = cut(5, host), cut(30, host)
+    said = project.disturbed(f"cut_{name}", *disturbances, after=project.bed.join_again)
     # The driver says so if it looks within those 30 s.
     assert name == "driver" or "no answer from the Ray cluster's head" not in said
     assert project.trials_csv(f"cut_{name}") == undisturbed
@@ -46,8 +45,7 @@ def test_lines_are_cut_for_two_minutes(
     project: Project, undisturbed: bytes, names: tuple[str, ...]
 ) -> None:
     hosts, sweep = [getattr(project.bed, name) for name in names], f"cut_long_{names[0]}"
-    again = project.bed.join_again
-    project.disturbed(sweep, cut(120, *hosts), after=lambda: again(hosts[0]))
+    project.disturbed(sweep, cut(120, *hosts), after=project.bed.join_again)
     assert project.trials_csv(sweep) == undisturbed
 
 
@@ -55,5 +53,5 @@ def test_a_bad_line(project: Project, undisturbed: bytes) -> None:
     """A fifth of the frames is lost in each direction, and an answer takes 200 ms."""
     with project.bed.worker2.bad_line(seconds=0.1, loss=0.2):
         project.disturbed("bad_line", lambda: None)
-    project.bed.join_again(project.bed.worker2)
+    project.bed.join_again()
     assert project.trials_csv("bad_line") == undisturbed
