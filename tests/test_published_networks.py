@@ -86,6 +86,13 @@ def test_the_settings_are_the_papers_profile(script: ModuleType) -> None:
     # BP with the regularizer has GAIT-prop's settings.
     gait = {**script.MODELS["GAIT-prop"], "rule": "bp"}
     assert {**script.MODELS["BP"], "gamma": 1e-3} == gait
+    # What is not of the paper differs from it by one thing.
+    strong = {**script.MODELS["GAIT-prop"], "orthogonality": 10.0}
+    assert script.MODELS["GAIT-prop, strong"] == strong
+    kept = {"orthogonality": 0.0, "constraint": "orthogonal"}
+    for name in ("BP", "GAIT-prop"):
+        assert script.MODELS[f"{name}, orthogonal"] == {**script.MODELS[name], **kept}
+    assert set(script.PUBLISHED) == {*MODELS, "BP"}
 
 
 def test_the_images_are_split_as_the_pipeline_does(
@@ -136,8 +143,13 @@ def test_a_model_that_is_there_is_not_trained_again(
     # On another day one goes on.
     document["machine"]["date"] = "2000-01-01"
     output.write_text(json.dumps(document))
-    script.main([*common, "--seeds", "0", "1", "--models", "TP"])
-    assert set(json.loads(output.read_text())["models"]) == {"BP reference", "GAIT-prop", "TP"}
+    orthogonal = "GAIT-prop, orthogonal"
+    script.main([*common, "--seeds", "0", "1", "--models", orthogonal])
+    document = json.loads(output.read_text())
+    assert set(document["models"]) == {"BP reference", "GAIT-prop", orthogonal}
+    assert f"| {orthogonal} | 0.0001 | orthogonal W | 2 |" in capsys.readouterr().out
+    assert np.min(document["models"][orthogonal]["bp_cosine"]) > 0.999999
+    assert np.min(document["models"]["GAIT-prop"]["bp_cosine"]) < 0.999999
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,8 @@ class _Sweep:
             collector.dropped = 0
             try:
                 task, left = self._task(collector), self._left(collector)
-                number = ray_loop.fit(self._params, task, left, collector)
+                going_on = self._options.command("--resume")
+                number = ray_loop.fit(self._params, task, left, collector, going_on)
             except (RayError, TuneError, ConnectionError) as error:
                 if collector.failure is not None:
                     return _why(collector.failure), INCOMPLETE

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.params.sweep_section import Resources
 from pipeline.project.errors import GaitError
@@ -112,9 +112,16 @@ def living_nodes() -> list[dict[str, float]]:
 
 
 class Belonging:
-    """Sees to it that this machine belongs to the connected cluster still: Ray would never say."""
+    """Sees to it that this machine belongs to the connected cluster still: Ray would never say.
 
-    def __init__(self) -> None:
+    It may end this process then, so how to go on is said before anything else is done.
+
+    Args:
+        going_on: the command that goes on with the sweep.
+    """
+
+    def __init__(self, going_on: str) -> None:
+        self._going_on = going_on
         self._answered, self._silent = time.monotonic(), False
 
     def check(self) -> None:
@@ -125,10 +132,13 @@ class Belonging:
         if self._head_answers(here.gcs_address):
             own = here.get_node_id()
             if not any(node["NodeID"] == own and node["Alive"] for node in ray.nodes()):
-                raise ConnectionError("the Ray cluster was lost (it took this node for dead)")
+                self._lost("it took this node for dead")
         elif time.monotonic() - self._answered >= SILENCE_S:
-            why = f"no answer from {here.gcs_address} for {SILENCE_S:.0f} s"
-            raise ConnectionError(f"the Ray cluster was lost ({why})")
+            self._lost(f"no answer from {here.gcs_address} for {SILENCE_S:.0f} s")
+
+    def _lost(self, why: str) -> NoReturn:
+        print(f"gait: the Ray cluster was lost ({why}); {self._going_on} goes on", flush=True)
+        raise ConnectionError(f"the Ray cluster was lost ({why})")
 
     def _head_answers(self, address: str) -> bool:
         host, _, port = address.rpartition(":")
@@ -136,10 +146,9 @@ class Belonging:
             socket.create_connection((host, int(port)), timeout=KNOCKING_S).close()
         except OSError:
             if not self._silent:
-                # Said now, since Ray may end this process before anything else is.
                 print(
                     f"gait: no answer from the Ray cluster's head at {address}; if that"
-                    " ends the sweep, the same command with --resume goes on",
+                    f" ends the sweep, {self._going_on} goes on",
                     flush=True,
                 )
             self._silent = True

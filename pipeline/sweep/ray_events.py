@@ -30,10 +30,12 @@ class Events(Callback):
         interrupted: the signal that ended the loop; None if none did.
     """
 
-    def __init__(self, params: Params, images: ImageData, collector: Collector) -> None:
+    def __init__(
+        self, params: Params, images: ImageData, collector: Collector, going_on: str
+    ) -> None:
         self._params, self._images, self._collector = params, images, collector
         self.interrupted: int | None = None
-        self._belonging, self._looked = ray_cluster.Belonging(), time.monotonic()
+        self._belonging, self._looked = ray_cluster.Belonging(going_on), time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray writes its callbacks into a file that is never read here."""

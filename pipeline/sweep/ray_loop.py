@@ -26,6 +26,7 @@ def fit(
     task: trial.Task,
     configurations: Sequence[Configuration],
     collector: Collector,
+    going_on: str,
 ) -> int | None:
     """Runs trials until all have ended.
 
@@ -34,12 +35,13 @@ def fit(
         task: what the trials share.
         configurations: of a grid or of random search; optuna's come from its sampler.
         collector: is told what happens.
+        going_on: the command that goes on with the sweep, told where the cluster is lost.
 
     Returns:
         The signal that ended it before all trials had; None if none did.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    events = Events(params, task.images, collector)
+    events = Events(params, task.images, collector, going_on)
     tried = list(collector.ended.values())
     try:
         # What Ray would keep of an experiment, the sweep's records hold already.

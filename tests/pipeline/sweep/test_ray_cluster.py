@@ -71,7 +71,7 @@ def test_an_error_is_a_line() -> None:
 
 
 def test_a_silent_head_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    belonging = ray_cluster.Belonging()
+    belonging = ray_cluster.Belonging("`gait sweep --resume`")
     with socket.socket() as head:
         # Bound and not listened on: it refuses.
         head.bind(("127.0.0.1", 0))
@@ -79,7 +79,7 @@ def test_a_silent_head_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
         assert not belonging._head_answers(address)
         assert not belonging._head_answers(address)
         (said,) = capsys.readouterr().out.splitlines()
-        assert address in said and said.endswith("the same command with --resume goes on")
+        assert address in said and said.endswith("ends the sweep, `gait sweep --resume` goes on")
         head.listen()
         assert belonging._head_answers(address)
         assert belonging._head_answers(address)
