@@ -60,6 +60,18 @@ def published_difference(name: str, ours: str, theirs: str = "BP reference") -> 
     return paired_test([mine - other for mine, other in zip(*accuracies, strict=True)])
 
 
+def difference(profile: str, ours: str, theirs: str = "reference") -> str:
+    """Of two models of a published profile on the test set, paired by seed, as ``interval`` says.
+
+    By plain arithmetic on each seed's results; claims.json has the same of those it judges.
+    """
+    found: dict[str, dict[str, float]] = {ours: {}, theirs: {}}
+    for row in csv.DictReader(io.StringIO(published(f"results/{profile}/seeds.csv"))):
+        if row["model"] in found:
+            found[row["model"]][row["seed"]] = float(row["test_accuracy"])
+    return interval(paired_test([mine - found[theirs][seed] for seed, mine in found[ours].items()]))
+
+
 def blocks(text: str) -> list[tuple[str, str, str]]:
     """(file, language, content) of each block of code; file is empty unless the page names one."""
     found = re.findall(r"(?:<!-- file: (\S+) -->\n`\S+`:\n\n)?```(\w+)\n(.*?)```", text, re.DOTALL)
