@@ -61,15 +61,20 @@ def published_difference(name: str, ours: str, theirs: str = "BP reference") -> 
 
 
 def difference(profile: str, ours: str, theirs: str = "reference") -> str:
-    """Of two models of a published profile on the test set, paired by seed, as ``interval`` says.
+    """Of two models of a published profile on the test set, as ``interval`` says."""
+    return interval(of_test(profile, ours, theirs))
 
-    By plain arithmetic on each seed's results; claims.json has the same of those it judges.
+
+def of_test(profile: str, ours: str, theirs: str = "reference") -> Equivalence:
+    """Of two models of a published profile on the test set, paired by seed.
+
+    By each seed's results; claims.json has the same of those it judges.
     """
     found: dict[str, dict[str, float]] = {ours: {}, theirs: {}}
     for row in csv.DictReader(io.StringIO(published(f"results/{profile}/seeds.csv"))):
         if row["model"] in found:
             found[row["model"]][row["seed"]] = float(row["test_accuracy"])
-    return interval(paired_test([mine - found[theirs][seed] for seed, mine in found[ours].items()]))
+    return paired_test([mine - found[theirs][seed] for seed, mine in found[ours].items()])
 
 
 def blocks(text: str) -> list[tuple[str, str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.documents import difference, interval, points, published, published_difference, summary
+from tests.documents import (
+    difference,
+    interval,
+    of_test,
+    points,
+    published,
+    published_difference,
+    summary,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/results_rules.md")
@@ -222,6 +231,44 @@ def test_every_figure_in_words_is_a_result(document: str) -> None:
         assert stated in text
         text = text.replace(stated, "", 1)
     assert set(re.findall(r"\d+\.\d[\d.]*\d|\d+\.\d", text)) - CHOSEN == set()
+
+
+PROFILES = (*SETS, "board", "board_mnist", "mnist1d")
+
+
+def spoiled(tests: dict[tuple[str, str], float]) -> set[tuple[str, str]]:
+    """Of models that are equivalent to others, those that are not by Holm's method (1979)."""
+    ordered = sorted(tests, key=lambda each: tests[each])
+    passed = itertools.takewhile(
+        lambda k: tests[ordered[k]] < 0.05 / (len(ordered) - k), range(len(ordered))
+    )
+    return {each for each in ordered[len([*passed]) :] if tests[each] < 0.05}
+
+
+def test_what_a_correction_for_the_number_of_tests_would_change() -> None:
+    found = {}
+    for profile in PROFILES:
+        for claim in json.loads(published(f"results/{profile}/claims.json"))["claims"]:
+            tests = {
+                (each["case"]["model"], each["case"]["against"]): each["numbers"]["p_value"]
+                for each in claim["findings"]
+                if "p_value" in each["numbers"]
+            }
+            found |= {(profile, *each): len(tests) for each in spoiled(tests)}
+    assert found == {
+        ("board", "sign_symmetry", "reference"): 9,
+        ("board", "gait_learned_inverse", "reference"): 9,
+        ("board_mnist", "gait_learned_from_transpose", "reference"): 9,
+        ("mnist1d", "gait_orthogonal", "bp_orthogonal"): 4,
+    }
+    # All of a table: BP itself has no test.
+    others = [name for name in summary("board_mnist") if name not in ("reference", "bp")]
+    tests = {(each, "reference"): of_test("board_mnist", each).p_value for each in others}
+    assert len(tests) == 12
+    assert spoiled(tests) == {
+        ("gait_learned_from_transpose", "reference"),
+        ("gait_learned_from_transpose_fixed", "reference"),
+    }
 
 
 def test_the_first_table_has_the_verdicts() -> None:
