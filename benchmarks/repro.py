@@ -1,4 +1,4 @@
-"""Where the time of `gait repro` goes, in fresh clones: one training after the other, and at once.
+"""Where the time of `gait repro` goes, in a fresh clone.
 
     python -m benchmarks.repro OUTPUT.json
 
@@ -27,12 +27,19 @@ _IMPORT = re.compile(r"import time:\s+(\d+) \|")
 
 
 def main() -> None:
-    """Measures each once and writes what was found."""
+    """Measures it once and writes what was found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path, help="the JSON file to write")
-    output = parser.parse_args().output.resolve()
-    found = []
-    for jobs in sorted({1, torch.get_num_threads()}):
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        nargs="+",
+        default=[torch.get_num_threads()],
+        help="models trained at once; of several numbers each is measured (default: %(default)s)",
+    )
+    given = parser.parse_args()
+    output, found = given.output.resolve(), []
+    for jobs in given.jobs:
         with tempfile.TemporaryDirectory(prefix="gait-bench-") as folder:
             clone = Path(folder, "clone")
             subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
