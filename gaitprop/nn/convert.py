@@ -14,6 +14,12 @@ from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
 from gaitprop.nn.rule import feedback_rule, rule_key
 from gaitprop.rules import Rule
 
+_HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_state_dict_hooks", "_state_dict_pre_hooks"),
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+)
+
 
 class Conversion(NamedTuple):
     """What ``convert`` has done.
@@ -21,10 +27,13 @@ class Conversion(NamedTuple):
     Attributes:
         replaced: names of the layers that the rule trains now.
         left_alone: for each other layer with parameters of its own, the reason.
+        added: names of new parameters, those of a rule whose feedback learns: an optimizer made
+            before does not know them, and a state dict has none of them.
     """
 
     replaced: tuple[str, ...]
     left_alone: dict[str, str]
+    added: tuple[str, ...]
 
 
 def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> Conversion:
@@ -32,9 +41,9 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
 
     The two have to be neighbours in an ``nn.Sequential``: elsewhere, and where a class made of it
     has a ``forward`` of its own, only that knows what follows what. The parameters stay the same
-    objects, under the same names, so that optimizers and state dicts still fit; the leaky ReLU
-    becomes an ``nn.Identity``. What the model computes stays the same. Layers that are left alone
-    are trained by autograd, as before.
+    objects, under the same names, so that optimizers and state dicts still fit, unless the rule
+    keeps feedback; the leaky ReLU becomes an ``nn.Identity``. What the model computes stays the
+    same. Layers that are left alone are trained by autograd, as before.
 
     Args:
         model: any module that holds its layers; changed.
@@ -53,6 +62,7 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
     feedback_rule(rule)
     check_gamma(gamma)
     names = {id(module): name for name, module in model.named_modules()}
+    before = {name for name, _ in model.named_parameters()}
     replaced: list[str] = []
     follower: dict[int, nn.Module] = {}
     for sequence in model.modules():
@@ -73,8 +83,9 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
         if list(module.parameters(recurse=False))
         and not isinstance(module, InvertibleLinear | InvertibleConv2d)
     }
+    added = tuple(name for name, _ in model.named_parameters() if name not in before)
     # A layer may stand in several places.
-    return Conversion(tuple(dict.fromkeys(replaced)), left_alone)
+    return Conversion(tuple(dict.fromkeys(replaced)), left_alone, added)
 
 
 def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
@@ -90,8 +101,7 @@ def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
         return "no nn.LeakyReLU follows it in an nn.Sequential with torch's own forward"
     if not 0.0 < after.negative_slope <= 1.0:
         return f"the leaky ReLU after it has the slope {after.negative_slope}, not in (0, 1]"
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if any(getattr(each, kind) for each in (module, after) for kind in hooks):
+    if any(getattr(each, kind) for each in (module, after) for kind in _HOOKS):
         return "it or the leaky ReLU after it has hooks"
     return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NoReturn
 
 import torch
@@ -14,11 +15,12 @@ from gaitprop.rules import Rule, find_rule
 from gaitprop.rules.feedback import FeedbackRule
 
 _FUNCTIONS: dict[str, tuple[Rule, Rule]] = {}
+_KEYS: dict[Rule, str] = {}
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def rule_key(rule: str | Rule) -> str:
-    """A string for a rule, by which ``rule_of`` finds it in this process.
+    """A string for a rule, by which ``rule_of`` finds it in this process, for as long as it lives.
 
     Raises:
         ArgumentError: there is no such rule.
@@ -26,10 +28,16 @@ def rule_key(rule: str | Rule) -> str:
     checked = find_rule(rule)
     if isinstance(rule, str):
         return rule
+    # A method is another object each time that it is read, and equal to what it was.
+    with suppress(TypeError):
+        if (known := _KEYS.get(rule)) is not None:
+            return known
     # A name cannot stand for a function: a notebook defines it again and again. An address can,
     # since nothing else gets it while the function is kept: itself, not what was made of it.
     key = f"function {id(rule)}"
     _FUNCTIONS.setdefault(key, (rule, checked))
+    with suppress(TypeError):
+        _KEYS[rule] = key
     return key
 
 

@@ -47,15 +47,30 @@ def run(params: Params) -> dict[str, str]:
         trained.check(params, key)
     client, experiment_id = store.open_experiment(params.profile)
     commit = commit_of(Path("dvc.lock"))
+    recorded = _as_recorded() if commit is not None else set()
     done = {str(key): "missing" for key in keys}
     for key in there:
-        record = _record(key, commit)
+        record = _record(key, commit if key.folder in recorded else None)
         with store.explained():
             known = store.find_runs(client, experiment_id, record.outcome[store.KEY_TAG])
             if not known:
                 ModelRuns(client, experiment_id).send(record)
         done[str(key)] = "known" if known else "imported"
     return done
+
+
+def _as_recorded() -> set[Path]:
+    """Of what the stages make, the folders and files that are as dvc.lock has them."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            outs = [out for stage in repo.index.stages for out in stage.outs]
+            return {Path(str(out)) for out in outs if not out.workspace_status()}
+    except DvcException:
+        # A copy without DVC's own folder, or a damaged file of its own.
+        return set()
 
 
 def _record(key: ModelKey, commit: str | None) -> Training:
@@ -78,7 +93,7 @@ def _record(key: ModelKey, commit: str | None) -> Training:
         "gait.model": key.model,
         "data.sha256": config["data"]["sha256"],
         **plugin_source.tags_of(config["rule"]),
-        # The commit that has these results, as `dvc repro` and git left them.
+        # The commit whose dvc.lock has this very model, as `dvc repro` and git left it.
         "git.commit": commit or "none",
         "git.clean": str(commit is not None).lower(),
     }

@@ -123,7 +123,10 @@ def _runs(made: dict[str, Any]) -> dict[str, Any]:
 
 
 def commit_of(path: Path) -> str | None:
-    """The last commit that changed the file, if the file is as that commit left it."""
+    """The last commit that changed the file, if the file is as that commit left it.
+
+    None where a shallow clone's history does not reach back to it.
+    """
 
     def said(*arguments: str) -> str | None:
         done = git(*arguments, "--", path.name, folder=path.parent)
@@ -131,4 +134,10 @@ def commit_of(path: Path) -> str | None:
 
     if said("status", "--porcelain") != "":
         return None
-    return said("log", "-1", "--format=%H") or None
+    commit = said("log", "-1", "--format=%H")
+    shallow = git("rev-parse", "--git-path", "shallow", folder=path.parent).stdout.strip()
+    ends = path.parent / shallow
+    # The first commit of those that are there seems to have made every file.
+    if not commit or (shallow and ends.is_file() and commit in ends.read_text().split()):
+        return None
+    return commit

@@ -220,8 +220,9 @@ def _variables() -> Finding:
     """The environment's settings; what they say was checked before any command."""
     given = environment.present()
     unknown = [name for name in given if name not in environment.ALL]
+    # What others keep in theirs may be secret.
     shown_ones = [
-        f"{name}={shown(value)}{' (which no command reads)' if name in unknown else ''}"
+        f"{name} (which no command reads)" if name in unknown else f"{name}={shown(value)}"
         for name, value in given.items()
     ]
     # Others' may begin alike, such as those of deploy/.

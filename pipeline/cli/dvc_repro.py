@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import NamedTuple
 
@@ -42,7 +43,11 @@ def plan() -> list[Step]:
     try:
         return _plan()
     except DvcException as error:
-        raise GaitError(f"DVC cannot say what there is to do: {error}") from None
+        raise _unknown(error) from None
+
+
+def _unknown(error: Exception) -> GaitError:
+    return GaitError(f"DVC cannot say what there is to do: {error}")
 
 
 def _plan() -> list[Step]:
@@ -70,7 +75,7 @@ def check_targets(arguments: Sequence[str]) -> None:
     a value, are there.
 
     Raises:
-        GaitError: one is not.
+        GaitError: one is not, or DVC cannot say.
     """
     targets = [each for each in arguments if not each.startswith("-")]
     if not targets:
@@ -78,20 +83,26 @@ def check_targets(arguments: Sequence[str]) -> None:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    recursive = not {"-R", "--recursive"}.isdisjoint(arguments)
-    with Repo() as repo:
-        for target in targets:
-            try:
-                found = repo.stage.collect(target, recursive=recursive, glob="--glob" in arguments)
-            except DvcException:
+    how = {
+        "recursive": not {"-R", "--recursive"}.isdisjoint(arguments),
+        "glob": "--glob" in arguments,
+    }
+    try:
+        with Repo() as repo:
+            names = [stage.addressing for stage in repo.index.stages]
+            for target in targets:
                 found = []
-            # Of none DVC would run everything.
-            if not target or not found:
-                names = [stage.addressing for stage in repo.index.stages]
-                hint = did_you_mean(target, [*names, *(name.partition("@")[0] for name in names)])
-                raise GaitError(
-                    f"received {target!r}{hint}; allowed: stages, as `dvc stage list` names them"
-                )
+                with suppress(DvcException):
+                    found = repo.stage.collect(target, **how)
+                # Of none DVC would run everything.
+                if not target or not found:
+                    known = [*names, *(name.partition("@")[0] for name in names)]
+                    raise GaitError(
+                        f"received {target!r}{did_you_mean(target, known)}; allowed: stages, as"
+                        " `dvc stage list` names them"
+                    )
+    except DvcException as error:
+        raise _unknown(error) from None
 
 
 def run(arguments: Sequence[str], *, wait_for_lock: bool = False) -> int:

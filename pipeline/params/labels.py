@@ -99,10 +99,23 @@ def other_settings(params: Params, model: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A setting's value in a table or a figure: six digits at most, 1e-5 rather than 1e-05."""
+    """A setting's value in a table or a figure: six digits at most, 1e-5 rather than 1e-05.
+
+    Convolutions as channels × height × width of their patches.
+    """
+    if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
+        return ", ".join(map(_convolution_text, value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def _convolution_text(layer: Mapping[str, int]) -> str:
+    kernel, stride, padding = layer["kernel_size"], layer["stride"], layer["padding"]
+    parts = [f"{layer['channels']}×{kernel}×{kernel}"]
+    parts += [f"stride {stride}"] if stride != 1 else []
+    parts += [f"padding {padding}"] if padding else []
+    return " ".join(parts)
 
 
 def spread_text(row: Mapping[str, Any], quantity: str, scale: float, digits: int) -> str:

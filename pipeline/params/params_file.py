@@ -57,4 +57,4 @@ def read(text: str, path: str) -> Params:
         raise GaitError(problems.explain(path, document, error.errors())) from None
     if found := search_space.problems(params):
         raise GaitError(problems.explain(path, document, found))
-    return params
+    return search_space.in_full(params)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from gaitprop.rules import rule_names
 from pipeline.params.labels import model_name, setting_name, value_text
 from pipeline.params.problems import reason
 from pipeline.params.schema import WITHOUT_GAMMA, Architecture, Data, Params, RuleSettings, Training
-from pipeline.params.sweep_section import Dimension, Distribution
+from pipeline.params.sweep_section import Dimension, Distribution, repeats
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 from pipeline.project.paths import ModelKey
@@ -27,6 +28,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 # Of a trial these follow from `sweep.resources`.
 FROM_RESOURCES = ("training.threads", "training.device")
+# In a space of so many it is counted how many go together; of a larger one nobody waits for that.
+COUNTED = 1000
 # A process computes in one way, and decides no figure by it; a rule is swept by its own name.
 NOT_SWEPT = (*FROM_RESOURCES, "training.numerics", "rule.rule")
 
@@ -75,13 +78,41 @@ def problems(params: Params) -> list[dict[str, Any]]:
         others = [rule for rule in rule_names() if rule not in WITHOUT_GAMMA]
         allowed = f"allowed: sweep.rules of {', '.join(others)}"
         add(f"rule.gamma: {', '.join(without)} have no γ; {allowed}", "space", "rule.gamma")
-    if sweep.search != "grid" and sweep.trials > _size(sweep.space):
-        allowed = f"at most {_size(sweep.space)}, the different configurations of this space"
+    if not found:
+        for name, dimension in in_full(params).sweep.space.items():
+            if not isinstance(dimension, Distribution) and repeats(dimension):
+                add("received one value twice; allowed: each value once", "space", name)
+    if sweep.search != "grid" and sweep.trials > (most := _most_trials(params, not found)):
+        allowed = f"at most {most}, the different configurations of this space"
         add(f"received {sweep.trials}; allowed: {allowed}", "trials")
     if sweep.resources.gpus and params.training.device == "cpu":
         message = "received gpus for trials whose training.device is cpu; allowed: auto or cuda"
         add(message, "resources")
     return found
+
+
+def in_full(params: Params) -> Params:
+    """With lists and mappings in the space as experiments have them, and trials' records then.
+
+    Args:
+        params: without ``problems``.
+    """
+    sweep = params.sweep
+    anywhere_ = {name: anywhere(dimension) for name, dimension in sweep.space.items()}
+
+    def full(name: str, value: Any) -> Any:
+        values = {**anywhere_, name: value}
+        return configuration(params, sweep.rules[0], values).values[name]
+
+    space = {
+        name: [full(name, value) for value in dimension]
+        for name, dimension in sweep.space.items()
+        if not isinstance(dimension, Distribution)
+        and any(isinstance(value, list | dict) for value in dimension)
+    }
+    return params.model_copy(
+        update={"sweep": sweep.model_copy(update={"space": {**sweep.space, **space}})}
+    )
 
 
 def experiment(params: Params, configuration: Configuration) -> Params:
@@ -150,7 +181,7 @@ def draw(random: np.random.Generator, space: Mapping[str, Dimension]) -> dict[st
 
 def _grid(params: Params) -> Iterator[dict[str, Any]]:
     space = params.sweep.space
-    for values in itertools.product(*space.values()):
+    for values in itertools.product(*(_listed(each) or () for each in space.values())):
         yield dict(zip(space, values, strict=True))
 
 
@@ -167,16 +198,37 @@ def _drawn(params: Params) -> Iterator[dict[str, Any]]:
             yield values
 
 
-def _size(space: Mapping[str, Dimension]) -> float:
-    """How many configurations of one rule there are."""
-    return math.prod(
-        len(each)
-        if not isinstance(each, Distribution)
-        else math.inf
-        if each.integer is None
-        else each.integer[1] - each.integer[0] + 1
-        for each in space.values()
-    )
+def _most_trials(params: Params, are_valid: bool) -> float:
+    """How many different configurations of one rule there are; of optuna's, that go together.
+
+    Random search refuses a draw that does not.
+    """
+    listed = [_listed(each) for each in params.sweep.space.values()]
+    most = math.prod(math.inf if each is None else len(each) for each in listed)
+    if params.sweep.search != "optuna" or most > COUNTED or not are_valid:
+        return most
+    return min(_count(params, rule) for rule in params.sweep.rules)
+
+
+def _count(params: Params, rule: str) -> int:
+    """Of a rule's configurations, those that go together, up to the trials that are asked for."""
+    count = 0
+    for values in _grid(params):
+        with suppress(ValidationError):
+            _applied(params, Configuration(rule, values))
+            count += 1
+        if count == params.sweep.trials:
+            break
+    return count
+
+
+def _listed(dimension: Dimension) -> Sequence[Any] | None:
+    """All of its values; None of what is continuous."""
+    if not isinstance(dimension, Distribution):
+        return dimension
+    if dimension.integer is None:
+        return None
+    return range(dimension.integer[0], dimension.integer[1] + 1)
 
 
 def _draw(random: np.random.Generator, dimension: Dimension) -> Any:

@@ -129,7 +129,7 @@ class Sweep(Section):
                         f"search is grid, but {name} is a distribution; allowed: a list of values,"
                         " or search: random or optuna"
                     )
-            elif _repeats(dimension):
+            elif repeats(dimension):
                 raise ValueError(f"{name} is {dimension}; allowed: each value once")
             elif None in dimension:
                 raise ValueError(f"{name} has null; allowed: values that a table can show")
@@ -141,7 +141,7 @@ class Sweep(Section):
         return self
 
 
-def _repeats(values: list[Any]) -> bool:
+def repeats(values: list[Any]) -> bool:
     """Whether one of them is there twice; 1 is 1.0."""
     try:
         return len(set(values)) < len(values)

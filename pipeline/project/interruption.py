@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as an exception, so that work can be saved before the process ends."""
+"""Signals as an exception, so that work can be saved before the process ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+# The last comes when a terminal is closed, or its line lost.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # The signal that came within ``interruptible``.
 _came: int | None = None
 
@@ -29,7 +30,7 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """What shells say of a program that a signal ended: 143 or 130."""
+        """What shells say of a program that a signal ended: 143, 130 or 129."""
         return 128 + self.number
 
 

@@ -47,7 +47,9 @@ def source() -> Source:
         _tell(why, otherwise.commit)
         return otherwise
     head = git("rev-parse", "HEAD").stdout.strip()
-    changes = (git("status", "--porcelain", "--", *paths) for paths in (SOURCES, CODE))
+    # Whatever git's own settings say of new files.
+    status = ("status", "--porcelain", "--untracked-files=all", "--")
+    changes = (git(*status, *paths) for paths in (SOURCES, CODE))
     return Source(head, *(not each.stdout.strip() for each in changes))
 
 

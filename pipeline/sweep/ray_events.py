@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 
 from pipeline.data.image_tensors import ImageData
 from pipeline.params.schema import Params
+from pipeline.project.interruption import STOPPING
 from pipeline.sweep import ray_cluster
 from pipeline.sweep.collect import Collector
 from pipeline.sweep.trial import configuration_of
@@ -48,7 +49,7 @@ class Events(Callback):
         total_num_samples: int | None = None,
         **_: Any,
     ) -> None:
-        """Ctrl-C and SIGTERM end Ray's loop after the step it is in; a second one ends it now."""
+        """Ctrl-C and the like end Ray's loop after the step it is in; a second one ends it now."""
 
         def leave(number: int, _: FrameType | None) -> None:
             self.interrupted = number
@@ -56,8 +57,10 @@ class Events(Callback):
             # On this one Ray leaves its loop.
             signal.raise_signal(signal.SIGUSR1)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, leave)
+        for number in STOPPING:
+            # What `nohup` has this process ignore stays so.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, leave)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Now and then it is seen to that this machine belongs to the cluster."""

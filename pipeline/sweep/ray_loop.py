@@ -12,6 +12,7 @@ from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
+from pipeline.project.interruption import STOPPING
 from pipeline.sweep import searcher, trial
 from pipeline.sweep.collect import Collector
 from pipeline.sweep.ray_events import Events
@@ -40,7 +41,7 @@ def fit(
     Returns:
         The signal that ended it before all trials had; None if none did.
     """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
     events = Events(params, task.images, collector, going_on)
     tried = list(collector.ended.values())
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,7 +165,13 @@ class SweepRuns:
         }
         run_id = start_run(self._client, experiment, params.sweep.name, own)
         facts = flat({"sweep": params.sweep.model_dump(exclude_none=True)})
-        self._client.log_batch(
-            run_id, params=[Param(name, str(value)) for name, value in facts.items()]
-        )
+        try:
+            self._client.log_batch(
+                run_id, params=[Param(name, str(value)) for name, value in facts.items()]
+            )
+        except BaseException:
+            # Nobody knows this sweep's id yet: no other command would ever end the run.
+            with suppress(Exception):
+                end_run(self._client, run_id, FAILED)
+            raise
         return run_id

@@ -103,7 +103,13 @@ class Sender(Generic[Record]):
                 if not self._waiting:
                     return
                 name, record = next(iter(self._waiting.items()))
-            self._send_record(record)
+            try:
+                self._send_record(record)
+            except Exception:
+                # It may be this one alone that the store never takes: the others come first.
+                with self._lock:
+                    self._waiting[name] = self._waiting.pop(name)
+                raise
             self._arrived += 1
             with self._lock:
                 if self._waiting[name] is record:

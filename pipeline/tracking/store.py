@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # An MLflow request holds at most 1,000 metrics, and 100 parameters or tags.
 METRICS_A_REQUEST = 1000
 LONGEST_TAG = 8000
+LONGEST_NAME = 250
 """PostgreSQL refuses a run with a longer one; MLflow asks it, and SQLite takes anything."""
 AGAIN_S = 0.5
 DATABASE = "mlflow.db"
@@ -92,6 +93,8 @@ def named() -> Iterator[None]:
 def database() -> Path | None:
     """The store's own file, where it is a SQLite one."""
     scheme, _, path = tracking_uri().partition(":///")
+    # SQLAlchemy's own settings, such as timeout, come behind it.
+    path = path.partition("?")[0]
     plain = scheme == "sqlite" and not re.match("$|:|file:", path)
     return Path(os.path.abspath(path)) if plain else None
 
@@ -285,8 +288,8 @@ def store_errors() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    # A package that the store's client needs may be missing: psycopg, boto3.
-    return MlflowException, SQLAlchemyError, OSError, ImportError
+    # A package that the store's client needs may be missing: psycopg, boto3. A port may be none.
+    return MlflowException, SQLAlchemyError, OSError, ImportError, ValueError
 
 
 @contextmanager
@@ -353,11 +356,17 @@ def start_run(
     tags: Mapping[str, str],
     started_ms: int | None = None,
 ) -> str:
-    """A new run's id; what is too long of a tag is cut off."""
+    """A new run's id; what is too long of a tag is cut off, and left out within a name.
+
+    A name's end tells the seeds of a model apart.
+    """
     short = {
         tag: text if len(text) <= LONGEST_TAG else f"{text[: LONGEST_TAG - 1]}…"
         for tag, text in tags.items()
     }
+    if len(name) > LONGEST_NAME:
+        end = name[-LONGEST_NAME // 5 :]
+        name = f"{name[: LONGEST_NAME - len(end) - 1]}…{end}"
     run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=short)
     return str(run.info.run_id)
 

@@ -89,7 +89,10 @@ def hooked(kind: str) -> nn.Linear:
         (nn.Linear(3, 3), nn.LeakyReLU(-0.1), r"has the slope -0.1, not in \(0, 1\]"),
         *(
             (hooked(kind), nn.LeakyReLU(), "it or the leaky ReLU after it has hooks")
-            for kind in ("forward", "forward_pre", "full_backward", "full_backward_pre")
+            for kind in (
+                *("forward", "forward_pre", "full_backward", "full_backward_pre"),
+                *("state_dict_post", "load_state_dict_post"),
+            )
         ),
     ],
 )
@@ -100,6 +103,15 @@ def test_what_is_left_alone(layer: nn.Module, after: nn.Module, reason: str) -> 
     assert model[0] is layer and model[1] is after
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(done.left_alone["0"])
+
+
+def test_what_learns_beside_the_weights_is_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.LeakyReLU(), nn.Linear(3, 3), nn.LeakyReLU())
+    before = {id(each) for each in model.parameters()}
+    done = convert(model, "kolen_pollack")
+    new = [name for name, each in model.named_parameters() if id(each) not in before]
+    assert list(done.added) == new and len(new) == 2
+    assert convert(nn.Sequential(nn.Linear(3, 3), nn.LeakyReLU())).added == ()
 
 
 def test_a_layer_in_two_places_is_replaced_where_it_can_be() -> None:

@@ -15,6 +15,7 @@ from gaitprop.nn.rule import rule_key
 from gaitprop.rules import Rule
 from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.rules.hyperparameters import RuleFamily
+from gaitprop.rules.layer import LayerView
 from tests.gaitprop.nn.models import gradients, model_of, squared_error
 from tests.gaitprop.plain import ARCHITECTURES, a_batch, a_network, autograd
 
@@ -216,3 +217,13 @@ def test_a_key_is_of_one_rule_for_ever(made: Callable[[Rule], Rule]) -> None:
     """Also of a rule that nobody else keeps, whose address would be the next one's."""
     keys = [rule_key(made(lambda _, error, __: error)) for _ in range(9)]
     assert len(set(keys)) == 9
+
+
+def test_a_method_is_one_rule_however_often_it_is_read() -> None:
+    class Model:
+        def rule(self, _: LayerView, error: Tensor, __: float) -> Tensor:
+            return error
+
+    one, other = Model(), Model()
+    keys = [rule_key(each.rule) for each in (one, one, other, one)]
+    assert keys[0] == keys[1] == keys[3] != keys[2]

@@ -10,7 +10,9 @@ import pandas
 import pytest
 from mlflow import MlflowClient
 
+from pipeline.audit import import_runs
 from pipeline.tracking import store
+from tests.pipeline import project_copy
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.trained import runs
 
@@ -69,6 +71,24 @@ def test_runs_are_those_of_training(clone: Path, reported: Path, helper: Preload
     assert by_name(clone).keys() == theirs.keys()
     made = json.loads(helper.run(clone, "register", "gait", "--json"))
     assert made[0]["uri"] == "models:/digits-digits-square@gait"
+
+
+def test_a_commit_is_claimed_for_what_it_records_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("models/one", "models/other"):
+        Path(name).mkdir(parents=True)
+        Path(name, "weights").write_text(name)
+    Path("dvc.yaml").write_text("stages: {train: {cmd: 'true', outs: [models/one, models/other]}}")
+    assert import_runs._as_recorded() == set()  # Without DVC's own folder.
+    project_copy.run(tmp_path, "git", "init", "--quiet")
+    project_copy.dvc(tmp_path, "init", "--quiet")
+    assert import_runs._as_recorded() == set()
+    project_copy.dvc(tmp_path, "commit", "--force", "--quiet")
+    assert import_runs._as_recorded() == {Path("models/one"), Path("models/other")}
+    Path("models/other/weights").write_text("trained since")
+    assert import_runs._as_recorded() == {Path("models/one")}
 
 
 def test_without_models_there_is_nothing_to_import(

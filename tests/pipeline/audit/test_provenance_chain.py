@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.audit.provenance_chain import commit_of
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import commit, run
 from tests.pipeline.trained import runs
@@ -33,6 +34,17 @@ def project(
     run(folder, "git", "init", "--quiet")
     commit(folder)
     return folder
+
+
+def test_a_shallow_clone_knows_no_commit_of_what_is_older(project: Path, tmp_path: Path) -> None:
+    run(tmp_path, "git", "clone", "--quiet", str(project), "whole")
+    whole, shallow = tmp_path / "whole", tmp_path / "shallow"
+    changed = run(whole, "git", "rev-parse", "HEAD").strip()
+    (whole / "new").touch()
+    commit(whole)
+    run(tmp_path, "git", "clone", "--quiet", "--depth", "1", whole.as_uri(), "shallow")
+    assert commit_of(whole / "params.yaml") == changed
+    assert commit_of(shallow / "params.yaml") is None
 
 
 def test_every_file_is_named_with_its_hash(project: Path) -> None:

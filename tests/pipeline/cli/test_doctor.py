@@ -77,6 +77,14 @@ def test_each_trouble_has_its_advice(project: Path, monkeypatch: pytest.MonkeyPa
     assert "make room" in found["disk"]
 
 
+def test_what_others_keep_in_the_environment_is_not_shown(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAIT_API_TOKEN", "hunter2")
+    found = doctor._variables().found
+    assert "GAIT_API_TOKEN (which no command reads)" in found and "hunter2" not in found
+
+
 def test_an_artifact_is_written_and_deleted(project: Path) -> None:
     store.open_experiment("digits")
     before = sorted(project.rglob("*"))

@@ -317,6 +317,15 @@ def test_a_stage_that_is_not_there_is_one_sentence(project: Path) -> None:
         assert "didn't change" in gait(project, "repro", *targets)
 
 
+def test_a_broken_dvc_lock_is_one_sentence(restored: Path) -> None:
+    with (restored / "dvc.lock").open("a") as file:
+        file.write("<<<<<<< HEAD\n")
+    for words in ([], ["evaluate"]):
+        said = gait(restored, "repro", *words, code=2)
+        assert said.startswith("gait: DVC cannot say what there is to do: ")
+        assert "Traceback" not in said
+
+
 def test_a_folder_that_cannot_be_written(project: Path) -> None:
     read_only = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD" && exec "$@"'
     shell = ("unshare", "--mount", "sh", "-c", read_only, "sh")

@@ -10,10 +10,20 @@ import pytest
 
 from pipeline.figures.style import model_label
 from pipeline.params import params_file
-from pipeline.params.labels import other_settings, regularizer_of, regularizer_text
+from pipeline.params.labels import other_settings, regularizer_of, regularizer_text, value_text
 from pipeline.params.schema import Params
 from pipeline.results.summary_tables import QUANTITIES, as_markdown, summarize
 from tests.pipeline.project_copy import small_params
+
+
+def test_a_value_is_short() -> None:
+    first = {"channels": 1, "kernel_size": 3, "stride": 2, "padding": 1}
+    second = {"channels": 9, "kernel_size": 2, "stride": 1, "padding": 0}
+    assert value_text([first, second]) == "1×3×3 stride 2 padding 1, 9×2×2"
+    assert [value_text(each) for each in (1e-5, 2, True, [32, 10])] == [
+        *("1e-5", "2", "True", "[32, 10]"),
+    ]
+
 
 CHANGES = {
     "off_diagonal": ("", "0.1"),

@@ -227,6 +227,14 @@ def test_more_random_trials_than_there_are_configurations(tmp_path: Path) -> Non
         assert "sweep.trials: received 4; allowed: at most 3" in refusal(tmp_path, search)
 
 
+def test_optuna_has_no_more_trials_than_go_together(tmp_path: Path) -> None:
+    """Adam has no momentum: with two values of each, three of four do."""
+    values = "{training.optimizer: [sgd, adam], training.momentum: [0.0, 0.9]}"
+    section = f"search: optuna\nspace: {values}\nrules: [bp]\ntrials: "
+    assert load(tmp_path, section + "3").sweep.trials == 3
+    assert "sweep.trials: received 4; allowed: at most 3" in refusal(tmp_path, section + "4")
+
+
 def test_a_trial_is_named_by_what_decides_its_figures(
     tmp_path: Path, images: image_tensors.ImageData
 ) -> None:
@@ -347,3 +355,23 @@ def test_values_are_there_once(tmp_path: Path) -> None:
         )
     widths = "architecture.widths: [[32, 10], [16, 10], [32, 10]]"
     assert "allowed: each value once" in refusal(tmp_path, f"space: {{{widths}}}")
+
+
+CONVOLUTION = "{channels: 1, kernel_size: 2"
+CONVOLUTIONS = DIGITS.replace("    hidden_layers: 4\n", "    widths: [32, 10]\n")
+
+
+def test_a_spaces_values_are_as_trials_have_them(tmp_path: Path) -> None:
+    """What is left out of a convolution is in the trials' records, which are looked up by it."""
+    first, second = f"[{CONVOLUTION}}}]", f"[{CONVOLUTION}, stride: 2}}]"
+    head = CONVOLUTIONS[: CONVOLUTIONS.index("\nsweep:")]
+    section = f"rules: [bp]\nspace: {{architecture.convolutions: [{first}, {second}]}}"
+    params = load(tmp_path, section, head)
+    (values,) = params.sweep.space.values()
+    assert values == [
+        each.values["architecture.convolutions"] for each in search_space.configurations(params)
+    ]
+    twice = section.replace(second, f"[{CONVOLUTION}, padding: 0}}]")
+    assert "sweep.space.architecture.convolutions: received one value twice" in refusal(
+        tmp_path, twice, head
+    )

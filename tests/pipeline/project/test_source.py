@@ -44,6 +44,14 @@ def test_the_commit_is_this_folders_whatever_the_environment_names(
     assert (found.commit, found.clean) == (heads[0], True)
 
 
+def test_a_new_file_is_a_change_whatever_git_is_set_to_show(repository: Path) -> None:
+    run(repository, "git", "config", "status.showUntrackedFiles", "no")
+    (repository / "gaitprop").mkdir()
+    assert source().clean
+    (repository / "gaitprop" / "new.py").touch()
+    assert (source().clean, source().code_clean) == (False, False)
+
+
 def test_another_owners_tree_is_said_once(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,9 +40,10 @@ def wait_for_state(folder: Path, process: Process, newer_than: int = 0) -> None:
         time.sleep(0.005)
 
 
-def test_killed_three_times(project: Path, helper: Preloaded, reference: dict[str, bytes]) -> None:
+def test_killed_four_times(project: Path, helper: Preloaded, reference: dict[str, bytes]) -> None:
     state, before = project / STATE / "state.pt", 0
-    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
+    numbers = signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    for number, code in zip(numbers, (-9, 143, 130, 129), strict=True):
         process = helper.start(project, *TRAIN, **OFTEN)
         wait_for_state(project, process, before)
         process.send(number)

@@ -100,7 +100,7 @@ def test_optuna_ends_where_nothing_that_goes_together_is_left(
         f"    rule.learning_rate: {rates}\n"
         "    training.optimizer: [sgd, adam]\n    training.momentum: [0.0, 0.9]\n"
     )
-    params = params_of(tmp_path, space, "  search: optuna\n  trials: 601\n")
+    params = params_of(tmp_path, space, "  search: optuna\n  trials: 600\n")
     found = suggested(params, [], 1202)
     assert len(found) == len({str(each) for each in found}) == 1200
     assert "no further configurations for bp that go together" in capsys.readouterr().out

@@ -19,6 +19,7 @@ from pipeline.data import image_tensors
 from pipeline.data.image_tensors import ImageData
 from pipeline.params import params_file, search_space
 from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
 from pipeline.sweep import sweep_runs
 from pipeline.sweep.collect import Running
 from pipeline.sweep.sweep_runs import SweepRuns
@@ -93,6 +94,24 @@ def test_a_sweep_that_is_dropped_is_not_running_for_ever(
     assert statuses.pop(other.parent) == "RUNNING"
     assert list(statuses.values()) == ["KILLED"] * (FEW + 1)
     assert other.close(PATIENCE_S)
+
+
+def test_a_sweep_that_cannot_begin_leaves_no_running_run(
+    swept: tuple[Params, ImageData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its id is written nowhere yet, by which another command would find the run."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OSError("away")
+
+    monkeypatch.setattr(MlflowClient, "log_batch", away)
+    with pytest.raises(GaitError, match="away"):
+        SweepRuns(*swept, "sweep-3", {}, print)
+    client = MlflowClient("sqlite:///mlflow.db")
+    experiment = client.get_experiment_by_name("digits-sweeps")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`gait.sweep_id` = 'sweep-3'")
+    assert run.info.status == "FAILED"
 
 
 def trials(swept: tuple[Params, ImageData], epochs: int, count: int = FEW) -> list[Running]:

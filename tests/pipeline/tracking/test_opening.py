@@ -58,7 +58,10 @@ def test_a_relative_store_is_the_projects(
         assert store.tracking_uri() == wanted.format(folder)
 
 
-@pytest.mark.parametrize("given", ["", "sqlite:///mlflow.db", "sqlite:///sub/x.db"])
+@pytest.mark.parametrize(
+    "given",
+    ["", "sqlite:///mlflow.db", "sqlite:///sub/x.db", "sqlite:///mlflow.db?timeout=60"],
+)
 def test_artifacts_are_beside_the_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
@@ -66,7 +69,7 @@ def test_artifacts_are_beside_the_file(
     (folder / "sub").mkdir()
     client, number = store.open_experiment("digits")
     path = store.database()
-    assert path is not None and path.is_file()
+    assert path is not None and path.is_file() and path.suffix == ".db"
     kept = (path.parent / "mlartifacts").as_uri()
     assert client.get_experiment(number).artifact_location == kept
     assert not (folder / "mlruns").exists()
@@ -184,6 +187,14 @@ def test_making_a_store_says_nothing_and_tells_nobody(folder: Path) -> None:
     repository = str(Path(__file__).parents[3])
     tracked = "env", "-u", "DO_NOT_TRACK", f"PYTHONPATH={repository}"
     assert run(folder, *tracked, sys.executable, "-c", code) == ""
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_port_that_is_none_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "postgresql://localhost:abc/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(GaitError, match=f"the MLflow store {address} cannot be used"):
+        store.any_store()
 
 
 @pytest.mark.timeout(60)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from pipeline.tracking import sending
 from pipeline.tracking.sending import Sender
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import gait
@@ -48,6 +49,22 @@ def test_what_comes_while_something_is_sent_is_sent_too() -> None:
     sender.put("a", "first")
     assert sender.close(PATIENCE_S)
     assert arrived == ["first", "second"]
+
+
+def test_one_that_the_store_never_takes_keeps_no_other_back() -> None:
+    arrived: list[str] = []
+
+    def send(record: str) -> None:
+        if record == "bad":
+            raise ValueError("too long")
+        arrived.append(record)
+
+    sender = Sender(send, lambda: None, "the sweep", lambda _: None, INTERVAL_S)
+    for record in ("bad", "b", "c", "d"):
+        sender.put(record, record)
+    assert not sender.close(0.1 + sending.LAST_PAUSE_S)
+    assert arrived == ["b", "c", "d"]
+    assert sender.problem == "too long"
 
 
 def test_what_never_arrives_is_not_called_delivered() -> None:

@@ -112,6 +112,16 @@ def test_a_tag_is_no_longer_than_a_database_takes(tmp_path: Path) -> None:
     assert found.data.tags["long"] == "x" * 7999 + "…"
 
 
+def test_a_name_is_no_longer_than_a_database_takes(tmp_path: Path) -> None:
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs.db'}")
+    experiment = client.create_experiment("any", artifact_location=str(tmp_path))
+    for name in ("x" * 250, "x" * 243 + ", seed 59"):
+        found = client.get_run(start_run(client, experiment, name, {}))
+        assert found.info.run_name == found.data.tags["mlflow.runName"]
+        assert found.info.run_name == (name if len(name) == 250 else f"{'x' * 199}…{name[-50:]}")
+        assert len(found.info.run_name) == 250
+
+
 def test_a_databases_reason_is_told() -> None:
     preface = "BAD_REQUEST: (raised as a result of Query-invoked autoflush; consider …)"
     error = OSError(f"{preface}\n(psycopg.errors.X) value too long\n[SQL: INSERT …]")
