@@ -97,7 +97,7 @@ def test_a_sweep_that_is_dropped_is_not_running_for_ever(
 
 
 def test_a_sweep_that_cannot_begin_leaves_no_running_run(
-    swept: tuple[Params, ImageData], monkeypatch: pytest.MonkeyPatch
+    store: Path, swept: tuple[Params, ImageData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its id is written nowhere yet, by which another command would find the run."""
 
@@ -107,7 +107,7 @@ def test_a_sweep_that_cannot_begin_leaves_no_running_run(
     monkeypatch.setattr(MlflowClient, "log_batch", away)
     with pytest.raises(GaitError, match="away"):
         SweepRuns(*swept, "sweep-3", {}, print)
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(f"sqlite:///{store}")
     experiment = client.get_experiment_by_name("digits-sweeps")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id], "tags.`gait.sweep_id` = 'sweep-3'")
