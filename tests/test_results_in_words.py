@@ -141,6 +141,7 @@ FACTS = {
         lambda: difference("trade_off_cross_entropy", "gait_orthogonal", "bp_001"),
         lambda: difference("trade_off", "gait_orthogonal_gain"),
         lambda: difference("trade_off_cross_entropy", "gait_orthogonal_gain", "bp_001"),
+        lambda: difference("trade_off_cross_entropy", "gait_orthogonal_gain"),
         lambda: difference("board", "gait_learned_from_transpose"),
         lambda: marked(difference("board_mnist", "gait_learned_from_transpose")),
         lambda: difference("board", "gait_learned_from_transpose_fixed"),

@@ -27,8 +27,9 @@ class Conversion(NamedTuple):
     Attributes:
         replaced: names of the layers that the rule trains now.
         left_alone: for each other layer with parameters of its own, the reason.
-        added: names of new parameters, those of a rule whose feedback learns: an optimizer made
-            before does not know them, and a state dict has none of them.
+        added: names of new parameters, those of a rule whose feedback learns, which an optimizer
+            made before does not know. (Feedback that is fixed is in buffers. A state dict of before
+            has neither.)
     """
 
     replaced: tuple[str, ...]

@@ -6,7 +6,9 @@ and on what machine they were trained is not known, and not claimed.
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from collections.abc import Set
 from pathlib import Path
 
 from pipeline.audit.provenance_chain import commit_of
@@ -47,7 +49,7 @@ def run(params: Params) -> dict[str, str]:
         trained.check(params, key)
     client, experiment_id = store.open_experiment(params.profile)
     commit = commit_of(Path("dvc.lock"))
-    recorded = _as_recorded() if commit is not None else set()
+    recorded = _as_recorded({key.folder for key in there}) if commit is not None else set()
     done = {str(key): "missing" for key in keys}
     for key in there:
         record = _record(key, commit if key.folder in recorded else None)
@@ -59,17 +61,18 @@ def run(params: Params) -> dict[str, str]:
     return done
 
 
-def _as_recorded() -> set[Path]:
-    """Of what the stages make, the folders and files that are as dvc.lock has them."""
+def _as_recorded(folders: Set[Path]) -> set[Path]:
+    """Of folders that stages make, those that are as dvc.lock has them."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
-            outs = [out for stage in repo.index.stages for out in stage.outs]
-            return {Path(str(out)) for out in outs if not out.workspace_status()}
-    except DvcException:
-        # A copy without DVC's own folder, or a damaged file of its own.
+            outs = {Path(str(out)): out for stage in repo.index.stages for out in stage.outs}
+            made = folders & outs.keys()
+            return {folder for folder in made if not outs[folder].workspace_status()}
+    except (DvcException, OSError, sqlite3.Error):
+        # A copy without DVC's own folder; a damaged file of its own, or one that it may not write.
         return set()
 
 

@@ -14,12 +14,15 @@ from pipeline.tracking import store
 _TAGS = ("git.commit", "git.clean", "host", "platform", "cpu", "device", "threads")
 
 
+_NO_COMMIT = "git does not know this file as it stands, or is a shallow clone's"
+
+
 def of_file(path: Path) -> dict[str, Any]:
     """The chain: how the file was made, its commit, and the runs of the models behind it.
 
     Returns:
         ``file``, ``sha256``, ``as_made`` (whether it is what was made), ``commit`` (that last
-        changed it here; null if git does not know it), ``made`` (provenance.json without the other
+        changed it here; null as in ``commit_of``), ``made`` (provenance.json without the other
         files) and ``runs`` (by model; null where this store knows none).
 
     Raises:
@@ -57,7 +60,7 @@ def as_lines(chain: dict[str, Any]) -> list[str]:
         f"  profile  {made['profile']}",
         f"  params   {made['params']}",
         f"  code     {made['code']}",
-        f"  commit   {chain['commit'] or 'git does not know this file as it stands'}",
+        f"  commit   {chain['commit'] or _NO_COMMIT}",
     ]
     lines += [
         f"  read     {name}\n           {sha}" for name, sha in made.get("inputs", {}).items()

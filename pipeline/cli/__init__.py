@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from contextlib import suppress
 from importlib import metadata
 from typing import Annotated
 
@@ -97,19 +98,25 @@ def main() -> None:
         running_code.check()
         app(prog_name="gait")
     except GaitError as error:
-        print(f"gait: {without_password(str(error))}", file=sys.stderr)
+        _tell(without_password(str(error)))
         sys.exit(2)
     except OSError as error:
         # A disk that is full, a folder that cannot be read: never a matter of this program.
-        print(f"gait: {without_password(os_sentence(error))}", file=sys.stderr)
+        _tell(without_password(os_sentence(error)))
         _drop_unwritten_output()
         sys.exit(2)
     except Interrupted as signal:
-        print(f"gait: {signal}", file=sys.stderr)
+        _tell(str(signal))
         sys.exit(signal.exit_code)
     except KeyboardInterrupt:
-        print("gait: interrupted", file=sys.stderr)
+        _tell("interrupted")
         sys.exit(INTERRUPTED)
+
+
+def _tell(why: str) -> None:
+    # The terminal may be gone.
+    with suppress(OSError):
+        print(f"gait: {why}", file=sys.stderr)
 
 
 def _forgive_warnings() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.params.schema import Params
 
 TRAININGS = ("reference", "train")
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_trainings(params: Params, jobs: int | None) -> int:
@@ -121,7 +121,7 @@ def run(steps: Sequence[Step], jobs: int) -> int:
             ready = [step for step in waiting if unfinished.isdisjoint(step.needs)]
             for step in ready[: jobs - len(running)]:
                 # Signals wait until the new process is known, and has its own way to take them.
-                signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+                signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
                 try:
                     if stopped or failed:
                         break
@@ -131,7 +131,7 @@ def run(steps: Sequence[Step], jobs: int) -> int:
                     running[process] = step
                     waiting.remove(step)
                 finally:
-                    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             done = wait([process.sentinel for process in running])
             for ended in [each for each in running if each.sentinel in done]:
                 ended.join()
@@ -158,7 +158,7 @@ def _run_one(stage: str, on_interrupt: Any) -> None:
     """The whole life of a process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, on_interrupt)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     # Lines that say whose they are: bars of several processes would overwrite each other.
     os.environ["TTY_COMPATIBLE"] = "0"
     try:

@@ -94,7 +94,8 @@ def train(
     """Train one model, all its seeds side by side, and record it in MLflow.
 
     Writes models/PROFILE/DATASET/ARCHITECTURE/MODEL. Nothing is written if training diverges.
-    A training that was interrupted, by Ctrl-C, SIGTERM or a crash, goes on where it was.
+    A training that was interrupted, by Ctrl-C, SIGTERM, a closed terminal or a crash, goes on where
+    it was.
 
     Examples:
 

@@ -111,10 +111,10 @@ def value_text(value: Any) -> str:
 
 
 def _convolution_text(layer: Mapping[str, int]) -> str:
-    kernel, stride, padding = layer["kernel_size"], layer["stride"], layer["padding"]
-    parts = [f"{layer['channels']}×{kernel}×{kernel}"]
-    parts += [f"stride {stride}"] if stride != 1 else []
-    parts += [f"padding {padding}"] if padding else []
+    size = layer["kernel_size"]
+    parts = [f"{layer['channels']}×{size}×{size}"]
+    parts += [f"stride {layer['stride']}"] if layer["stride"] != 1 else []
+    parts += [f"padding {layer['padding']}"] if layer["padding"] else []
     return " ".join(parts)
 
 

@@ -92,7 +92,7 @@ def problems(params: Params) -> list[dict[str, Any]]:
 
 
 def in_full(params: Params) -> Params:
-    """With lists and mappings in the space as experiments have them, and trials' records then.
+    """With the sweep's lists and mappings as experiments have them, and trials' records then.
 
     Args:
         params: without ``problems``.
@@ -110,9 +110,12 @@ def in_full(params: Params) -> Params:
         if not isinstance(dimension, Distribution)
         and any(isinstance(value, list | dict) for value in dimension)
     }
-    return params.model_copy(
-        update={"sweep": sweep.model_copy(update={"space": {**sweep.space, **space}})}
-    )
+    fixed = {
+        name: full(name, value) if isinstance(value, list | dict) else value
+        for name, value in sweep.fixed.items()
+    }
+    known = {"space": {**sweep.space, **space}, "fixed": fixed}
+    return params.model_copy(update={"sweep": sweep.model_copy(update=known)})
 
 
 def experiment(params: Params, configuration: Configuration) -> Params:

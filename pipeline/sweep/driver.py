@@ -6,6 +6,7 @@ import shlex
 import signal
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,9 @@ def run(params: Params, options: Options) -> int:
         try:
             return _Sweep(params, options, images, folder, configurations).run(definition, ended)
         except (Interrupted, KeyboardInterrupt) as stop:
-            print(f"gait: interrupted; {options.command('--resume')} goes on", flush=True)
+            # The terminal may be gone.
+            with suppress(OSError):
+                print(f"gait: interrupted; {options.command('--resume')} goes on", flush=True)
             return INTERRUPTED + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
 
 

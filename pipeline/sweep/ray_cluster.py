@@ -114,7 +114,7 @@ def living_nodes() -> list[dict[str, float]]:
 class Belonging:
     """Sees to it that this machine belongs to the connected cluster still: Ray would never say.
 
-    It may end this process then, so how to go on is said before anything else is done.
+    Ray may end this process then, so how to go on is said before anything else is done.
 
     Args:
         going_on: the command that goes on with the sweep.

@@ -53,7 +53,9 @@ class Events(Callback):
 
         def leave(number: int, _: FrameType | None) -> None:
             self.interrupted = number
-            signal.signal(number, signal.default_int_handler)
+            # A terminal that is closed tells it twice.
+            again = signal.SIG_IGN if number == signal.SIGHUP else signal.default_int_handler
+            signal.signal(number, again)
             # On this one Ray leaves its loop.
             signal.raise_signal(signal.SIGUSR1)
 

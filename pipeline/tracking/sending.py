@@ -77,15 +77,16 @@ class Sender(Generic[Record]):
     def _work(self) -> None:
         pause = self._interval_s
         while True:
-            closing = self._closing.wait(pause)
+            closing, before = self._closing.wait(pause), self._arrived
             try:
                 self._send()
             except Exception as error:
                 # Not the store's own errors alone: a client that lacks a package, a figure that
                 # cannot be drawn. Whatever it is, the record has not arrived.
                 self._forget()
-                self._fails(error)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+                some = self._arrived > before
+                self._fails(error, "does not take everything" if some else "cannot be written")
+                pause = pause if some else min(2 * pause, LONGEST_PAUSE_S)
                 if closing:
                     time.sleep(LAST_PAUSE_S)
                 continue
@@ -115,10 +116,10 @@ class Sender(Generic[Record]):
                 if self._waiting[name] is record:
                     del self._waiting[name]
 
-    def _fails(self, error: Exception) -> None:
+    def _fails(self, error: Exception, how: str) -> None:
         before, self.problem = self.problem, sentence(error)
         if before is None:
             self._tell(
-                f"MLflow at {shown(tracking_uri())} cannot be written"
+                f"MLflow at {shown(tracking_uri())} {how}"
                 f" ({self.problem}); {self._doing} goes on, and what is missing is sent again"
             )

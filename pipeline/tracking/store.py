@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 METRICS_A_REQUEST = 1000
 LONGEST_TAG = 8000
 LONGEST_NAME = 250
-"""PostgreSQL refuses a run with a longer one; MLflow asks it, and SQLite takes anything."""
+"""PostgreSQL refuses a run with a longer tag or name; MLflow asks it, and SQLite takes anything."""
 AGAIN_S = 0.5
 DATABASE = "mlflow.db"
 _OWN = f"sqlite:///{DATABASE}"
@@ -288,7 +288,8 @@ def store_errors() -> tuple[type[Exception], ...]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    # A package that the store's client needs may be missing: psycopg, boto3. A port may be none.
+    # A package that the store's client needs may be missing: psycopg, boto3. In an address a port
+    # may be no number.
     return MlflowException, SQLAlchemyError, OSError, ImportError, ValueError
 
 

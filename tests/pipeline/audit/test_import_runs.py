@@ -81,14 +81,15 @@ def test_a_commit_is_claimed_for_what_it_records_alone(
         Path(name).mkdir(parents=True)
         Path(name, "weights").write_text(name)
     Path("dvc.yaml").write_text("stages: {train: {cmd: 'true', outs: [models/one, models/other]}}")
-    assert import_runs._as_recorded() == set()  # Without DVC's own folder.
+    folders = {Path("models/one"), Path("models/other"), Path("models/of_no_stage")}
+    assert import_runs._as_recorded(folders) == set()  # Without DVC's own folder.
     project_copy.run(tmp_path, "git", "init", "--quiet")
     project_copy.dvc(tmp_path, "init", "--quiet")
-    assert import_runs._as_recorded() == set()
+    assert import_runs._as_recorded(folders) == set()
     project_copy.dvc(tmp_path, "commit", "--force", "--quiet")
-    assert import_runs._as_recorded() == {Path("models/one"), Path("models/other")}
+    assert import_runs._as_recorded(folders) == {Path("models/one"), Path("models/other")}
     Path("models/other/weights").write_text("trained since")
-    assert import_runs._as_recorded() == {Path("models/one")}
+    assert import_runs._as_recorded(folders) == {Path("models/one")}
 
 
 def test_without_models_there_is_nothing_to_import(

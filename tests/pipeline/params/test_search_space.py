@@ -371,6 +371,8 @@ def test_a_spaces_values_are_as_trials_have_them(tmp_path: Path) -> None:
     assert values == [
         each.values["architecture.convolutions"] for each in search_space.configurations(params)
     ]
+    fixed = f"rules: [bp]\n{LEARNING_RATES}\nfixed: {{architecture.convolutions: {first}}}"
+    assert load(tmp_path, fixed, head).sweep.fixed == {"architecture.convolutions": values[0]}
     twice = section.replace(second, f"[{CONVOLUTION}, padding: 0}}]")
     assert "sweep.space.architecture.convolutions: received one value twice" in refusal(
         tmp_path, twice, head
