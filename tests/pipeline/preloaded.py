@@ -162,6 +162,8 @@ def _become(task: dict[str, Any]) -> None:
         os.chdir(task["folder"])
         os.environ.update(task["env"])
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        # The tests may run under nohup.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         sys.argv = ["gait", *task["arguments"]]
         from pipeline.cli import main
 
