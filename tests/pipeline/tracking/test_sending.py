@@ -71,6 +71,20 @@ def test_one_that_the_store_never_takes_keeps_no_other_back(
     assert sender.problem == "too long"
 
 
+def test_a_store_that_takes_some_is_not_said_to_take_none() -> None:
+    said: list[str] = []
+
+    def send(record: str) -> None:
+        if record == "bad":
+            raise ValueError("too long")
+        sender.put("bad", "bad")
+
+    sender = Sender(send, lambda: None, "the sweep", said.append, INTERVAL_S)
+    sender.put("good", "good")
+    assert not sender.close(0.1)
+    assert "does not take everything (too long); the sweep goes on" in said[0]
+
+
 def test_what_never_arrives_is_not_called_delivered() -> None:
     def send(record: str) -> None:
         raise KeyError(record)
