@@ -295,7 +295,7 @@ class _Sweep:
         figures, destination = {}, None
         if collector.ended:
             frame, destination = table(self._params, collector.ended), _results(self._params)
-            sweep_results.write(self._params, destination, frame, list(collector.ended), runs.ids())
+            sweep_results.write(self._params, destination, frame, list(collector.ended), runs.ids)
             best = trial_ranking.best_trial(frame)
             figures = (
                 {f"best_{trial_ranking.METRIC}": float(best[trial_ranking.METRIC])} if best else {}

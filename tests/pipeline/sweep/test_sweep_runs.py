@@ -187,7 +187,7 @@ def test_32_trials_at_once_in_sqlite(store: Path, swept: tuple[Params, ImageData
     check(store, swept, "FINISHED", EPOCHS, TRIALS)
     _, nested, parent = stored(store)
     assert parent.data.metrics == {"best_validation_accuracy_mean": 0.5}
-    assert runs.ids() == {trial: run.info.run_id for trial, run in nested.items()}
+    assert runs.ids == {trial: run.info.run_id for trial, run in nested.items()}
     run = nested[trials(swept, 1, TRIALS)[7].trial]
     assert run.data.metrics["validation_accuracy_seed_1"] == pytest.approx(1.07)
 
