@@ -220,12 +220,14 @@ def test_a_store_that_is_locked_for_a_while(
     runs = opened(swept, said)
     for running in trials(swept, 2):
         runs.going(running)
-    time.sleep(0.5)
+    deadline = time.monotonic() + PATIENCE_S
+    while runs._sender._waiting:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     with closing(sqlite3.connect(store, isolation_level=None, timeout=60)) as lock:
         lock.execute("BEGIN EXCLUSIVE")
         for running in trials(swept, EPOCHS):
             runs.ended(running.record("FINISHED"))
-        deadline = time.monotonic() + PATIENCE_S
         while not said:
             assert time.monotonic() < deadline
             time.sleep(0.1)
