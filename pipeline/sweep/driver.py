@@ -32,9 +32,7 @@ from pipeline.sweep.live_table import Display
 from pipeline.sweep.sweep_folder import Folder
 from pipeline.sweep.sweep_runs import SweepRuns
 from pipeline.sweep.trial import Task, as_facts
-from pipeline.sweep.trial_id import trial_id
-from pipeline.sweep.trial_records import Record
-from pipeline.sweep.trial_table import table
+from pipeline.sweep.trial_records import Record, trial_id
 from pipeline.tracking.store import is_served, provenance_tags, tracking_uri
 from pipeline.training.epochs import FAILED
 from pipeline.training.experiment import check, choose_device, choose_numerics
@@ -294,8 +292,9 @@ class _Sweep:
         delivered = runs.close(PATIENCE_S)
         figures, destination = {}, None
         if collector.ended:
-            frame, destination = table(self._params, collector.ended), _results(self._params)
-            sweep_results.write(self._params, destination, frame, list(collector.ended), runs.ids)
+            frame = sweep_results.table(self._params, collector.ended.values())
+            destination = _results(self._params)
+            sweep_results.write(self._params, destination, frame, runs.ids)
             best = trial_ranking.best_trial(frame)
             figures = (
                 {f"best_{trial_ranking.METRIC}": float(best[trial_ranking.METRIC])} if best else {}

@@ -22,7 +22,7 @@ from pipeline.sweep import ray_cluster, searcher
 from pipeline.sweep.collect import Collector
 from pipeline.sweep.trial import CHOSEN, METRIC, Task, as_text, configuration_of
 from pipeline.sweep.trial import run as run_trial
-from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import trial_id
 
 # A trial whose worker or node is lost starts again this often, from its last state.
 RESTARTS = 3

@@ -20,8 +20,7 @@ from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.sweep import ray_cluster, states
-from pipeline.sweep.trial_id import trial_id
-from pipeline.sweep.trial_records import Record
+from pipeline.sweep.trial_records import Record, trial_id
 from pipeline.training import state_file
 from pipeline.training.epochs import FAILED, FINISHED, Epoch, kept
 from pipeline.training.experiment import Experiment, choose_device, choose_numerics, prepare

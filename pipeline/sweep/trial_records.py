@@ -1,4 +1,4 @@
-"""What is known of a trial that has ended: one file a trial, written whole or not at all.
+"""What a trial is called, and what is known of one that has ended: a file, whole or not at all.
 
 These files are the one truth about a sweep. Its tables, its MLflow runs and what is left to do are
 made from them, however often Ray, the MLflow server or the sweep itself had to start anew.
@@ -6,16 +6,20 @@ made from them, however often Ray, the MLflow server or the sweep itself had to 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.params.search_space import Configuration
+from pipeline.data.image_tensors import ImageData
+from pipeline.params.schema import Params
+from pipeline.params.search_space import Configuration, experiment, key
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
 from pipeline.training.epochs import Epoch
+from pipeline.training.experiment import described
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,16 @@ class Record:
     def configuration(self) -> Configuration:
         """What was tried."""
         return Configuration(self.rule, self.values)
+
+
+def trial_id(params: Params, configuration: Configuration, images: ImageData) -> str:
+    """Names a trial by all that decides its figures: configuration, experiment, data."""
+    model = key(params, configuration.rule)
+    content = {
+        "configuration": configuration._asdict(),
+        "experiment": described(experiment(params, configuration), model, images.checksum),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def write(folder: Path, record: Record) -> None:

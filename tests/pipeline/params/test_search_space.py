@@ -15,7 +15,7 @@ from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
 from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.sweep_folder import Folder
-from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import trial_id
 from pipeline.training.experiment import described
 
 REPOSITORY = Path(__file__).parents[3]

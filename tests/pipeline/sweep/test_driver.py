@@ -28,7 +28,7 @@ from pipeline.stages import train
 from pipeline.sweep import trial_records
 from pipeline.sweep.driver import Options
 from pipeline.sweep.sweep_folder import Folder
-from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import trial_id
 from pipeline.training import history
 from tests.pipeline import project_copy
 from tests.pipeline.project_copy import gait, small_params

@@ -23,8 +23,7 @@ from pipeline.project.errors import GaitError
 from pipeline.sweep import sweep_runs
 from pipeline.sweep.collect import Running
 from pipeline.sweep.sweep_runs import SweepRuns
-from pipeline.sweep.trial_id import trial_id
-from pipeline.sweep.trial_records import Record
+from pipeline.sweep.trial_records import Record, trial_id
 from pipeline.tracking import run_view, sending
 from pipeline.training.epochs import Epoch
 from tests.pipeline.project_copy import small_params

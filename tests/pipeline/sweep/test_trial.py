@@ -18,8 +18,7 @@ from pipeline.project.errors import GaitError
 from pipeline.sweep import trial_records
 from pipeline.sweep.collect import Collector, Running
 from pipeline.sweep.trial import Task, attempt
-from pipeline.sweep.trial_id import trial_id
-from pipeline.sweep.trial_records import Record
+from pipeline.sweep.trial_records import Record, trial_id
 from pipeline.training import state_file
 from pipeline.training.identity import training_code_checksum
 from tests.pipeline.project_copy import small_params
