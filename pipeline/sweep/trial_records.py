@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,11 @@ def read(folder: Path) -> dict[str, Record]:
     return {each.trial: each for each in sorted(found, key=lambda r: (r.ended_ms, r.trial))}
 
 
+def epochs_of(content: Mapping[str, Any]) -> list[Epoch]:
+    """The epochs of what a file says."""
+    return [Epoch(**each) for each in content["epochs"]]
+
+
 def merged(epochs: Sequence[Epoch], more: Sequence[Epoch]) -> list[Epoch]:
     """Epochs by number; of one that is there twice, the first."""
     known = {each.epoch: each for each in [*more, *epochs]}
@@ -77,8 +82,7 @@ def merged(epochs: Sequence[Epoch], more: Sequence[Epoch]) -> list[Epoch]:
 def _read(path: Path) -> Record:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["epochs"] = [Epoch(**each) for each in content["epochs"]]
-        return Record(**content)
+        return Record(**{**content, "epochs": epochs_of(content)})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GaitError(
             f"{path} is no record of a trial ({error}); delete it to have the trial run again"
