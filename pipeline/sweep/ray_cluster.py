@@ -300,4 +300,4 @@ def first_line(error: BaseException) -> str:
     """What an error says in its first line; all of it where Ray sets versions below each other."""
     if str(error).startswith("Version mismatch"):
         return " ".join(str(error).split())
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

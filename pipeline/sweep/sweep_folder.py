@@ -33,7 +33,11 @@ class Folder:
     """The places of one sweep."""
 
     path: Path
-    name: str
+
+    @property
+    def name(self) -> str:
+        """The sweep's."""
+        return self.path.name
 
     @property
     def records(self) -> Path:
