@@ -16,7 +16,6 @@ from pathlib import Path
 from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
 from pipeline.params.schema import Params
-from pipeline.sweep.collect import Running
 from pipeline.sweep.trial_records import Record
 from pipeline.tracking import run_metrics, run_view
 from pipeline.tracking.run_descriptions import (
@@ -92,9 +91,8 @@ class SweepRuns:
         """Why the store could not be written the last time; None if it could."""
         return self._sender.problem
 
-    def going(self, running: Running) -> None:
+    def going(self, record: Record) -> None:
         """See ``Listener``."""
-        record = running.record(RUNNING)
         with self._lock:
             self._going[record.trial] = record
             self._sender.put(record.trial, record)
@@ -105,9 +103,9 @@ class SweepRuns:
             self._going.pop(record.trial, None)
             self._sender.put(record.trial, record)
 
-    def lost(self, running: Running, reason: str) -> None:
+    def lost(self, record: Record) -> None:
         """See ``Listener``."""
-        self.ended(running.record(FAILED, reason))
+        self.ended(record)
 
     def close(self, patience_s: float) -> bool:
         """Sends what is left, as ``Sender`` does; true if the store now has everything.

@@ -24,7 +24,7 @@ from pipeline.training.experiment import described
 
 @dataclass(frozen=True)
 class Record:
-    """A trial that has ended: FINISHED, STOPPED early, or FAILED with the reason why."""
+    """A trial: FINISHED, STOPPED early, FAILED with the reason why; or as far as it is, RUNNING."""
 
     trial: str
     rule: str
@@ -34,6 +34,7 @@ class Record:
     failure: str | None
     started_ms: int
     ended_ms: int
+    """Of a RUNNING trial, when it was last heard of."""
     facts: dict[str, str]
     """Where and with what it ran: Ray's trial id, node, device, versions, commit."""
 
