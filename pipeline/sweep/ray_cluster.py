@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pipeline.params.sweep_section import Resources
 from pipeline.project.errors import GaitError
@@ -52,9 +52,13 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
     Raises:
         GaitError: there is no cluster at the address, or it does not let us in.
     """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     if address is None:
-        _local_token()
+        # Nobody else on this machine is let into its Ray, and no token file is left behind.
+        if "RAY_AUTH_MODE" not in os.environ:
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     else:
         _check_reachable(address)
         # Ray would try for a quarter of an hour.
@@ -128,17 +132,16 @@ class Belonging:
         """Raises ConnectionError: the head took this node for dead, or has long been silent."""
         import ray
 
-        here = ray.get_runtime_context()
+        here, why = ray.get_runtime_context(), None
         if self._head_answers(here.gcs_address):
             own = here.get_node_id()
             if not any(node["NodeID"] == own and node["Alive"] for node in ray.nodes()):
-                self._lost("it took this node for dead")
+                why = "it took this node for dead"
         elif time.monotonic() - self._answered >= SILENCE_S:
-            self._lost(f"no answer from {here.gcs_address} for {SILENCE_S:.0f} s")
-
-    def _lost(self, why: str) -> NoReturn:
-        print(f"gait: the Ray cluster was lost ({why}); {self._going_on} goes on", flush=True)
-        raise ConnectionError(f"the Ray cluster was lost ({why})")
+            why = f"no answer from {here.gcs_address} for {SILENCE_S:.0f} s"
+        if why is not None:
+            print(f"gait: the Ray cluster was lost ({why}); {self._going_on} goes on", flush=True)
+            raise ConnectionError(f"the Ray cluster was lost ({why})")
 
     def _head_answers(self, address: str) -> bool:
         host, _, port = address.rpartition(":")
@@ -278,13 +281,6 @@ def _free_left_places() -> None:
         if known["state"] != "REMOVED" and name.endswith(tuple(over)):
             number = ray.PlacementGroupID(bytes.fromhex(name))
             ray.util.remove_placement_group(PlacementGroup(number))
-
-
-def _local_token() -> None:
-    """Lets nobody else on this machine into its Ray, and leaves no token file behind."""
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _project() -> dict[str, Any]:

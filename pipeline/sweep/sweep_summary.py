@@ -109,11 +109,11 @@ def _what_the_figures_are(params: Params, trials: pandas.DataFrame) -> str:
     tried = [
         {name: row[name] for name in swept_settings(trials)} for row in trials.to_dict("records")
     ] or [{}]
-    fractions = {setting(params, values, "data", "validation_fraction") for values in tried}
+    fractions = {setting(params, values, "data.validation_fraction") for values in tried}
     share = ", ".join(f"{100 * fraction:.3g} %" for fraction in sorted(fractions))
-    counts = {len(setting(params, values, "training", "seeds")) for values in tried}
+    counts = {len(setting(params, values, "training.seeds")) for values in tried}
     count = ", ".join(map(str, sorted(counts)))
-    early = {setting(params, values, "training", "patience") is not None for values in tried}
+    early = {setting(params, values, "training.patience") is not None for values in tried}
     ends = {False: "after a trial's last epoch", True: "of each seed's best epoch (early stopping)"}
     when = " or ".join(ends[each] for each in sorted(early))
     seeds = "one seed" if count == "1" else f"{count} seeds, mean ± sample standard deviation"

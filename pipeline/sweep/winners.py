@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,10 @@ def of_trials(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, st
     )
 
 
-def setting(params: Params, values: Mapping[str, Any], section: str, name: str) -> Any:
-    """A setting of a trial: swept, or fixed for the sweep, or that of params.yaml.
-
-    Args:
-        params: the whole of params.yaml.
-        values: what the trial was given, by dotted names.
-        section: of params.yaml, ``data`` or ``training``.
-        name: of the setting in it.
-    """
-    own = getattr(getattr(params, section), name)
-    return {f"{section}.{name}": own, **params.sweep.fixed, **values}[f"{section}.{name}"]
+def setting(params: Params, values: Mapping[str, Any], name: str) -> Any:
+    """A trial's setting by its dotted name: swept, or fixed for the sweep, or of params.yaml."""
+    own = attrgetter(name)(params)
+    return {name: own, **params.sweep.fixed, **values}[name]
 
 
 def as_text(winners: Winners) -> str:
@@ -130,7 +124,7 @@ def _winner(
     return Winner(
         trial=row["trial"],
         values=values,
-        seeds=len(setting(params, values, "training", "seeds")),
+        seeds=len(setting(params, values, "training.seeds")),
         epochs=int(row["epochs"]),
         validation_accuracy=_figure(row, "validation_accuracy"),
         validation_loss=_figure(row, "validation_loss"),
