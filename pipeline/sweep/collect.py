@@ -82,7 +82,9 @@ class Collector:
         for each in result["epochs"]:
             last = max(last, each["ended_ms"] + off)
             new.append(Epoch(**{**each, "ended_ms": last}))
-        epochs = trial_records.merged(running.epochs, new)
+        # What is trained again from an earlier state comes twice; the first stays.
+        known = {each.epoch: each for each in [*new, *running.epochs]}
+        epochs = [known[number] for number in sorted(known)]
         facts = {**running.facts, **result["facts"]}
         running = replace(running, epochs=epochs, facts=facts, ended_ms=now)
         if result["outcome"] is not None:

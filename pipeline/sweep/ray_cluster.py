@@ -118,10 +118,8 @@ def living_nodes() -> list[dict[str, float]]:
 class Belonging:
     """Sees to it that this machine belongs to the connected cluster still: Ray would never say.
 
-    Ray may end this process then, so how to go on is said before anything else is done.
-
-    Args:
-        going_on: the command that goes on with the sweep.
+    Ray may end this process then, so ``going_on``, the command that goes on with the sweep, is said
+    before anything else is done.
     """
 
     def __init__(self, going_on: str) -> None:
@@ -183,8 +181,7 @@ def libraries() -> dict[str, str]:
 def own_code(rules: Sequence[str]) -> dict[str, str]:
     """What a trial computes with that no driver sends: libraries, and packages of such rules.
 
-    Returns:
-        By what it is, the version, or whose copy of which checksum.
+    Of libraries it says the version, of rules whose copy of which checksum.
     """
     return {**libraries(), **{f"the rule {rule}": _package(rule) for rule in rules}}
 
@@ -209,11 +206,7 @@ def difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
 
 
 def other_versions(rules: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Of the nodes that train, those whose own code is other than here, and those that do not say.
-
-    Args:
-        rules: of packages, which the nodes must have.
-    """
+    """Of the nodes that train, those whose ``own_code`` is other than here, and those silent."""
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

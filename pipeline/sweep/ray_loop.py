@@ -37,17 +37,10 @@ def fit(
     collector: Collector,
     going_on: str,
 ) -> int | None:
-    """Runs trials until all have ended.
+    """Runs trials until all have ended; returns the signal that ended it before, None if none did.
 
-    Args:
-        params: the whole of params.yaml.
-        task: what the trials share.
-        configurations: of a grid or of random search; optuna's come from its sampler.
-        collector: is told what happens.
-        going_on: the command that goes on with the sweep, told where the cluster is lost.
-
-    Returns:
-        The signal that ended it before all trials had; None if none did.
+    ``configurations`` are those of a grid or of random search; optuna's come from its sampler.
+    ``going_on`` is the command that goes on with the sweep, told where the cluster is lost.
     """
     sweep = params.sweep
     sampler: searcher.OptunaByRule | None = None

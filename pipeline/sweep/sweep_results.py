@@ -50,11 +50,8 @@ def write(
     Equal trials give equal bytes: only runs.csv, best.yaml (MLflow's run ids) and best_so_far.svg
     (the order of ending) know more than the trials.
 
-    Args:
-        params: of the sweep.
-        folder: where to.
-        trials: as ``table`` has it, in the order in which they ended.
-        run_ids: MLflow's id of each trial's run, as far as they are known.
+    ``trials`` are as ``table`` has them, in the order in which they ended; ``run_ids`` are MLflow's
+    of their runs, as far as they are known.
     """
     sweep = params.sweep
     # Where every trial failed, a column is all None, and no column of numbers.

@@ -33,23 +33,27 @@ _NUMBERS = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?(, [-+]?\d+(\.\d+)?(e[-+]?\d
 
 
 def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, str]) -> str:
-    """The summary for readers.
-
-    Args:
-        params: of the sweep.
-        trials: in the order of trials.csv.
-        figures: to show, by file name: what each is.
-    """
+    """The summary: of trials in the order of trials.csv; ``figures`` says what each file shows."""
     sweep = params.sweep
     where = f"{image_set(sweep.dataset).title}, architecture `{sweep.architecture}`"
+    how = _SEARCHES[sweep.search]
+    if sweep.early_stopping == "asha":
+        how += " ASHA stopped trials that were behind the others after equally many epochs."
+    space = [
+        [setting_name(name), f"`{name}`", _dimension_text(dimension)]
+        for name, dimension in sweep.space.items()
+    ]
+    fixed = ", ".join(f"`{name}` = {value_text(value)}" for name, value in sweep.fixed.items())
+    of_the_sweep = f"For the sweep alone: {fixed}. " if fixed else ""
     lines = [
         f"# Sweep `{sweep.name}`",
         "",
-        f"{where}, of the profile `{params.profile}`. {_how(params)}",
+        f"{where}, of the profile `{params.profile}`. {how}",
         "",
-        *_space(params),
+        *_table(["swept", "in params.yaml", "values"], space, "---"),
         "",
-        *_fixed(sweep.fixed),
+        f"{of_the_sweep}All other settings were those of params.yaml.",
+        "",
         _what_the_figures_are(params, trials),
         "",
         "## The best trial of each rule",
@@ -71,21 +75,6 @@ def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, 
     return "\n".join(lines)
 
 
-def _how(params: Params) -> str:
-    text = _SEARCHES[params.sweep.search]
-    if params.sweep.early_stopping == "asha":
-        text += " ASHA stopped trials that were behind the others after equally many epochs."
-    return text
-
-
-def _space(params: Params) -> list[str]:
-    rows = [
-        [setting_name(name), f"`{name}`", _dimension_text(dimension)]
-        for name, dimension in params.sweep.space.items()
-    ]
-    return _table(["swept", "in params.yaml", "values"], rows, "---")
-
-
 def _dimension_text(dimension: Any) -> str:
     if not isinstance(dimension, Distribution):
         return ", ".join(value_text(value) for value in dimension)
@@ -96,13 +85,6 @@ def _dimension_text(dimension: Any) -> str:
         "uniform": f"from {low} to {high}, uniform",
     }
     return next(text for kind, text in kinds.items() if getattr(dimension, kind) is not None)
-
-
-def _fixed(fixed: Mapping[str, Any]) -> list[str]:
-    if not fixed:
-        return ["All other settings were those of params.yaml.", ""]
-    settings = ", ".join(f"`{name}` = {value_text(value)}" for name, value in fixed.items())
-    return [f"For the sweep alone: {settings}. All other settings were those of params.yaml.", ""]
 
 
 def _what_the_figures_are(params: Params, trials: pandas.DataFrame) -> str:

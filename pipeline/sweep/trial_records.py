@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,6 @@ def read(folder: Path) -> dict[str, Record]:
 def epochs_of(content: Mapping[str, Any]) -> list[Epoch]:
     """The epochs of what a file says."""
     return [Epoch(**each) for each in content["epochs"]]
-
-
-def merged(epochs: Sequence[Epoch], more: Sequence[Epoch]) -> list[Epoch]:
-    """Epochs by number; of one that is there twice, the first."""
-    known = {each.epoch: each for each in [*more, *epochs]}
-    return [known[number] for number in sorted(known)]
 
 
 def _read(path: Path) -> Record:
