@@ -8,6 +8,7 @@ sweep's id and the trial's, so that a resumed sweep goes on with those it has.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -34,7 +35,6 @@ from pipeline.tracking.store import (
     log_metrics,
     open_experiment,
     sentence,
-    start_run,
     twice,
 )
 from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, kept
@@ -155,27 +155,22 @@ class SweepRuns:
         return f"tags.`{SWEEP_TAG}` = '{self._tags[SWEEP_TAG]}' and tags.`{LEVEL_TAG}` = '{level}'"
 
     def _find_or_start(self) -> str:
-        from mlflow.entities import Param
-
-        for found in self._client.search_runs(
-            [self._experiment], self._those("sweep"), max_results=1
-        ):
-            self._client.update_run(found.info.run_id, status="RUNNING")
+        wanted = self._those("sweep")
+        for found in self._client.search_runs([self._experiment], wanted, max_results=1):
+            self._client.update_run(found.info.run_id, status=RUNNING)
             return str(found.info.run_id)
-        sweep = self._params.sweep
+        sweep, now_ms = self._params.sweep, int(time.time() * 1000)
         own = {**self._tags, LEVEL_TAG: "sweep", NOTE_TAG: of_sweep(self._params)}
-        run_id = start_run(self._client, self._experiment, sweep.name, own)
+        run = run_metrics.create(self._client, self._experiment, sweep.name, now_ms, own)
         facts = flat({"sweep": sweep.model_dump(exclude_none=True)})
         try:
-            self._client.log_batch(
-                run_id, params=[Param(name, str(value)) for name, value in facts.items()]
-            )
+            run_metrics.describe(self._client, run, facts)
         except BaseException:
             # Nobody knows this sweep's id yet: no other command would ever end the run.
             with suppress(Exception):
-                end_run(self._client, run_id, FAILED)
+                end_run(self._client, run.run_id, FAILED)
             raise
-        return run_id
+        return run.run_id
 
     # From here on, what the sender's thread does.
 
