@@ -97,19 +97,29 @@ def apply(folder: Path, rule: str | None = None) -> list[str]:
         GaitError: there is no winner to take, winners contradict one another, or params.yaml would
             not be valid with them; it is then as it was.
     """
-    found = winners.read(folder)
-    values = _values(found, rule)
-    before = params_file.load().model_dump()
+    values = _values(winners.read(folder), rule)
+    expected = params_file.load().model_dump()
     document = yaml_text.round_trip().load(PARAMS_FILE.read_text(encoding="utf-8"))
     changes = []
     for place, value in values.items():
-        old = _get(before, place)
+        old = _get(expected, place)
         if old != value:
             changes.append(f"{'.'.join(place)}: {_text(old)} -> {_text(value)}")
             _set(document, place, _yaml_value(value, old))
-            _set(before, place, value)
-    if changes:
-        _replace(yaml_text.dumps(document), before)
+            _set(expected, place, value)
+    if not changes:
+        return []
+    text = yaml_text.dumps(document)
+    try:
+        written = params_file.read(text, "params.yaml with the winners")
+    except GaitError as error:
+        raise GaitError(f"nothing was applied: {error}") from None
+    if written.model_dump() != expected:
+        raise GaitError(
+            "nothing was applied: params.yaml uses one value in several places (a YAML alias), so"
+            " that more would change than the winners; write these values out"
+        )
+    write_whole(PARAMS_FILE, text.encode())
     return changes
 
 
@@ -213,20 +223,6 @@ def _yaml_value(value: Any, old: Any) -> Any:
         written.fa.set_flow_style()
         return written
     return float(value) if isinstance(old, float) else value
-
-
-def _replace(text: str, expected: Mapping[str, Any]) -> None:
-    """Puts the text into params.yaml, once it is known to say what is expected."""
-    try:
-        written = params_file.read(text, "params.yaml with the winners")
-    except GaitError as error:
-        raise GaitError(f"nothing was applied: {error}") from None
-    if written.model_dump() != expected:
-        raise GaitError(
-            "nothing was applied: params.yaml uses one value in several places (a YAML alias), so"
-            " that more would change than the winners; write these values out"
-        )
-    write_whole(PARAMS_FILE, text.encode())
 
 
 def _taken(found: Winners, rule: str | None = None) -> dict[str, Winner]:

@@ -27,8 +27,6 @@ ANSWERING_S = 90.0
 # A head takes a silent node for dead after some 40 s, and so does a node with its head; a process
 # that cannot reach it for longer than RECONNECTING_S Ray ends without a word.
 SILENCE_S, KNOCKING_S, RECONNECTING_S = 40.0, 5.0, 600
-# What a trial's figures depend on, and a node brings itself.
-LIBRARIES = ("torch", "numpy")
 # A driver's command.
 _SWEEP = re.compile(r"\b(gait|pipeline) sweep\b")
 QUIET = {
@@ -174,8 +172,8 @@ def closed_ports(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def libraries() -> dict[str, str]:
-    """The versions that this process computes with."""
-    return {name: version(name) for name in LIBRARIES}
+    """The versions of what a trial's figures depend on, and a node brings itself."""
+    return {name: version(name) for name in ("torch", "numpy")}
 
 
 def own_code(rules: Sequence[str]) -> dict[str, str]:

@@ -131,12 +131,7 @@ class _Events(Callback):
         self._tell(self._collector.started, trial.trial_id, own, configuration)
 
     def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: Mapping[str, Any],
-        **_: Any,
+        self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **_: Any
     ) -> None:
         """A worker has reported."""
         self._tell(self._collector.reported, trial.trial_id, result)

@@ -21,7 +21,8 @@ from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, write_whole
-from pipeline.training.experiment import described, flat
+from pipeline.sweep.trial_records import described_trial
+from pipeline.training.experiment import flat
 
 NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
 # Of a definition's differences so many are named.
@@ -140,17 +141,12 @@ def definition(params: Params, images: ImageData) -> dict[str, Any]:
     """
     sweep = params.sweep
     anywhere = {name: search_space.anywhere(each) for name, each in sweep.space.items()}
-    experiments = {
-        rule: described(
-            search_space.experiment(params, Configuration(rule, anywhere)),
-            search_space.key(params, rule),
-            images.checksum,
-        )
-        for rule in sweep.rules
-    }
     content = {
         "sweep": sweep.model_dump(exclude={"resources", "fixed"}),
-        "experiments": experiments,
+        "experiments": {
+            rule: described_trial(params, Configuration(rule, anywhere), images)
+            for rule in sweep.rules
+        },
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain

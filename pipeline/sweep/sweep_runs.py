@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.data.image_tensors import ImageData
-from pipeline.params import search_space
 from pipeline.params.schema import Params
-from pipeline.sweep.trial_records import Record
+from pipeline.params.search_space import in_words
+from pipeline.sweep.trial_records import Record, described_trial
 from pipeline.tracking import run_metrics, run_view
 from pipeline.tracking.run_descriptions import (
     COLOUR_TAG,
@@ -38,7 +38,7 @@ from pipeline.tracking.store import (
     twice,
 )
 from pipeline.training.epochs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, kept
-from pipeline.training.experiment import described, flat, parameters
+from pipeline.training.experiment import flat, parameters
 
 SWEEP_TAG, TRIAL_TAG = "gait.sweep_id", "gait.trial"
 # For readers, whom an id tells nothing.
@@ -200,9 +200,7 @@ class SweepRuns:
         if run.status == status != RUNNING and run.described:
             return
         if not run.described:
-            params = search_space.experiment(self._params, record.configuration)
-            key = search_space.key(params, record.rule)
-            config = described(params, key, self._images.checksum)
+            config = described_trial(self._params, record.configuration, self._images)
             run_metrics.describe(self._client, run, parameters(config))
         run_metrics.reopen(self._client, run)
         run_metrics.send_epochs(self._client, run, record.epochs)
@@ -213,7 +211,7 @@ class SweepRuns:
         own = {TRIAL_TAG: record.trial, COLOUR_TAG: colour_of(record.rule)}
         above = {LEVEL_TAG: "trial", "mlflow.parentRunId": self.parent}
         tags = {**self._tags, **above, **record.facts, **own}
-        name = search_space.in_words(self._params, record.configuration)
+        name = in_words(self._params, record.configuration)
         return run_metrics.create(self._client, self._experiment, name, record.started_ms, tags)
 
     def _end(self, run: StoredRun, record: Record, status: str) -> None:

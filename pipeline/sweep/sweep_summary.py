@@ -9,13 +9,7 @@ from typing import Any
 import pandas
 
 from pipeline.data.image_sets import image_set
-from pipeline.params.labels import (
-    model_name,
-    model_names,
-    setting_name,
-    spread_text,
-    value_text,
-)
+from pipeline.params.labels import model_name, model_names, setting_name, spread_text, value_text
 from pipeline.params.schema import Params
 from pipeline.params.sweep_section import Distribution
 from pipeline.results.trial_edges import edges

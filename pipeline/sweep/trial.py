@@ -191,11 +191,7 @@ def as_facts(by: Mapping[str, str]) -> dict[str, str]:
 
 
 def _train(
-    made: Experiment,
-    path: Path | None,
-    by: Mapping[str, str],
-    task: Task,
-    reports: _Reports,
+    made: Experiment, path: Path | None, by: Mapping[str, str], task: Task, reports: _Reports
 ) -> None:
     device = made.network.device
     if path is not None and task.keeper is not None:

@@ -44,12 +44,19 @@ class Record:
         return Configuration(self.rule, self.values)
 
 
+def described_trial(
+    params: Params, configuration: Configuration, images: ImageData
+) -> dict[str, Any]:
+    """A configuration's experiment, as the train stage describes it."""
+    model = key(params, configuration.rule)
+    return described(experiment(params, configuration), model, images.checksum)
+
+
 def trial_id(params: Params, configuration: Configuration, images: ImageData) -> str:
     """Names a trial by all that decides its figures: configuration, experiment, data."""
-    model = key(params, configuration.rule)
     content = {
         "configuration": configuration._asdict(),
-        "experiment": described(experiment(params, configuration), model, images.checksum),
+        "experiment": described_trial(params, configuration, images),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -61,9 +61,7 @@ class Winners(Section):
 
 def of_trials(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, str]) -> Winners:
     """The winners of a table in the order of trials.csv."""
-    sweep = params.sweep
-    rows = {rule: best_trial(trials[trials.rule == rule]) for rule in sweep.rules}
-    best = best_trial(trials)
+    sweep, best = params.sweep, best_trial(trials)
     return Winners(
         sweep=sweep.name,
         profile=params.profile,
@@ -71,10 +69,7 @@ def of_trials(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, st
         architecture=sweep.architecture,
         fixed=dict(sweep.fixed),
         best_rule=None if best is None else best["rule"],
-        rules={
-            rule: None if row is None else _winner(params, trials, row, run_ids)
-            for rule, row in rows.items()
-        },
+        rules={rule: _winner(params, trials[trials.rule == rule], run_ids) for rule in sweep.rules},
     )
 
 
@@ -117,9 +112,10 @@ def read(folder: Path) -> Winners:
     )
 
 
-def _winner(
-    params: Params, trials: pandas.DataFrame, row: Mapping[str, Any], run_ids: Mapping[str, str]
-) -> Winner:
+def _winner(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, str]) -> Winner | None:
+    row = best_trial(trials)
+    if row is None:
+        return None
     values = {name: plain(row[name]) for name in swept_settings(trials)}
     return Winner(
         trial=row["trial"],
