@@ -45,7 +45,6 @@ PATIENCE_S, SHORT_PATIENCE_S = 30.0, 10.0
 INCOMPLETE, INTERRUPTED = 1, 128
 # Trials that Ray drops before they have begun are given to it again, so often.
 ROUNDS = 5
-DROPPED = "they were not begun"
 # Of the trials of another version so many are named.
 NAMED = 3
 
@@ -160,7 +159,7 @@ class _Sweep:
             return self._track(definition, run_trials=True)
 
     def _check_nodes(self) -> None:
-        """Refuses a cluster that computes with other code than this machine; raises GaitError."""
+        """Refuses a cluster that computes with other code than this machine."""
         others, silent = ray_cluster.other_versions([*self._plugins])
         if silent:
             print(
@@ -176,11 +175,7 @@ class _Sweep:
             )
 
     def _check_versions(self) -> None:
-        """Refuses to put trials of two versions into one table.
-
-        Raises:
-            GaitError: those that have ended were computed otherwise than further ones would be.
-        """
+        """Refuses to put trials of two versions, ended ones and further ones, into one table."""
         others, differing = [], set()
         now = {
             rule: _facts_now(self._params, rule, self._options)
@@ -314,7 +309,7 @@ class _Sweep:
         if missing:
             print(
                 f"gait: {missing} of {self._count} trials are missing"
-                f" ({next(iter(collector.lost.values()), DROPPED)});"
+                f" ({next(iter(collector.lost.values()), 'they were not begun')});"
                 f" {self._options.command('--resume')} tries as many anew"
             )
         if not delivered:
@@ -336,11 +331,7 @@ def _leave(runs: SweepRuns) -> None:
 
 
 def _ended(params: Params, folder: Folder) -> dict[str, Record]:
-    """The records of a sweep's trials.
-
-    Raises:
-        GaitError: one is of no trial of this sweep.
-    """
+    """The records of a sweep's trials; GaitError where one is of no trial of this sweep."""
     found = trial_records.read(folder.records)
     for trial, record in found.items():
         if record.rule not in params.sweep.rules or set(record.values) != set(params.sweep.space):

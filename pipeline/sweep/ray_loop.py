@@ -85,16 +85,13 @@ def fit(
 
 
 class _Events(Callback):
-    """A callback of Ray Tune's loop that tells the collector, and heeds the driver's signals.
-
-    Attributes:
-        interrupted: the signal that ended the loop; None if none did.
-    """
+    """A callback of Ray Tune's loop that tells the collector, and heeds the driver's signals."""
 
     def __init__(
         self, params: Params, images: ImageData, collector: Collector, going_on: str
     ) -> None:
         self._params, self._images, self._collector = params, images, collector
+        # The signal that ended the loop.
         self.interrupted: int | None = None
         self._belonging, self._looked = ray_cluster.Belonging(going_on), time.monotonic()
 

@@ -52,11 +52,7 @@ class Folder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the sweep against every other process.
-
-        Raises:
-            GaitError: another process has it, or the folder cannot be written.
-        """
+        """Holds the sweep; GaitError if another process has it, or nothing can be written there."""
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -76,11 +72,7 @@ class Folder:
             lock.release()
 
     def state(self, definition: Mapping[str, Any]) -> str:
-        """How far the sweep is: NEW, UNFINISHED or FINISHED.
-
-        Raises:
-            GaitError: the folder holds a sweep of the same name that is another.
-        """
+        """How far it is: NEW, UNFINISHED or FINISHED; GaitError if another sweep has its name."""
         known = self._read()
         if known is None:
             return NEW

@@ -179,11 +179,7 @@ class SweepRuns:
         self._runs = None
 
     def _send(self, record: Record) -> None:
-        """Makes the trial's run what the record says; sends the difference alone.
-
-        Raises:
-            MlflowException, OSError: the store did not do it.
-        """
+        """Makes the trial's run what the record says; sends the difference alone."""
         if self._runs is None:
             self._runs = run_metrics.search(
                 self._client,

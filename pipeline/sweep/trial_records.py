@@ -67,11 +67,7 @@ def write(folder: Path, record: Record) -> None:
 
 
 def read(folder: Path) -> dict[str, Record]:
-    """All records by trial, in the order in which the trials ended.
-
-    Raises:
-        GaitError: a file is not one that ``write`` wrote.
-    """
+    """All records by trial, as the trials ended; GaitError for a file that is no record."""
     found = [_read(path) for path in folder.glob("*.json")]
     return {each.trial: each for each in sorted(found, key=lambda r: (r.ended_ms, r.trial))}
 
