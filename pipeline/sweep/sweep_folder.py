@@ -9,7 +9,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +28,19 @@ NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
 NAMED = 3
 
 
-@dataclass(frozen=True)
 class Folder:
-    """The places of one sweep."""
+    """The places of one sweep.
 
-    path: Path
+    Attributes:
+        name: the sweep's.
+        records: one file a trial that has ended.
+        states: one file a trial that has not.
+    """
 
-    @property
-    def name(self) -> str:
-        """The sweep's."""
-        return self.path.name
-
-    @property
-    def records(self) -> Path:
-        """One file a trial that has ended."""
-        return self.path / "trials"
-
-    @property
-    def states(self) -> Path:
-        """One file a trial that has not."""
-        return self.path / "states"
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.name
+        self.records, self.states = path / "trials", path / "states"
+        self._definition = path / "sweep.json"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -94,23 +86,24 @@ class Folder:
 
     def begin(self, definition: Mapping[str, Any], sweep_id: str) -> None:
         """Notes that the sweep has begun."""
-        self._write({"definition": definition, "finished": False, "id": sweep_id})
+        content = {"definition": definition, "finished": False, "id": sweep_id}
+        write_whole(self._definition, as_json(content))
 
     def finish(self) -> None:
         """Notes that nothing is left to do, here or in MLflow."""
         known = self._read()
         assert known is not None
-        self._write({**known, "finished": True})
+        write_whole(self._definition, as_json({**known, "finished": True}))
         shutil.rmtree(self.states, ignore_errors=True)
 
     def clear(self) -> None:
         """Drops what was kept; the definition last, so that a kill leaves an unfinished sweep."""
         for part in (self.records, self.states):
             shutil.rmtree(part, ignore_errors=True)
-        (self.path / "sweep.json").unlink(missing_ok=True)
+        self._definition.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any] | None:
-        path = self.path / "sweep.json"
+        path = self._definition
         try:
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -121,9 +114,6 @@ class Folder:
         if not whole or not isinstance(known["definition"], dict):
             raise GaitError(f"{path} is no definition of a sweep; see --restart")
         return known
-
-    def _write(self, content: Mapping[str, Any]) -> None:
-        write_whole(self.path / "sweep.json", as_json(content))
 
 
 def definition(params: Params, images: ImageData) -> dict[str, Any]:
