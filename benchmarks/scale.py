@@ -102,12 +102,9 @@ def trials() -> list[dict[str, Any]]:
         sweep = params.sweep.model_copy(update={"space": space})
         changed = params.model_copy(update={"sweep": sweep})
         table = _trials(rules, rates, strengths)
-        names = list(table["trial"])
 
-        def write(
-            changed: Any = changed, table: pandas.DataFrame = table, names: list[str] = names
-        ) -> None:
-            sweep_results.write(changed, Path("sweep"), table, names, {})
+        def write(changed: Any = changed, table: pandas.DataFrame = table) -> None:
+            sweep_results.write(changed, Path("sweep"), table, {})
 
         found.append(_measured(count, write))
     return found

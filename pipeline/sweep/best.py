@@ -14,6 +14,7 @@ from ruamel.yaml.comments import CommentedSeq
 
 from pipeline.params import params_file
 from pipeline.params.labels import model_name, setting_name, value_text
+from pipeline.params.params_file import PARAMS_FILE
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
@@ -58,7 +59,7 @@ def run(
 
 def table(found: Winners, params: Params) -> Table:
     """The winners for a terminal: a row a rule, accuracies in percent on the validation set."""
-    names = list(dict.fromkeys(name for _, each in _present(found) for name in each.values))
+    names = list(dict.fromkeys(name for each in _taken(found).values() for name in each.values))
     title = f"{found.sweep}: each rule's best trial, on the validation set"
     shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for column in ("rule", *map(setting_name, names), "accuracy (%)", "loss", "trial"):
@@ -79,7 +80,7 @@ def table(found: Winners, params: Params) -> Table:
     return shown
 
 
-def apply(folder: Path, rule: str | None = None, path: Path = params_file.PARAMS_FILE) -> list[str]:
+def apply(folder: Path, rule: str | None = None) -> list[str]:
     """Writes winners into params.yaml, which keeps its comments and all else that it says.
 
     A rule's own settings go to its section of ``rules``. Architecture, training and data are
@@ -88,7 +89,6 @@ def apply(folder: Path, rule: str | None = None, path: Path = params_file.PARAMS
     Args:
         folder: the sweep's results.
         rule: take this rule's winner alone; None: every rule's.
-        path: the params file.
 
     Returns:
         A line for each value that changed, as it was and as it is.
@@ -97,33 +97,43 @@ def apply(folder: Path, rule: str | None = None, path: Path = params_file.PARAMS
         GaitError: there is no winner to take, winners contradict one another, or params.yaml would
             not be valid with them; it is then as it was.
     """
-    found = winners.read(folder)
-    values = _values(found, rule)
-    before = params_file.load(path).model_dump()
-    document = yaml_text.round_trip().load(path.read_text(encoding="utf-8"))
+    values = _values(winners.read(folder), rule)
+    expected = params_file.load().model_dump()
+    document = yaml_text.round_trip().load(PARAMS_FILE.read_text(encoding="utf-8"))
     changes = []
     for place, value in values.items():
-        old = _get(before, place, path)
+        old = _get(expected, place)
         if old != value:
             changes.append(f"{'.'.join(place)}: {_text(old)} -> {_text(value)}")
             _set(document, place, _yaml_value(value, old))
-            _set(before, place, value)
-    if changes:
-        _replace(path, yaml_text.dumps(document), before)
+            _set(expected, place, value)
+    if not changes:
+        return []
+    text = yaml_text.dumps(document)
+    try:
+        written = params_file.read(text, "params.yaml with the winners")
+    except GaitError as error:
+        raise GaitError(f"nothing was applied: {error}") from None
+    if written.model_dump() != expected:
+        raise GaitError(
+            "nothing was applied: params.yaml uses one value in several places (a YAML alias), so"
+            " that more would change than the winners; write these values out"
+        )
+    write_whole(PARAMS_FILE, text.encode())
     return changes
 
 
 def notes(found: Winners, params: Params, rule: str | None = None) -> list[str]:
     """What a user should know about training the winners with these params: a sentence each."""
     said = []
-    taken = [name for name, _ in _present(found) if rule in (None, name)]
+    taken = _taken(found, rule)
     without = [name for name, winner in found.rules.items() if winner is None]
     if without and rule is None:
         said.append(f"no trial of {', '.join(without)} finished: params.yaml keeps its settings")
     whole = params.model_dump()
     for name, value in found.fixed.items():
         for place in dict.fromkeys(_place(found, each, name) for each in taken):
-            kept = _get(whole, place, params_file.PARAMS_FILE)
+            kept = _get(whole, place)
             if kept != value:
                 said.append(
                     f"{'.'.join(place)} stays {_text(kept)}; the sweep's trials had {_text(value)}"
@@ -145,7 +155,7 @@ def _values(found: Winners, rule: str | None) -> dict[Place, Any]:
     if rule is not None and rule not in found.rules:
         hint = did_you_mean(rule, found.rules)
         raise GaitError(f"unknown rule {rule!r}{hint}; swept were {', '.join(found.rules)}")
-    taken = [(name, winner) for name, winner in _present(found) if rule in (None, name)]
+    taken = _taken(found, rule)
     if not taken:
         which = "no trial" if rule is None else f"no trial of {rule}"
         raise GaitError(
@@ -153,7 +163,7 @@ def _values(found: Winners, rule: str | None) -> dict[Place, Any]:
         )
     values: dict[Place, Any] = {}
     origin: dict[Place, str] = {}
-    for name, winner in taken:
+    for name, winner in taken.items():
         for setting, value in winner.values.items():
             place = _place(found, name, setting)
             if values.setdefault(place, value) != value:
@@ -176,13 +186,13 @@ def _place(found: Winners, rule: str, setting: str) -> Place:
     return (*sections.get(section, (section,)), *keys)
 
 
-def _get(whole: Mapping[str, Any], place: Place, path: Path) -> Any:
+def _get(whole: Mapping[str, Any], place: Place) -> Any:
     node: Any = whole
     for depth, key in enumerate(place, start=1):
         if not isinstance(node, Mapping) or key not in node:
             raise GaitError(
-                f"{path} has no {'.'.join(place[:depth])}, of which the sweep's best.yaml knows;"
-                " run `gait sweep` with this params.yaml"
+                f"params.yaml has no {'.'.join(place[:depth])}, of which the sweep's best.yaml"
+                " knows; run `gait sweep` with this params.yaml"
             )
         node = node[key]
     return node
@@ -215,22 +225,9 @@ def _yaml_value(value: Any, old: Any) -> Any:
     return float(value) if isinstance(old, float) else value
 
 
-def _replace(path: Path, text: str, expected: Mapping[str, Any]) -> None:
-    """Puts the text in the file's place, once it is known to say what is expected."""
-    try:
-        written = params_file.read(text, f"{path} with the winners")
-    except GaitError as error:
-        raise GaitError(f"nothing was applied: {error}") from None
-    if written.model_dump() != expected:
-        raise GaitError(
-            f"nothing was applied: {path} uses one value in several places (a YAML alias), so"
-            " that more would change than the winners; write these values out"
-        )
-    write_whole(path, text.encode())
-
-
-def _present(found: Winners) -> list[tuple[str, Winner]]:
-    return [(rule, winner) for rule, winner in found.rules.items() if winner is not None]
+def _taken(found: Winners, rule: str | None = None) -> dict[str, Winner]:
+    """The winners that there are, by rule: that of one rule, or all."""
+    return {name: w for name, w in found.rules.items() if w is not None and rule in (None, name)}
 
 
 def _text(value: Any) -> str:

@@ -4,51 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.params.search_space import Configuration
 from pipeline.sweep import trial_records
 from pipeline.sweep.trial_records import Record
-from pipeline.training.epochs import STOPPED, Epoch
-
-
-@dataclass
-class Running:
-    """A trial that has started and not ended."""
-
-    trial: str
-    configuration: Configuration
-    started_ms: int
-    epochs: list[Epoch] = field(default_factory=list)
-    facts: dict[str, str] = field(default_factory=dict)
-
-    def record(self, status: str, failure: str | None = None) -> Record:
-        """The trial as it stands now."""
-        return Record(
-            trial=self.trial,
-            rule=self.configuration.rule,
-            values=self.configuration.values,
-            status=status,
-            epochs=list(self.epochs),
-            failure=failure,
-            started_ms=self.started_ms,
-            ended_ms=_now_ms(),
-            facts=dict(self.facts),
-        )
+from pipeline.training.epochs import FAILED, RUNNING, STOPPED, Epoch
 
 
 class Listener(Protocol):
     """What wants to know of trials as they go."""
 
-    def going(self, running: Running) -> None:
+    def going(self, record: Record) -> None:
         """A trial has started, or has more epochs than before."""
 
     def ended(self, record: Record) -> None:
         """A trial has ended, and its record is on the disk."""
 
-    def lost(self, running: Running, reason: str) -> None:
+    def lost(self, record: Record) -> None:
         """A trial's workers died, again and again: it has no result."""
 
 
@@ -76,23 +51,22 @@ class Collector:
         states: Path | None,
         listeners: Sequence[Listener],
     ) -> None:
-        self._folder, self._facts, self._states = folder, dict(facts), states
-        self._listeners = list(listeners)
+        self._folder, self._facts, self._states = folder, facts, states
+        self._listeners = listeners
         self.ended = dict(ended)
         self.lost: dict[str, str] = {}
         self.dropped = 0
         self.failure: Exception | None = None
-        self._running: dict[str, Running] = {}
+        # By the trial's name at Ray.
+        self._running: dict[str, Record] = {}
 
     def started(self, ray_trial: str, trial: str, configuration: Configuration) -> None:
         """Ray has started a trial, for the first time or after its worker was lost."""
         if trial in self.ended or ray_trial in self._running:
             return
-        facts = {**self._facts, "ray.trial": ray_trial}
-        running = Running(trial, configuration, _now_ms(), facts=facts)
-        self._running[ray_trial] = running
-        for listener in self._listeners:
-            listener.going(running)
+        rule, values = configuration
+        now, facts = _now_ms(), {**self._facts, "ray.trial": ray_trial}
+        self._going(ray_trial, Record(trial, rule, values, RUNNING, [], None, now, now, facts))
 
     def reported(self, ray_trial: str, result: Mapping[str, Any]) -> None:
         """A trial's worker has reported epochs, and the outcome if it was the last time."""
@@ -101,24 +75,27 @@ class Collector:
             return
         # By the driver's clock, as the trial's start and end: a node's own may be hours off. And
         # in order: this report may have been faster on its way than the one before.
-        off = _now_ms() - result["now_ms"]
+        now = _now_ms()
+        off = now - result["now_ms"]
         last = running.epochs[-1].ended_ms if running.epochs else running.started_ms
         new = []
         for each in result["epochs"]:
             last = max(last, each["ended_ms"] + off)
             new.append(Epoch(**{**each, "ended_ms": last}))
-        running.epochs = trial_records.merged(running.epochs, new)
-        running.facts |= result["facts"]
+        # What is trained again from an earlier state comes twice; the first stays.
+        known = {each.epoch: each for each in [*new, *running.epochs]}
+        epochs = [known[number] for number in sorted(known)]
+        facts = {**running.facts, **result["facts"]}
+        running = replace(running, epochs=epochs, facts=facts, ended_ms=now)
         if result["outcome"] is not None:
-            self._end(ray_trial, result["outcome"], result["failure"])
+            self._end(ray_trial, running, result["outcome"], result["failure"])
         else:
-            for listener in self._listeners:
-                listener.going(running)
+            self._going(ray_trial, running)
 
     def stopped(self, ray_trial: str) -> None:
         """Ray has ended a trial; without an outcome of its own it was stopped early."""
-        if ray_trial in self._running:
-            self._end(ray_trial, STOPPED, None)
+        if (running := self._running.get(ray_trial)) is not None:
+            self._end(ray_trial, running, STOPPED, None)
 
     def failed(self, ray_trial: str, reason: str) -> None:
         """Ray has given up on a trial, whose workers died."""
@@ -130,13 +107,18 @@ class Collector:
             return
         self.lost[running.trial] = reason
         for listener in self._listeners:
-            listener.lost(running, reason)
+            listener.lost(replace(running, status=FAILED, failure=reason, ended_ms=_now_ms()))
 
-    def _end(self, ray_trial: str, status: str, failure: str | None) -> None:
-        running = self._running.pop(ray_trial)
+    def _going(self, ray_trial: str, record: Record) -> None:
+        self._running[ray_trial] = record
+        for listener in self._listeners:
+            listener.going(record)
+
+    def _end(self, ray_trial: str, running: Record, status: str, failure: str | None) -> None:
+        del self._running[ray_trial]
         if running.trial in self.ended:
             return
-        record = running.record(status, failure)
+        record = replace(running, status=status, failure=failure, ended_ms=_now_ms())
         trial_records.write(self._folder, record)
         if self._states is not None:
             (self._states / f"{record.trial}.pt").unlink(missing_ok=True)

@@ -23,8 +23,8 @@ from pipeline.project.interruption import Interrupted, interruptible
 from pipeline.project.paths import data_file, store_folder, sweep_results_folder
 from pipeline.project.redaction import shown, without_password
 from pipeline.project.source import source
-from pipeline.results import trial_ranking
 from pipeline.results.trial_edges import edges
+from pipeline.results.trial_ranking import METRIC, best_trial
 from pipeline.sweep import ray_cluster, states, trial_records
 from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.collect import Collector
@@ -32,9 +32,7 @@ from pipeline.sweep.live_table import Display
 from pipeline.sweep.sweep_folder import Folder
 from pipeline.sweep.sweep_runs import SweepRuns
 from pipeline.sweep.trial import Task, as_facts
-from pipeline.sweep.trial_id import trial_id
-from pipeline.sweep.trial_records import Record
-from pipeline.sweep.trial_table import table
+from pipeline.sweep.trial_records import Record, trial_id
 from pipeline.tracking.store import is_served, provenance_tags, tracking_uri
 from pipeline.training.epochs import FAILED
 from pipeline.training.experiment import check, choose_device, choose_numerics
@@ -47,7 +45,6 @@ PATIENCE_S, SHORT_PATIENCE_S = 30.0, 10.0
 INCOMPLETE, INTERRUPTED = 1, 128
 # Trials that Ray drops before they have begun are given to it again, so often.
 ROUNDS = 5
-DROPPED = "they were not begun"
 # Of the trials of another version so many are named.
 NAMED = 3
 
@@ -87,19 +84,24 @@ def run(params: Params, options: Options) -> int:
     _check_store(options.address)
     images = _images(params)
     _check_trials(params, configurations, images)
-    folder = _folder(params, options.storage)
-    check_writable(_results(params).parent)
+    root = options.storage.resolve() if options.storage is not None else store_folder() / "sweeps"
+    folder = Folder(root / params.profile / params.sweep.name)
+    results = sweep_results_folder(params.profile, params.sweep.name)
+    check_writable(results.parent)
     with folder.held(), interruptible():
         definition = folders.definition(params, images)
         state = folders.NEW if options.restart else folder.state(definition)
         ended = {} if state == folders.NEW else _ended(params, folder)
-        # Results that have gone are written again, from the records of the trials.
-        if state == folders.FINISHED and _whole(_results(params)):
-            print(
-                f"the sweep {folder.name} is finished, and its results are in {_results(params)};"
-                f" {options.command('--restart')} runs it anew"
-            )
-            return 0
+        if state == folders.FINISHED:
+            from pipeline.sweep import sweep_results
+
+            # Results that have gone are written again, from the records of the trials.
+            if sweep_results.whole(results):
+                print(
+                    f"the sweep {folder.name} is finished, and its results are in {results};"
+                    f" {options.command('--restart')} runs it anew"
+                )
+                return 0
         if state == folders.UNFINISHED and not options.resume:
             raise GaitError(
                 f"the sweep {folder.name} is unfinished ({len(ended)} of its trials have ended);"
@@ -109,7 +111,8 @@ def run(params: Params, options: Options) -> int:
         if state == folders.NEW and options.resume:
             print(f"gait: there is nothing to resume in {folder.path}: the sweep begins")
         try:
-            return _Sweep(params, options, images, folder, configurations).run(definition, ended)
+            sweep = _Sweep(params, options, images, folder, configurations, ended)
+            return sweep.run(definition)
         except (Interrupted, KeyboardInterrupt) as stop:
             # The terminal may be gone.
             with suppress(OSError):
@@ -127,9 +130,10 @@ class _Sweep:
         images: ImageData,
         folder: Folder,
         configurations: list[Configuration],
+        ended: dict[str, Record],
     ) -> None:
         self._params, self._options, self._images = params, options, images
-        self._folder = folder
+        self._folder, self._ended = folder, ended
         self._state_s = environment.seconds(environment.STATE_INTERVAL_S)
         rules = [params.rule_of(name) for name in params.sweep.rules]
         self._code = {rule: training_code_checksum(rule) for rule in rules}
@@ -137,11 +141,11 @@ class _Sweep:
         self._by_trial = {trial_id(params, c, images): c for c in configurations}
         self._count = len(configurations) or params.sweep.trials * len(params.sweep.rules)
 
-    def run(self, definition: Mapping[str, Any], ended: dict[str, Record]) -> int:
-        left = [c for trial, c in self._by_trial.items() if trial not in ended]
-        if not left and (self._by_trial or len(ended) >= self._count):
-            return self._track(definition, ended, run_trials=False)
-        self._check_versions(ended)
+    def run(self, definition: Mapping[str, Any]) -> int:
+        left = self._by_trial.keys() - self._ended
+        if not left and (self._by_trial or len(self._ended) >= self._count):
+            return self._track(definition, run_trials=False)
+        self._check_versions()
         address, wanted = self._options.address, self._params.sweep.resources
         if address is None and (lacking := ray_cluster.lacking(wanted, ray_cluster.this_machine())):
             raise GaitError(lacking)
@@ -150,35 +154,34 @@ class _Sweep:
                 if address is None:
                     raise GaitError(lacking)
                 print(f"gait: {lacking}; waiting for one", flush=True)
-            others, silent = (
-                ray_cluster.other_versions([*self._plugins]) if address is not None else ([], [])
+            if address is not None:
+                self._check_nodes()
+            return self._track(definition, run_trials=True)
+
+    def _check_nodes(self) -> None:
+        """Refuses a cluster that computes with other code than this machine."""
+        others, silent = ray_cluster.other_versions([*self._plugins])
+        if silent:
+            print(
+                f"gait: no answer for {ray_cluster.ANSWERING_S:.0f} s from {', '.join(silent)};"
+                " should versions differ there, trials fail there",
+                flush=True,
             )
-            if silent:
-                print(
-                    f"gait: no answer for {ray_cluster.ANSWERING_S:.0f} s from"
-                    f" {', '.join(silent)}; should versions differ there, trials fail there",
-                    flush=True,
-                )
-            if others:
-                raise GaitError(
-                    f"--address: received a cluster whose nodes compute with other code:"
-                    f" {', '.join(others)}; allowed: the same everywhere (run `make setup` there,"
-                    " and install the packages of rules)"
-                )
-            return self._track(definition, ended, run_trials=True)
+        if others:
+            raise GaitError(
+                f"--address: received a cluster whose nodes compute with other code:"
+                f" {', '.join(others)}; allowed: the same everywhere (run `make setup` there,"
+                " and install the packages of rules)"
+            )
 
-    def _check_versions(self, ended: Mapping[str, Record]) -> None:
-        """Refuses to put trials of two versions into one table.
-
-        Raises:
-            GaitError: those that have ended were computed otherwise than further ones would be.
-        """
+    def _check_versions(self) -> None:
+        """Refuses to put trials of two versions, ended ones and further ones, into one table."""
         others, differing = [], set()
         now = {
             rule: _facts_now(self._params, rule, self._options)
-            for rule in {r.rule for r in ended.values()}
+            for rule in {r.rule for r in self._ended.values()}
         }
-        for trial, record in ended.items():
+        for trial, record in self._ended.items():
             names = {k for k, v in now[record.rule].items() if record.facts.get(k) != v}
             if names:
                 others.append(trial)
@@ -186,25 +189,20 @@ class _Sweep:
         if others:
             named = ", ".join(others[:NAMED]) + (", …" if len(others) > NAMED else "")
             raise GaitError(
-                f"the sweep {self._folder.name} has {len(ended)} trials, of which {len(others)}"
-                f" ({named}) were computed by other {', '.join(sorted(differing))} than here: go on"
-                " with what computed them, or run all anew with"
+                f"the sweep {self._folder.name} has {len(self._ended)} trials, of which"
+                f" {len(others)} ({named}) were computed by other {', '.join(sorted(differing))}"
+                " than here: go on with what computed them, or run all anew with"
                 f" {self._options.command('--restart')}"
             )
 
-    def _track(
-        self,
-        definition: Mapping[str, Any],
-        ended: dict[str, Record],
-        run_trials: bool,
-    ) -> int:
+    def _track(self, definition: Mapping[str, Any], run_trials: bool) -> int:
         tags, restart = _tags(self._images), self._options.restart
-        display = Display(self._params, self._count, ended.values())
+        display = Display(self._params, self._count, self._ended.values())
         before = self._folder.sweep_id()
         sweep_id = before if before is not None and not restart else uuid.uuid4().hex
         runs = SweepRuns(self._params, self._images, sweep_id, tags, display.tell)
         collector = Collector(
-            self._folder.records, ended, tags, self._folder.states, [runs, display]
+            self._folder.records, self._ended, tags, self._folder.states, [runs, display]
         )
         try:
             if restart:
@@ -214,7 +212,7 @@ class _Sweep:
                 self._folder.clear()
             self._folder.begin(definition, sweep_id)
             interruption.check()
-            for record in ended.values():
+            for record in self._ended.values():
                 # Compared with what the store has, and completed there.
                 runs.ended(record)
             reason, code = "", 0
@@ -249,13 +247,15 @@ class _Sweep:
                 going_on = self._options.command("--resume")
                 number = ray_loop.fit(self._params, task, left, collector, going_on)
             except (RayError, TuneError, ConnectionError) as error:
-                if collector.failure is not None:
-                    return _why(collector.failure), INCOMPLETE
-                said = without_password(str(error), self._options.address or "").strip()
-                first = (said.splitlines() or [type(error).__name__])[0]
-                return f"the Ray cluster was lost ({first})", INCOMPLETE
+                if collector.failure is None:
+                    address = self._options.address or ""
+                    why = without_password(ray_cluster.first_line(error), address)
+                    return f"the Ray cluster was lost ({why})", INCOMPLETE
+            # The disk's or the terminal's own fault; any other is one of this program.
+            if isinstance(collector.failure, OSError):
+                return os_sentence(collector.failure), INCOMPLETE
             if collector.failure is not None:
-                return _why(collector.failure), INCOMPLETE
+                raise collector.failure
             if number is not None:
                 return "interrupted", INTERRUPTED + number
             if not collector.dropped:
@@ -263,9 +263,6 @@ class _Sweep:
         return "", 0
 
     def _task(self, collector: Collector) -> Task:
-        replayed = dict(collector.ended) if _learns(self._params) else {}
-        early = self._params.sweep.early_stopping != "none"
-        report_s = 0 if early else 1
         # Without --storage the nodes of a cluster may not see this machine's folders.
         seen = self._options.address is None or self._options.storage is not None
         return Task(
@@ -273,11 +270,11 @@ class _Sweep:
             self._images,
             plugins=self._plugins,
             code=self._code,
-            ended=replayed,
+            ended=dict(collector.ended) if _learns(self._params) else {},
             states=self._folder.states if seen else None,
             keeper=None if seen else states.keeper(self._folder.states),
             state_s=self._state_s,
-            report_s=report_s,
+            report_s=0 if self._params.sweep.early_stopping != "none" else 1,
         )
 
     def _left(self, collector: Collector) -> list[Configuration]:
@@ -292,20 +289,19 @@ class _Sweep:
 
         missing = self._count - len(collector.ended)
         delivered = runs.close(PATIENCE_S)
-        figures, destination = {}, None
+        figures: dict[str, float] = {}
+        destination = None
         if collector.ended:
-            frame, destination = table(self._params, collector.ended), _results(self._params)
-            sweep_results.write(self._params, destination, frame, list(collector.ended), runs.ids())
-            best = trial_ranking.best_trial(frame)
-            figures = (
-                {f"best_{trial_ranking.METRIC}": float(best[trial_ranking.METRIC])} if best else {}
-            )
+            frame = sweep_results.table(self._params, collector.ended.values())
+            destination = sweep_results_folder(self._params.profile, self._params.sweep.name)
+            sweep_results.write(self._params, destination, frame, runs.ids)
+            if best := best_trial(frame):
+                figures[f"best_{METRIC}"] = float(best[METRIC])
             failed = sum(record.status == FAILED for record in collector.ended.values())
             which = f" ({failed} failed)" if failed else ""
-            summary = destination / "summary.md"
             count = len(collector.ended)
             ends = "trial has" if count == 1 else "trials have"
-            print(f"{count} {ends} ended{which}: see {summary}")
+            print(f"{count} {ends} ended{which}: see {destination / 'summary.md'}")
             for edge in edges(self._params, frame):
                 print(edge)
         status = "FAILED" if missing else "FINISHED"
@@ -313,7 +309,7 @@ class _Sweep:
         if missing:
             print(
                 f"gait: {missing} of {self._count} trials are missing"
-                f" ({next(iter(collector.lost.values()), DROPPED)});"
+                f" ({next(iter(collector.lost.values()), 'they were not begun')});"
                 f" {self._options.command('--resume')} tries as many anew"
             )
         if not delivered:
@@ -334,18 +330,8 @@ def _leave(runs: SweepRuns) -> None:
     runs.end("KILLED", {}, None)
 
 
-def _whole(results: Path) -> bool:
-    from pipeline.sweep import sweep_results
-
-    return sweep_results.whole(results)
-
-
 def _ended(params: Params, folder: Folder) -> dict[str, Record]:
-    """The records of a sweep's trials.
-
-    Raises:
-        GaitError: one is of no trial of this sweep.
-    """
+    """The records of a sweep's trials; GaitError where one is of no trial of this sweep."""
     found = trial_records.read(folder.records)
     for trial, record in found.items():
         if record.rule not in params.sweep.rules or set(record.values) != set(params.sweep.space):
@@ -370,22 +356,6 @@ def _facts_now(params: Params, rule: str, options: Options) -> dict[str, str]:
     of_trial = search_space.experiment(params, Configuration(rule, values))
     choose_numerics(of_trial)
     return as_facts(computing(code, choose_device(of_trial.training.device)))
-
-
-def _why(failure: Exception) -> str:
-    """The disk's or the terminal's own fault as a sentence; any other is one of this program."""
-    if not isinstance(failure, OSError):
-        raise failure
-    return os_sentence(failure)
-
-
-def _folder(params: Params, storage: Path | None) -> Folder:
-    root = storage.resolve() if storage is not None else store_folder() / "sweeps"
-    return Folder(root / params.profile / params.sweep.name, params.sweep.name)
-
-
-def _results(params: Params) -> Path:
-    return sweep_results_folder(params.profile, params.sweep.name)
 
 
 def _check_trials(

@@ -13,12 +13,9 @@ from rich.table import Table
 
 from pipeline.params.labels import model_names, setting_name, value_text
 from pipeline.params.schema import Params
-from pipeline.params.search_space import Configuration
-from pipeline.sweep.collect import Running
 from pipeline.sweep.trial_records import Record
-from pipeline.training.epochs import FAILED, FINISHED, Epoch, kept
+from pipeline.training.epochs import FAILED, FINISHED, kept
 
-REDRAWS_A_SECOND = 4
 # More trials than this at once are counted, not shown.
 SHOWN = 12
 
@@ -30,7 +27,7 @@ class Display:
         self._names = list(params.sweep.space)
         self._rules = model_names(params, params.sweep.rules)
         self._trials, self._ended = trials, 0
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, Record] = {}
         self._best: dict[str, Record] = {}
         self._console = Console(stderr=True)
         self._terminal = self._console.is_terminal
@@ -49,31 +46,26 @@ class Display:
         """Within it the table is redrawn, on a terminal."""
         if not self._terminal:
             return nullcontext()
-        return Live(
-            get_renderable=self._table,
-            console=self._console,
-            refresh_per_second=REDRAWS_A_SECOND,
-            transient=True,
-        )
+        return Live(get_renderable=self._table, console=self._console, transient=True)
 
     def tell(self, sentence: str) -> None:
         """A sentence above the table."""
         self._console.print(f"gait: {sentence}", highlight=False, markup=False, soft_wrap=True)
 
-    def going(self, running: Running) -> None:
+    def going(self, record: Record) -> None:
         """See ``Listener``."""
-        self._running[running.trial] = running
+        self._running[record.trial] = record
 
     def ended(self, record: Record) -> None:
         """See ``Listener``."""
         self._running.pop(record.trial, None)
         self._count(record)
-        self._line(record.trial, record.configuration, _outcome(record))
+        self._line(record, _outcome(record))
 
-    def lost(self, running: Running, reason: str) -> None:
+    def lost(self, record: Record) -> None:
         """See ``Listener``."""
-        self._running.pop(running.trial, None)
-        self._line(running.trial, running.configuration, f"lost: {reason}")
+        self._running.pop(record.trial, None)
+        self._line(record, f"lost: {record.failure}")
 
     def _count(self, record: Record) -> None:
         self._ended += 1
@@ -82,33 +74,31 @@ class Display:
         if record.status == FINISHED and (best is None or _accuracy(record) > _accuracy(best)):
             self._best[record.rule] = record
 
-    def _line(self, trial: str, configuration: Configuration, outcome: str) -> None:
+    def _line(self, record: Record, outcome: str) -> None:
         if not self._terminal:
             where = f"{self._ended} of {self._trials}"
-            print(f"{trial} {configuration}: {outcome} ({where})", flush=True)
+            print(f"{record.trial} {record.configuration}: {outcome} ({where})", flush=True)
 
     def _table(self) -> Group:
         settings = map(setting_name, self._names)
         table = Table("", "rule", *settings, "epoch", "validation accuracy", box=None)
         running = list(self._running.values())
         for each in running[:SHOWN]:
-            last = kept(each.epochs) if each.epochs else None
-            table.add_row("running", *self._cells(each.configuration), *_figures(last))
+            table.add_row("running", *self._cells(each), *_figures(each))
         if len(running) > SHOWN:
             table.add_row(f"and {len(running) - SHOWN} more")
         for record in self._best.values():
-            cells = self._cells(record.configuration)
-            table.add_row("best", *cells, *_figures(kept(record.epochs)), style="bold")
+            table.add_row("best", *self._cells(record), *_figures(record), style="bold")
         return Group(table, self._progress)
 
-    def _cells(self, configuration: Configuration) -> list[str]:
-        values = (value_text(configuration.values[name]) for name in self._names)
-        return [self._rules[configuration.rule], *values]
+    def _cells(self, record: Record) -> list[str]:
+        return [self._rules[record.rule], *(value_text(record.values[n]) for n in self._names)]
 
 
-def _figures(last: Epoch | None) -> tuple[str, str]:
-    if last is None:
+def _figures(record: Record) -> tuple[str, str]:
+    if not record.epochs:
         return "", ""
+    last = kept(record.epochs)
     spread = last.spread("validation_accuracy")
     more = "" if math.isnan(spread) else f" ± {spread:.2%}"
     return str(last.epoch), f"{last.mean('validation_accuracy'):.2%}{more}"
@@ -121,6 +111,6 @@ def _accuracy(record: Record) -> float:
 def _outcome(record: Record) -> str:
     if record.status == FAILED or not record.epochs:
         return f"failed: {record.failure}"
-    epoch, accuracy = _figures(kept(record.epochs))
+    epoch, accuracy = _figures(record)
     early = "" if record.status == FINISHED else f", stopped early after epoch {epoch}"
     return f"validation accuracy {accuracy}{early}"

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pipeline.params.sweep_section import Resources
 from pipeline.project.errors import GaitError
@@ -27,8 +27,6 @@ ANSWERING_S = 90.0
 # A head takes a silent node for dead after some 40 s, and so does a node with its head; a process
 # that cannot reach it for longer than RECONNECTING_S Ray ends without a word.
 SILENCE_S, KNOCKING_S, RECONNECTING_S = 40.0, 5.0, 600
-# What a trial's figures depend on, and a node brings itself.
-LIBRARIES = ("torch", "numpy")
 # A driver's command.
 _SWEEP = re.compile(r"\b(gait|pipeline) sweep\b")
 QUIET = {
@@ -52,9 +50,13 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
     Raises:
         GaitError: there is no cluster at the address, or it does not let us in.
     """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     if address is None:
-        _local_token()
+        # Nobody else on this machine is let into its Ray, and no token file is left behind.
+        if "RAY_AUTH_MODE" not in os.environ:
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     else:
         _check_reachable(address)
         # Ray would try for a quarter of an hour.
@@ -114,10 +116,8 @@ def living_nodes() -> list[dict[str, float]]:
 class Belonging:
     """Sees to it that this machine belongs to the connected cluster still: Ray would never say.
 
-    Ray may end this process then, so how to go on is said before anything else is done.
-
-    Args:
-        going_on: the command that goes on with the sweep.
+    Ray may end this process then, so ``going_on``, the command that goes on with the sweep, is said
+    before anything else is done.
     """
 
     def __init__(self, going_on: str) -> None:
@@ -128,17 +128,16 @@ class Belonging:
         """Raises ConnectionError: the head took this node for dead, or has long been silent."""
         import ray
 
-        here = ray.get_runtime_context()
+        here, why = ray.get_runtime_context(), None
         if self._head_answers(here.gcs_address):
             own = here.get_node_id()
             if not any(node["NodeID"] == own and node["Alive"] for node in ray.nodes()):
-                self._lost("it took this node for dead")
+                why = "it took this node for dead"
         elif time.monotonic() - self._answered >= SILENCE_S:
-            self._lost(f"no answer from {here.gcs_address} for {SILENCE_S:.0f} s")
-
-    def _lost(self, why: str) -> NoReturn:
-        print(f"gait: the Ray cluster was lost ({why}); {self._going_on} goes on", flush=True)
-        raise ConnectionError(f"the Ray cluster was lost ({why})")
+            why = f"no answer from {here.gcs_address} for {SILENCE_S:.0f} s"
+        if why is not None:
+            print(f"gait: the Ray cluster was lost ({why}); {self._going_on} goes on", flush=True)
+            raise ConnectionError(f"the Ray cluster was lost ({why})")
 
     def _head_answers(self, address: str) -> bool:
         host, _, port = address.rpartition(":")
@@ -173,15 +172,14 @@ def closed_ports(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def libraries() -> dict[str, str]:
-    """The versions that this process computes with."""
-    return {name: version(name) for name in LIBRARIES}
+    """The versions of what a trial's figures depend on, and a node brings itself."""
+    return {name: version(name) for name in ("torch", "numpy")}
 
 
 def own_code(rules: Sequence[str]) -> dict[str, str]:
     """What a trial computes with that no driver sends: libraries, and packages of such rules.
 
-    Returns:
-        By what it is, the version, or whose copy of which checksum.
+    Of libraries it says the version, of rules whose copy of which checksum.
     """
     return {**libraries(), **{f"the rule {rule}": _package(rule) for rule in rules}}
 
@@ -206,11 +204,7 @@ def difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
 
 
 def other_versions(rules: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Of the nodes that train, those whose own code is other than here, and those that do not say.
-
-    Args:
-        rules: of packages, which the nodes must have.
-    """
+    """Of the nodes that train, those whose ``own_code`` is other than here, and those silent."""
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -280,13 +274,6 @@ def _free_left_places() -> None:
             ray.util.remove_placement_group(PlacementGroup(number))
 
 
-def _local_token() -> None:
-    """Lets nobody else on this machine into its Ray, and leaves no token file behind."""
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-
 def _project() -> dict[str, Any]:
     """The runtime environment in which the nodes run the driver's own code."""
     import gaitprop
@@ -300,4 +287,4 @@ def first_line(error: BaseException) -> str:
     """What an error says in its first line; all of it where Ray sets versions below each other."""
     if str(error).startswith("Version mismatch"):
         return " ".join(str(error).split())
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

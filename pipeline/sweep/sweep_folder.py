@@ -9,7 +9,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +20,31 @@ from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, write_whole
-from pipeline.training.experiment import described, flat
+from pipeline.sweep.trial_records import described_trial
+from pipeline.training.experiment import flat
 
 NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
 # Of a definition's differences so many are named.
 NAMED = 3
 
 
-@dataclass(frozen=True)
 class Folder:
-    """The places of one sweep."""
+    """The places of one sweep.
 
-    path: Path
-    name: str
+    Attributes:
+        name: the sweep's.
+        records: one file a trial that has ended.
+        states: one file a trial that has not.
+    """
 
-    @property
-    def records(self) -> Path:
-        """One file a trial that has ended."""
-        return self.path / "trials"
-
-    @property
-    def states(self) -> Path:
-        """One file a trial that has not."""
-        return self.path / "states"
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.name
+        self.records, self.states = path / "trials", path / "states"
+        self._definition = path / "sweep.json"
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the sweep against every other process.
-
-        Raises:
-            GaitError: another process has it, or the folder cannot be written.
-        """
+        """Holds the sweep; GaitError if another process has it, or nothing can be written there."""
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -71,11 +64,7 @@ class Folder:
             lock.release()
 
     def state(self, definition: Mapping[str, Any]) -> str:
-        """How far the sweep is: NEW, UNFINISHED or FINISHED.
-
-        Raises:
-            GaitError: the folder holds a sweep of the same name that is another.
-        """
+        """How far it is: NEW, UNFINISHED or FINISHED; GaitError if another sweep has its name."""
         known = self._read()
         if known is None:
             return NEW
@@ -97,23 +86,24 @@ class Folder:
 
     def begin(self, definition: Mapping[str, Any], sweep_id: str) -> None:
         """Notes that the sweep has begun."""
-        self._write({"definition": definition, "finished": False, "id": sweep_id})
+        content = {"definition": definition, "finished": False, "id": sweep_id}
+        write_whole(self._definition, as_json(content))
 
     def finish(self) -> None:
         """Notes that nothing is left to do, here or in MLflow."""
         known = self._read()
         assert known is not None
-        self._write({**known, "finished": True})
+        write_whole(self._definition, as_json({**known, "finished": True}))
         shutil.rmtree(self.states, ignore_errors=True)
 
     def clear(self) -> None:
         """Drops what was kept; the definition last, so that a kill leaves an unfinished sweep."""
         for part in (self.records, self.states):
             shutil.rmtree(part, ignore_errors=True)
-        (self.path / "sweep.json").unlink(missing_ok=True)
+        self._definition.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any] | None:
-        path = self.path / "sweep.json"
+        path = self._definition
         try:
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -125,9 +115,6 @@ class Folder:
             raise GaitError(f"{path} is no definition of a sweep; see --restart")
         return known
 
-    def _write(self, content: Mapping[str, Any]) -> None:
-        write_whole(self.path / "sweep.json", as_json(content))
-
 
 def definition(params: Params, images: ImageData) -> dict[str, Any]:
     """All that decides what a sweep finds, as JSON reads it back.
@@ -136,17 +123,12 @@ def definition(params: Params, images: ImageData) -> dict[str, Any]:
     """
     sweep = params.sweep
     anywhere = {name: search_space.anywhere(each) for name, each in sweep.space.items()}
-    experiments = {
-        rule: described(
-            search_space.experiment(params, Configuration(rule, anywhere)),
-            search_space.key(params, rule),
-            images.checksum,
-        )
-        for rule in sweep.rules
-    }
     content = {
         "sweep": sweep.model_dump(exclude={"resources", "fixed"}),
-        "experiments": experiments,
+        "experiments": {
+            rule: described_trial(params, Configuration(rule, anywhere), images)
+            for rule in sweep.rules
+        },
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain

@@ -9,13 +9,7 @@ from typing import Any
 import pandas
 
 from pipeline.data.image_sets import image_set
-from pipeline.params.labels import (
-    model_name,
-    model_names,
-    setting_name,
-    spread_text,
-    value_text,
-)
+from pipeline.params.labels import model_name, model_names, setting_name, spread_text, value_text
 from pipeline.params.schema import Params
 from pipeline.params.sweep_section import Distribution
 from pipeline.results.trial_edges import edges
@@ -33,23 +27,27 @@ _NUMBERS = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?(, [-+]?\d+(\.\d+)?(e[-+]?\d
 
 
 def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, str]) -> str:
-    """The summary for readers.
-
-    Args:
-        params: of the sweep.
-        trials: in the order of trials.csv.
-        figures: to show, by file name: what each is.
-    """
+    """The summary: of trials in the order of trials.csv; ``figures`` says what each file shows."""
     sweep = params.sweep
     where = f"{image_set(sweep.dataset).title}, architecture `{sweep.architecture}`"
+    how = _SEARCHES[sweep.search]
+    if sweep.early_stopping == "asha":
+        how += " ASHA stopped trials that were behind the others after equally many epochs."
+    space = [
+        [setting_name(name), f"`{name}`", _dimension_text(dimension)]
+        for name, dimension in sweep.space.items()
+    ]
+    fixed = ", ".join(f"`{name}` = {value_text(value)}" for name, value in sweep.fixed.items())
+    of_the_sweep = f"For the sweep alone: {fixed}. " if fixed else ""
     lines = [
         f"# Sweep `{sweep.name}`",
         "",
-        f"{where}, of the profile `{params.profile}`. {_how(params)}",
+        f"{where}, of the profile `{params.profile}`. {how}",
         "",
-        *_space(params),
+        *_table(["swept", "in params.yaml", "values"], space, "---"),
         "",
-        *_fixed(sweep.fixed),
+        f"{of_the_sweep}All other settings were those of params.yaml.",
+        "",
         _what_the_figures_are(params, trials),
         "",
         "## The best trial of each rule",
@@ -71,21 +69,6 @@ def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, 
     return "\n".join(lines)
 
 
-def _how(params: Params) -> str:
-    text = _SEARCHES[params.sweep.search]
-    if params.sweep.early_stopping == "asha":
-        text += " ASHA stopped trials that were behind the others after equally many epochs."
-    return text
-
-
-def _space(params: Params) -> list[str]:
-    rows = [
-        [setting_name(name), f"`{name}`", _dimension_text(dimension)]
-        for name, dimension in params.sweep.space.items()
-    ]
-    return _table(["swept", "in params.yaml", "values"], rows, "---")
-
-
 def _dimension_text(dimension: Any) -> str:
     if not isinstance(dimension, Distribution):
         return ", ".join(value_text(value) for value in dimension)
@@ -98,22 +81,15 @@ def _dimension_text(dimension: Any) -> str:
     return next(text for kind, text in kinds.items() if getattr(dimension, kind) is not None)
 
 
-def _fixed(fixed: Mapping[str, Any]) -> list[str]:
-    if not fixed:
-        return ["All other settings were those of params.yaml.", ""]
-    settings = ", ".join(f"`{name}` = {value_text(value)}" for name, value in fixed.items())
-    return [f"For the sweep alone: {settings}. All other settings were those of params.yaml.", ""]
-
-
 def _what_the_figures_are(params: Params, trials: pandas.DataFrame) -> str:
     tried = [
         {name: row[name] for name in swept_settings(trials)} for row in trials.to_dict("records")
     ] or [{}]
-    fractions = {setting(params, values, "data", "validation_fraction") for values in tried}
+    fractions = {setting(params, values, "data.validation_fraction") for values in tried}
     share = ", ".join(f"{100 * fraction:.3g} %" for fraction in sorted(fractions))
-    counts = {len(setting(params, values, "training", "seeds")) for values in tried}
+    counts = {len(setting(params, values, "training.seeds")) for values in tried}
     count = ", ".join(map(str, sorted(counts)))
-    early = {setting(params, values, "training", "patience") is not None for values in tried}
+    early = {setting(params, values, "training.patience") is not None for values in tried}
     ends = {False: "after a trial's last epoch", True: "of each seed's best epoch (early stopping)"}
     when = " or ".join(ends[each] for each in sorted(early))
     seeds = "one seed" if count == "1" else f"{count} seeds, mean ± sample standard deviation"

@@ -20,8 +20,7 @@ from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.sweep import ray_cluster, states
-from pipeline.sweep.trial_id import trial_id
-from pipeline.sweep.trial_records import Record
+from pipeline.sweep.trial_records import Record, epochs_of, trial_id
 from pipeline.training import state_file
 from pipeline.training.epochs import FAILED, FINISHED, Epoch, kept
 from pipeline.training.experiment import Experiment, choose_device, choose_numerics, prepare
@@ -35,6 +34,8 @@ CHOSEN = "configuration"
 METRIC = "validation_accuracy"
 # What search and early stopping are told of a trial that failed: no accuracy is below it.
 WORST = 0.0
+# What a worker has imported stays as it was, whatever becomes of the files.
+_code = cache(training_code_checksum)
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,7 @@ def configuration_of(config: Mapping[str, Any]) -> Configuration:
 
 
 def run(config: Mapping[str, Any], task: Task) -> None:
-    """A Ray trainable: trains ``config``'s configuration, or tells what came of it before.
-
-    Args:
-        config: ``configuration``, as text.
-        task: see ``Task``.
-    """
+    """A Ray trainable: trains ``config``'s configuration, or tells what came of it before."""
     import ray
     from ray import tune
 
@@ -107,11 +103,7 @@ def attempt(
 ) -> None:
     """Trains from the start or the last state, and reports as it goes; failures are reported, too.
 
-    Args:
-        configuration: what to try.
-        task: see ``Task``.
-        facts: where this is; the device is added.
-        send: takes a report.
+    ``facts`` say where this is, and by what it computes is added; ``send`` takes a report.
     """
     rule = task.params.rule_of(configuration.rule)
     check(rule, task.plugins.get(rule))
@@ -127,7 +119,7 @@ def attempt(
         record = task.ended[trial]
         for epoch in record.epochs:
             reports.add(epoch, last=epoch is record.epochs[-1])
-        reports.end(record.status, record.failure)
+        reports.send(record.status, record.failure)
         return
     state = task.states / f"{trial}.pt" if task.states is not None else None
     try:
@@ -138,16 +130,16 @@ def attempt(
         made = prepare(params, search_space.key(params, configuration.rule), task.images)
         _train(made, state, by, task, reports)
     except (DivergenceError, SingularLayerError, GaitError) as error:
-        reports.end(FAILED, str(error))
+        reports.send(FAILED, str(error))
     except (Exception, SystemExit) as error:
         if reports.unheard:
             raise
         # Out of memory, an error of a rule of one's own: it would come again, on any worker. Only
         # a worker that is gone is a reason to try once more.
         first = (str(error).strip().splitlines() or [""])[0]
-        reports.end(FAILED, f"{type(error).__name__}: {first}")
+        reports.send(FAILED, f"{type(error).__name__}: {first}")
     else:
-        reports.end(FINISHED, None)
+        reports.send(FINISHED)
 
 
 class _Reports:
@@ -169,13 +161,10 @@ class _Reports:
         self._pending.append(epoch)
         self._all.append(epoch)
         if not last and time.monotonic() - self._sent >= self._every_s:
-            self._report(None, None)
+            self.send()
 
-    def end(self, outcome: str, failure: str | None) -> None:
-        """The last report."""
-        self._report(outcome, failure)
-
-    def _report(self, outcome: str | None, failure: str | None) -> None:
+    def send(self, outcome: str | None = None, failure: str | None = None) -> None:
+        """A report; with an outcome it is the last one."""
         failed = outcome == FAILED or not self._all
         report = {
             "epoch": self._all[-1].epoch if self._all else 0,
@@ -201,17 +190,8 @@ def as_facts(by: Mapping[str, str]) -> dict[str, str]:
     return {names.get(name, name): value for name, value in by.items()}
 
 
-@cache  # What a worker has imported stays as it was, whatever becomes of the files.
-def _code(rule: str) -> str:
-    return training_code_checksum(rule)
-
-
 def _train(
-    made: Experiment,
-    path: Path | None,
-    by: Mapping[str, str],
-    task: Task,
-    reports: _Reports,
+    made: Experiment, path: Path | None, by: Mapping[str, str], task: Task, reports: _Reports
 ) -> None:
     device = made.network.device
     if path is not None and task.keeper is not None:
@@ -219,7 +199,7 @@ def _train(
             states.fetch(task.keeper, path)
         except OSError as error:
             print(f"no state can be had ({os_sentence(error)}); the trial begins anew", flush=True)
-    state = usable(path, device, by, "the trial", _epochs) if path else None
+    state = usable(path, device, by, "the trial", epochs_of) if path else None
     epochs: list[Epoch] = state["notes"] if state is not None else []
     for epoch in epochs:
         # All of it again: the driver may be another one by now.
@@ -238,7 +218,3 @@ def _train(
                 print(f"no state can be kept ({os_sentence(error)}); the trial goes on", flush=True)
             saved = time.monotonic()
         reports.add(epoch, record.last)
-
-
-def _epochs(notes: Mapping[str, Any]) -> list[Epoch]:
-    return [Epoch(**each) for each in notes["epochs"]]

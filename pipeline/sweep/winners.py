@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,7 @@ class Winners(Section):
 
 def of_trials(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, str]) -> Winners:
     """The winners of a table in the order of trials.csv."""
-    sweep = params.sweep
-    rows = {rule: best_trial(trials[trials.rule == rule]) for rule in sweep.rules}
-    best = best_trial(trials)
+    sweep, best = params.sweep, best_trial(trials)
     return Winners(
         sweep=sweep.name,
         profile=params.profile,
@@ -70,24 +69,14 @@ def of_trials(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, st
         architecture=sweep.architecture,
         fixed=dict(sweep.fixed),
         best_rule=None if best is None else best["rule"],
-        rules={
-            rule: None if row is None else _winner(params, trials, row, run_ids)
-            for rule, row in rows.items()
-        },
+        rules={rule: _winner(params, trials[trials.rule == rule], run_ids) for rule in sweep.rules},
     )
 
 
-def setting(params: Params, values: Mapping[str, Any], section: str, name: str) -> Any:
-    """A setting of a trial: swept, or fixed for the sweep, or that of params.yaml.
-
-    Args:
-        params: the whole of params.yaml.
-        values: what the trial was given, by dotted names.
-        section: of params.yaml, ``data`` or ``training``.
-        name: of the setting in it.
-    """
-    own = getattr(getattr(params, section), name)
-    return {f"{section}.{name}": own, **params.sweep.fixed, **values}[f"{section}.{name}"]
+def setting(params: Params, values: Mapping[str, Any], name: str) -> Any:
+    """A trial's setting by its dotted name: swept, or fixed for the sweep, or of params.yaml."""
+    own = attrgetter(name)(params)
+    return {name: own, **params.sweep.fixed, **values}[name]
 
 
 def as_text(winners: Winners) -> str:
@@ -123,14 +112,15 @@ def read(folder: Path) -> Winners:
     )
 
 
-def _winner(
-    params: Params, trials: pandas.DataFrame, row: Mapping[str, Any], run_ids: Mapping[str, str]
-) -> Winner:
+def _winner(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, str]) -> Winner | None:
+    row = best_trial(trials)
+    if row is None:
+        return None
     values = {name: plain(row[name]) for name in swept_settings(trials)}
     return Winner(
         trial=row["trial"],
         values=values,
-        seeds=len(setting(params, values, "training", "seeds")),
+        seeds=len(setting(params, values, "training.seeds")),
         epochs=int(row["epochs"]),
         validation_accuracy=_figure(row, "validation_accuracy"),
         validation_loss=_figure(row, "validation_loss"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -43,8 +42,6 @@ def dumps(document: Any) -> str:
 
 def float_text(value: float) -> str:
     """All digits of a finite number, with a point: 0.001, 1.0e-5."""
-    if not math.isfinite(value):
-        raise ValueError(f"received {value}; allowed: finite numbers")
     mantissa, exponent_sign, exponent = repr(value).partition("e")
     if not exponent_sign:
         return mantissa

@@ -15,7 +15,7 @@ from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
 from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.sweep_folder import Folder
-from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import trial_id
 from pipeline.training.experiment import described
 
 REPOSITORY = Path(__file__).parents[3]
@@ -268,7 +268,7 @@ def test_whole_numbers_name_the_same_trial_as_fractions(tmp_path: Path) -> None:
 def test_another_definition_is_refused_by_name(
     tmp_path: Path, images: image_tensors.ImageData
 ) -> None:
-    folder = Folder(tmp_path / "sweep", "tiny")
+    folder = Folder(tmp_path / "tiny")
     params = load(tmp_path, LEARNING_RATES)
     definition = folders.definition(params, images)
     assert folder.state(definition) == folders.NEW

@@ -28,7 +28,7 @@ from pipeline.stages import train
 from pipeline.sweep import trial_records
 from pipeline.sweep.driver import Options
 from pipeline.sweep.sweep_folder import Folder
-from pipeline.sweep.trial_id import trial_id
+from pipeline.sweep.trial_records import trial_id
 from pipeline.training import history
 from tests.pipeline import project_copy
 from tests.pipeline.project_copy import gait, small_params
@@ -245,7 +245,7 @@ def test_how_to_go_on_is_said_with_the_options_given(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_blamed_for_itself_alone(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "held", "held")
+    folder = Folder(tmp_path / "held")
     with pytest.raises(PermissionError, match="results"), folder.held():
         raise PermissionError(13, "Permission denied", "results")
     with folder.held():
@@ -440,7 +440,7 @@ def test_a_definition_that_is_none_is_named(project: Path, says: Says, content: 
     message = says(2, "--resume")
     assert message.endswith("undefined/sweep.json is no definition of a sweep; see --restart")
     # Which has nothing of it to end.
-    assert Folder(folder, "undefined").sweep_id() is None
+    assert Folder(folder).sweep_id() is None
 
 
 @pytest.mark.parametrize("change", [{"rule": "hebb"}, {"values": {"rule.gamma": 0.1}}])

@@ -21,10 +21,8 @@ from pipeline.params import params_file, search_space
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.sweep import sweep_runs
-from pipeline.sweep.collect import Running
 from pipeline.sweep.sweep_runs import SweepRuns
-from pipeline.sweep.trial_id import trial_id
-from pipeline.sweep.trial_records import Record
+from pipeline.sweep.trial_records import Record, trial_id
 from pipeline.tracking import run_view, sending
 from pipeline.training.epochs import Epoch
 from tests.pipeline.project_copy import small_params
@@ -114,15 +112,19 @@ def test_a_sweep_that_cannot_begin_leaves_no_running_run(
     assert run.info.status == "FAILED"
 
 
-def trials(swept: tuple[Params, ImageData], epochs: int, count: int = FEW) -> list[Running]:
+def trials(swept: tuple[Params, ImageData], epochs: int, count: int = FEW) -> list[Record]:
     params, images = swept
     return [
-        Running(
-            trial_id(params, each, images),
-            each,
-            1_000,
-            [epoch(number, k) for k in range(epochs)],
-            {"node": "n1"},
+        Record(
+            trial=trial_id(params, each, images),
+            rule=each.rule,
+            values=each.values,
+            status="RUNNING",
+            epochs=[epoch(number, k) for k in range(epochs)],
+            failure=None,
+            started_ms=1_000,
+            ended_ms=2_000_000,
+            facts={"node": "n1"},
         )
         for number, each in enumerate(search_space.configurations(params)[:count])
     ]
@@ -180,14 +182,14 @@ def test_32_trials_at_once_in_sqlite(store: Path, swept: tuple[Params, ImageData
             runs.going(running)
         time.sleep(0.1)
     for running in trials(swept, EPOCHS, TRIALS):
-        runs.ended(running.record("FINISHED"))
+        runs.ended(replace(running, status="FINISHED"))
     assert runs.close(PATIENCE_S)
     assert runs.end("FINISHED", {"best_validation_accuracy_mean": 0.5}, None)
     assert not said
     check(store, swept, "FINISHED", EPOCHS, TRIALS)
     _, nested, parent = stored(store)
     assert parent.data.metrics == {"best_validation_accuracy_mean": 0.5}
-    assert runs.ids() == {trial: run.info.run_id for trial, run in nested.items()}
+    assert runs.ids == {trial: run.info.run_id for trial, run in nested.items()}
     run = nested[trials(swept, 1, TRIALS)[7].trial]
     assert run.data.metrics["validation_accuracy_seed_1"] == pytest.approx(1.07)
 
@@ -204,7 +206,7 @@ def test_a_slow_store_is_waited_for_while_runs_arrive(
     monkeypatch.setattr(MlflowClient, "log_batch", slowly)
     runs = opened(swept, [])
     for running in trials(swept, EPOCHS, TRIALS):
-        runs.ended(running.record("FINISHED"))
+        runs.ended(replace(running, status="FINISHED"))
     # All of them take longer than is waited for any one, and a hiccup of this machine does not.
     assert 0.15 * TRIALS > 4
     assert runs.close(4)
@@ -220,12 +222,14 @@ def test_a_store_that_is_locked_for_a_while(
     runs = opened(swept, said)
     for running in trials(swept, 2):
         runs.going(running)
-    time.sleep(0.5)
+    deadline = time.monotonic() + PATIENCE_S
+    while runs._sender._waiting:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     with closing(sqlite3.connect(store, isolation_level=None, timeout=60)) as lock:
         lock.execute("BEGIN EXCLUSIVE")
         for running in trials(swept, EPOCHS):
-            runs.ended(running.record("FINISHED"))
-        deadline = time.monotonic() + PATIENCE_S
+            runs.ended(replace(running, status="FINISHED"))
         while not said:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -254,7 +258,7 @@ def test_a_resumed_sweep_goes_on_with_its_runs(
     ]
     for running in again:
         second.going(running)
-        second.ended(running.record("FINISHED"))
+        second.ended(replace(running, status="FINISHED"))
     assert second.close(PATIENCE_S)
     check(store, swept, "FINISHED", EPOCHS)
     assert second.parent == first.parent
@@ -262,7 +266,7 @@ def test_a_resumed_sweep_goes_on_with_its_runs(
     # And what is complete is left as it is.
     third = opened(swept, [])
     for running in again:
-        third.ended(running.record("FINISHED"))
+        third.ended(replace(running, status="FINISHED"))
     assert third.close(PATIENCE_S)
     check(store, swept, "FINISHED", EPOCHS)
 
@@ -280,7 +284,7 @@ def test_a_sweep_that_has_ended_has_no_running_trial(
         client.update_run(run.info.run_id, status="RUNNING")
     second = opened(swept, [])
     done = trials(swept, EPOCHS)[0]
-    second.ended(done.record("FINISHED"))
+    second.ended(replace(done, status="FINISHED"))
     assert second.close(PATIENCE_S)
     assert second.end("FINISHED", {}, None)
     _, found, parent = stored(store)
@@ -295,7 +299,7 @@ def test_the_list_of_runs_tells_sweeps_apart(store: Path, swept: tuple[Params, I
     other = params.model_copy(update={"sweep": params.sweep.model_copy(update={"name": "other"})})
     for number, each in enumerate((params, other)):
         runs = SweepRuns(each, images, f"sweep-{number}", {}, print)
-        runs.ended(trials(swept, 1)[0].record("FINISHED"))
+        runs.ended(replace(trials(swept, 1)[0], status="FINISHED"))
         assert runs.close(PATIENCE_S)
     client = MlflowClient(f"sqlite:///{store}")
     experiment = client.get_experiment_by_name("digits-sweeps")
@@ -311,10 +315,9 @@ def test_the_list_of_runs_tells_sweeps_apart(store: Path, swept: tuple[Params, I
 def test_how_trials_end(store: Path, swept: tuple[Params, ImageData]) -> None:
     runs = opened(swept, [])
     one, two, three, four = trials(swept, 2)[:4]
-    failed: Record = one.record("FAILED", "training diverged")
-    runs.ended(failed)
-    runs.ended(two.record("STOPPED"))
-    runs.lost(three, "its workers died")
+    runs.ended(replace(one, status="FAILED", failure="training diverged"))
+    runs.ended(replace(two, status="STOPPED"))
+    runs.lost(replace(three, status="FAILED", failure="its workers died"))
     runs.going(four)
     assert runs.close(PATIENCE_S)
     _, found, _ = stored(store)
@@ -331,7 +334,7 @@ def test_how_trials_end(store: Path, swept: tuple[Params, ImageData]) -> None:
 
     # Who goes on with the one that was lost ends it well, and it no longer says that it failed.
     resumed = opened(swept, [])
-    resumed.ended(three.record("FINISHED"))
+    resumed.ended(replace(three, status="FINISHED"))
     assert resumed.close(PATIENCE_S)
     _, found, _ = stored(store)
     assert found[three.trial].info.status == "FINISHED"

@@ -16,10 +16,9 @@ from pipeline.params import params_file
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
 from pipeline.sweep import trial_records
-from pipeline.sweep.collect import Collector, Running
+from pipeline.sweep.collect import Collector
 from pipeline.sweep.trial import Task, attempt
-from pipeline.sweep.trial_id import trial_id
-from pipeline.sweep.trial_records import Record
+from pipeline.sweep.trial_records import Record, trial_id
 from pipeline.training import state_file
 from pipeline.training.identity import training_code_checksum
 from tests.pipeline.project_copy import small_params
@@ -55,14 +54,14 @@ class Ears:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def going(self, running: Running) -> None:
-        self.heard.append(f"going {len(running.epochs)}")
+    def going(self, record: Record) -> None:
+        self.heard.append(f"going {len(record.epochs)}")
 
     def ended(self, record: Record) -> None:
         self.heard.append(record.status)
 
-    def lost(self, running: Running, reason: str) -> None:
-        self.heard.append(f"{len(running.epochs)} epochs, {reason}")
+    def lost(self, record: Record) -> None:
+        self.heard.append(f"{len(record.epochs)} epochs, {record.failure}")
 
 
 def reports(task: Task, configuration: Configuration, until: int | None = None) -> list[Any]:

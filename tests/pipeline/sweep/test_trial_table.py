@@ -19,7 +19,6 @@ from pipeline.sweep import sweep_results, trial_records
 from pipeline.sweep.live_table import Display
 from pipeline.sweep.trial import Task, attempt
 from pipeline.sweep.trial_records import Record
-from pipeline.sweep.trial_table import table
 from pipeline.training.epochs import Epoch
 from tests.pipeline.plain_figures import on_held_out_images, rows
 from tests.pipeline.project_copy import small_params
@@ -77,7 +76,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, Path]:
             )
             trial_records.write(folder / "trials", record)
     ended = trial_records.read(folder / "trials")
-    sweep_results.write(params, folder / "results", table(params, ended), list(ended), {})
+    trials = sweep_results.table(params, ended.values())
+    sweep_results.write(params, folder / "results", trials, {})
     return params, folder
 
 
