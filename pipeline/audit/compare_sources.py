@@ -261,13 +261,9 @@ def _key_of(run: Run) -> str:
 
 
 def _model_of(client: MlflowClient, run: Run) -> tuple[str, ComparedModel]:
-    run_id = run.info.run_id
-    children = client.search_runs(
-        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000
-    )
-    points = client.get_metric_history(run_id, _CURVE)
+    points = client.get_metric_history(run.info.run_id, _CURVE)
     seeds: dict[str, dict[int, float]] = {}
-    for child in children:
+    for child in store.nested_runs(client, run):
         for metric in METRICS:
             if metric in child.data.metrics:
                 values = seeds.setdefault(metric, {})
