@@ -31,20 +31,20 @@ LIBRARIES = ("mlflow", "numpy", "safetensors")
 def send(client: MlflowClient, experiment_id: str, run_id: str, training: Training) -> None:
     """Makes the model the run's, whole; nothing happens where the store has it already.
 
-    Args:
-        client: of the store.
-        experiment_id: the experiment of the run.
-        run_id: the parent run of the training.
-        training: finished; its folder holds the model that it made.
-
-    Raises:
-        Of ``tracking.store_errors``: the store did not do it.
+    The run is the parent of a training that is finished, whose folder holds the model that it made.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     model = of_run(client, experiment_id, run_id)
     if model is None:
-        model = _created(client, experiment_id, run_id, training)
+        model = client.create_logged_model(
+            experiment_id,
+            name=training.name.replace("/", "-"),
+            source_run_id=run_id,
+            tags={**training.tags, **training.outcome},
+            params={name: str(value) for name, value in training.parameters.items()},
+            model_type="classifier",
+        )
     if model.status != LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory(prefix="gait-") as temporary:
             folder = Path(temporary) / "model"
@@ -65,12 +65,9 @@ def of_run(client: MlflowClient, experiment_id: str, run_id: str) -> LoggedModel
 
 
 def save(destination: Path, model: Path, model_id: str | None = None) -> None:
-    """Writes a trained model in MLflow's format.
+    """Writes the model in a folder of training's to one that does not exist yet, as MLflow has it.
 
-    Args:
-        destination: a folder that does not exist yet.
-        model: the folder that training has written.
-        model_id: under which the store knows it.
+    The id is that under which the store knows it.
     """
     from mlflow import pyfunc
     from mlflow.models import Model
@@ -100,19 +97,6 @@ def _signature(inputs: int, seed: int) -> Any:
         inputs=Schema([TensorSpec(numpy.dtype("float32"), (-1, inputs), name=None)]),
         outputs=Schema([TensorSpec(numpy.dtype("int64"), (-1,), name=None)]),
         params=ParamSchema([ParamSpec("seed", DataType.long, seed)]),
-    )
-
-
-def _created(
-    client: MlflowClient, experiment_id: str, run_id: str, training: Training
-) -> LoggedModel:
-    return client.create_logged_model(
-        experiment_id,
-        name=training.name.replace("/", "-"),
-        source_run_id=run_id,
-        tags={**training.tags, **training.outcome},
-        params={name: str(value) for name, value in training.parameters.items()},
-        model_type="classifier",
     )
 
 

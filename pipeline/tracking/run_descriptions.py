@@ -41,8 +41,6 @@ _SETTINGS = {
     "batch size": "training.batch_size",
     "seeds": "training.seeds",
 }
-
-
 _IN_NAME = (
     *("profile", "architecture_name", "model", "rule"),
     *("rule.orthogonality", "rule.penalty", "rule.constraint"),
@@ -56,11 +54,7 @@ _NAMED, _NAMED_MORE = 3, 10
 def describe_experiment(client: MlflowClient, experiment_id: str, text: str, view: str) -> None:
     """Gives the experiment description and view, unless it has them: somebody may have edited it.
 
-    Args:
-        client: of the store.
-        experiment_id: in it.
-        text: what the experiment is.
-        view: how its runs are listed, see ``pipeline.tracking.run_view``.
+    For the view, how its runs are listed, see ``pipeline.tracking.run_view``.
     """
     tags = client.get_experiment(experiment_id).tags
     # Else the pages are those of applications of language models, until somebody says otherwise.
@@ -150,8 +144,7 @@ def _differences(training: Training) -> list[str]:
     try:
         profile = params_file.load(profiles.path_of(name))
     except GaitError:
-        # No such profile: there is nothing to differ from.
-        return []
+        return []  # No such profile: there is nothing to differ from.
     model = key.model if key.model in (REFERENCE, *profile.rules) else REFERENCE
     known_ones = profile.architectures
     architecture = key.architecture if key.architecture in known_ones else next(iter(known_ones))
