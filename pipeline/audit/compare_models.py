@@ -69,19 +69,15 @@ def interval(first: Mapping[int, float], second: Mapping[int, float]) -> dict[st
         return None
     if common := sorted(first.keys() & second.keys()):
         mean, low, high = confidence_interval([second[seed] - first[seed] for seed in common])
-        return _plain(mean, low, high, len(common), paired=True)
-    a, b = list(first.values()), list(second.values())
-    mean = math.fsum(b) / len(b) - math.fsum(a) / len(a)
-    low = high = math.nan
-    if min(len(a), len(b)) > 1 and not (untestable(a) and untestable(b)):
-        whole = stats.ttest_ind(b, a, equal_var=False).confidence_interval(CONFIDENCE)
-        low, high = float(whole.low), float(whole.high)
-    return _plain(mean, low, high, len(b), paired=False)
-
-
-def _plain(mean: float, low: float, high: float, n: int, paired: bool) -> dict[str, Any]:
-    ends = (None, None) if math.isnan(low) else (low, high)
-    return {"mean": mean, "low": ends[0], "high": ends[1], "n": n, "paired": paired}
+    else:
+        a, b = list(first.values()), list(second.values())
+        mean = math.fsum(b) / len(b) - math.fsum(a) / len(a)
+        low = high = math.nan
+        if min(len(a), len(b)) > 1 and not (untestable(a) and untestable(b)):
+            whole = stats.ttest_ind(b, a, equal_var=False).confidence_interval(CONFIDENCE)
+            low, high = float(whole.low), float(whole.high)
+    ends = {"low": None, "high": None} if math.isnan(low) else {"low": low, "high": high}
+    return {"mean": mean, **ends, "n": len(common or second), "paired": bool(common)}
 
 
 def _of_one(key: str, models: Sequence[tuple[str, ComparedModel]]) -> dict[str, Any]:
