@@ -31,11 +31,7 @@ _SAID = 3
 
 
 def key_of(config: Mapping[str, Any]) -> ModelKey:
-    """The model that a config.json describes.
-
-    Raises:
-        GaitError: it describes none.
-    """
+    """The model that a config.json describes; GaitError if it describes none."""
     try:
         return ModelKey(
             config["profile"], config["dataset"], config["architecture_name"], config["model"]
@@ -69,12 +65,10 @@ def params_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -> Iterator[Path]:
-    """Trains again; yields the folder of a small project that holds the model.
+    """Trains what a config.json says again; yields the folder of a small project with the model.
 
-    Args:
-        config: the model's config.json.
-        commit: whose code trains; None: the code that runs here.
-        threads: PyTorch's, where the config leaves it the choice.
+    The commit is that whose code trains; None: the code that runs here. Threads are PyTorch's,
+    where the config leaves it the choice.
 
     Raises:
         GaitError: the data is not the recorded one, git does not know the commit, or training
