@@ -44,14 +44,9 @@ Entity = dict[str, Any]
 
 
 def write(results: Path, destination: Path) -> int:
-    """Writes the crate of a results folder.
+    """Writes the crate of a results folder to a folder that does not exist yet.
 
-    Args:
-        results: such as results/digits.
-        destination: a folder that does not exist yet.
-
-    Returns:
-        How many files are in it, its own description left out.
+    Returns how many files are in it, its own description left out.
 
     Raises:
         GaitError: there are no such results, nothing records how they were made, they or the

@@ -12,8 +12,6 @@ from pipeline.results import provenance
 from pipeline.tracking import store
 
 _TAGS = ("git.commit", "git.clean", "host", "platform", "cpu", "device", "threads")
-
-
 _NO_COMMIT = "git does not know this file as it stands, or is a shallow clone's"
 
 
