@@ -9,7 +9,7 @@ import logging
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -70,11 +70,12 @@ def save(destination: Path, model: Path, model_id: str | None = None) -> None:
     The id is that under which the store knows it.
     """
     from mlflow import pyfunc
-    from mlflow.models import Model
+    from mlflow.models import Model, infer_signature
 
     config = model_files.read_config(model)
     images = image_set(config["dataset"])
     example = numpy.linspace(0, 1, images.inputs, dtype=numpy.float32)[None]
+    classes = numpy.zeros(len(example), dtype=numpy.int64)
     # It would tell of each step.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     pyfunc.save_model(
@@ -83,20 +84,9 @@ def save(destination: Path, model: Path, model_id: str | None = None) -> None:
         artifacts={"network": str(model / model_files.NETWORK)},
         model_config={"classes": images.classes},
         pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
-        signature=_signature(images.inputs, config["training"]["seeds"][0]),
+        signature=infer_signature(example, classes, {"seed": config["training"]["seeds"][0]}),
         input_example=example,
         mlflow_model=Model(model_id=model_id),
-    )
-
-
-def _signature(inputs: int, seed: int) -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-
-    return ModelSignature(
-        inputs=Schema([TensorSpec(numpy.dtype("float32"), (-1, inputs), name=None)]),
-        outputs=Schema([TensorSpec(numpy.dtype("int64"), (-1,), name=None)]),
-        params=ParamSchema([ParamSpec("seed", DataType.long, seed)]),
     )
 
 
