@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import pandas
-
 from pipeline.params.labels import model_name, spread_text
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.project.errors import GaitError
@@ -52,10 +50,8 @@ def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
 def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
     path = seeds_table.path_of(params)
     groups = ["dataset", "architecture", "model", "result"]
-    quantity = seeds_table.read(path).groupby(groups, sort=False).validation_accuracy_final
-    table = pandas.DataFrame(
-        {"validation_mean": quantity.mean(), "validation_std": quantity.std()}
-    ).reset_index()
+    accuracies = seeds_table.read(path).groupby(groups, sort=False).validation_accuracy_final
+    table = accuracies.agg(validation_mean="mean", validation_std="std").reset_index()
     for _, rows in table.groupby(["dataset", "architecture"], sort=False):
         if model is None:
             rules = rows[rows.model != REFERENCE]

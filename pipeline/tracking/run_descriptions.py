@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from pipeline.params.labels import (
     model_of_rule_name,
     regularizer_text,
     setting_name,
+    spread_text,
     value_text,
 )
 from pipeline.params.looks import look_among
@@ -215,12 +215,11 @@ def data_of(training: Training) -> DatasetInput:
 def _result(training: Training) -> str:
     if training.status != FINISHED:
         return "Not finished."
-    last = kept(training.epochs)
-    values = [100 * row["validation_accuracy"] for row in last.rows]
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    last, name = kept(training.epochs), "validation_accuracy"
+    row = {f"{name}_mean": last.mean(name), f"{name}_std": last.spread(name)}
     early = KEPT in training.epochs[-1].rows[0]
     when = f"of each seed's best epoch of {last.epoch}" if early else f"after epoch {last.epoch}"
     return (
-        f"Validation accuracy {when}: {statistics.fmean(values):.2f}{spread} %"
-        f" (n = {len(values)} seeds). `gait evaluate` adds the test figures as metrics."
+        f"Validation accuracy {when}: {spread_text(row, name, 100, 2)} %"
+        f" (n = {len(last.rows)} seeds). `gait evaluate` adds the test figures as metrics."
     )
