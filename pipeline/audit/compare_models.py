@@ -22,12 +22,11 @@ _LOSS = "training.loss"
 def compare(subjects: Sequence[Compared]) -> list[dict[str, Any]]:
     """One comparison for each model that several subjects have, or one of all if each has one.
 
+    GaitError if they have no model in common.
+
     Each has ``model``, ``settings`` (a row for each that differs: name, then a value a subject)
     and ``rows``, a subject each: ``name``, ``metrics`` with n, mean, deviation, and the
     ``difference`` to the first subject that has the model (mean, low, high, n, paired), ``curve``.
-
-    Raises:
-        GaitError: they have no model in common.
     """
     if all(len(each.models) == 1 for each in subjects):
         return [_of_one(ONLY, [(s.name, next(iter(s.models.values()))) for s in subjects])]

@@ -96,8 +96,7 @@ def find_all(words: Sequence[str]) -> list[Compared]:
 def find(word: str) -> Compared:
     """What a word means: results, a profile, an MLflow run or experiment, or a git revision.
 
-    Raises:
-        GaitError: it is none of them, or lacks what is compared.
+    GaitError if it is none of them, or lacks what is compared.
     """
     for folder in (Path(word), Path("results", word)):
         if (folder / SEEDS).is_file():

@@ -55,9 +55,7 @@ class Outcome:
 def of_run(run_id: str) -> Outcome:
     """Trains again what an MLflow run recorded.
 
-    Raises:
-        GaitError: there is no such run, it is not of a trained model, or what it was made from is
-            not at hand.
+    GaitError if there is no such run of a model, or what it was made from is not at hand.
     """
     with _recorded(run_id) as (recorded, document, tags):
         commit = _commit(document["rule"], tags)
