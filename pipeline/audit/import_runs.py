@@ -25,8 +25,6 @@ from pipeline.training.experiment import parameters
 from pipeline.training.model_files import result_checksum
 from pipeline.training.training_record import Training
 
-IMPORTED_TAG = "gait.imported"
-
 
 def run(params: Params) -> dict[str, str]:
     """Makes the runs of the profile's models that this store lacks.
@@ -84,7 +82,7 @@ def _record(key: ModelKey, commit: str | None) -> Training:
         known = [{name: value for name, value in row.items() if value == value} for row in rows]
         epochs.append(Epoch(int(number), now, known))
     tags = {
-        IMPORTED_TAG: "true",
+        "gait.imported": "true",
         "gait.profile": key.profile,
         "gait.dataset": key.dataset,
         "gait.architecture": key.architecture,

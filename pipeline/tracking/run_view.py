@@ -34,7 +34,6 @@ _LINE = {
     "yAxisExpressions": [],
     "yAxisKey": "metric",
 }
-_SCATTER = {"type": "SCATTER", "runsCountToCompare": 100}
 
 
 def of_profile() -> str:
@@ -96,4 +95,4 @@ def _scatter(setting: str) -> Mapping[str, Any]:
         "xaxis": {"key": setting, "type": "PARAM"},
         "yaxis": {"key": "validation_accuracy", "type": "METRIC"},
     }
-    return {**_CHART, **_SCATTER, **axes, "uuid": setting}
+    return {**_CHART, "type": "SCATTER", "runsCountToCompare": 100, **axes, "uuid": setting}

@@ -120,8 +120,7 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
 
         # Processes that create one SQLite store at once leave a broken schema: one at a time.
         with FileLock(store_folder() / ".mlflow.lock"):
-            if (path := database()) is not None:
-                make_store(path)
+            make_store()
             client = _client()
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
@@ -158,8 +157,7 @@ def existing_store() -> MlflowClient | None:
 def any_store() -> MlflowClient:
     """A client of the store, which is made if it does not exist; GaitError if it cannot be used."""
     with explained(_ADVICE), FileLock(store_folder() / ".mlflow.lock"):
-        if (path := database()) is not None:
-            make_store(path)
+        make_store()
         return _client()
 
 
@@ -223,12 +221,12 @@ def _quiet() -> None:
 
 def _living(experiment: Any, name: str) -> str:
     """The experiment's id; GaitError if it was deleted, or what the store said is of none."""
-    uri, number = tracking_uri(), str(experiment.experiment_id)
+    number = str(experiment.experiment_id)
     if experiment.name != name or not number:
         raise GaitError(_stranger(f"the experiment {name}"))
     if experiment.lifecycle_stage == "deleted":
-        given = environment.given(environment.TRACKING_URI) is not None
-        where = "" if given else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+        given = environment.given(environment.TRACKING_URI)
+        where = "" if given else f"MLFLOW_TRACKING_URI={shlex.quote(tracking_uri())} "
         raise GaitError(
             f"the experiment {name} was deleted in MLflow, and its runs with it: bring them back"
             f" with `{where}mlflow experiments restore --experiment-id {number}`"
@@ -276,9 +274,10 @@ def twice(send: Callable[[], None], forget: Callable[[], None] = lambda: None) -
         send()
 
 
-def make_store(path: Path) -> None:
+def make_store() -> None:
     """MLflow's tables, made aside: a kill while they are being made would leave them broken."""
-    if path.exists():
+    path = database()
+    if path is None or path.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
