@@ -165,7 +165,8 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
             settings |= trained
         elif params:
             settings |= {**_defaults(), **_renamed(params)}
-            doubtful += [] if recorded else [key]
+            if not recorded:
+                doubtful.append(key)
         else:
             unknown.append(key)
         own = of_epochs[of_epochs.model == key] if of_epochs is not None else None

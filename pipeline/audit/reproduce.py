@@ -126,7 +126,8 @@ def _of_rows(params: Params, key: ModelKey, rows: pandas.DataFrame) -> Outcome:
         download_images(params, key.dataset, progress=False)
     images = image_tensors.load(data_file(key.profile, key.dataset))
     config = described(params, key, images.checksum)
-    tags = _tags_of(params.profile, result)
+    run = store.known_run(params.profile, result)
+    tags = run.data.tags if run is not None else {}
     threads = params.training.threads
     with remade(config, None, None if threads is None else str(threads)) as project:
         if result_checksum(project / key.folder) == result:
@@ -194,16 +195,6 @@ def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
     return commit
 
 
-def _tags_of(profile: str, result: str) -> dict[str, str]:
-    """Of the MLflow run that made a result, if this store knows one."""
-    opened = store.existing_experiment(profile)
-    if opened is None:
-        return {}
-    with store.explained():
-        runs = store.find_runs(*opened, result)
-    return dict(runs[0].data.tags) if runs else {}
-
-
 def _facts(tags: Mapping[str, str]) -> dict[str, str]:
     return {n: v for n, v in tags.items() if n in _FACTS or n.startswith("version.")}
 
@@ -211,10 +202,8 @@ def _facts(tags: Mapping[str, str]) -> dict[str, str]:
 def _here(document: Mapping[str, Any]) -> dict[str, str]:
     training = document["training"]
     device = device_name(choose_device(training["device"]))
-    tags = {
-        **store.provenance_tags(source(), "", device),
-        **plugin_source.tags_of(document["rule"]),
-    }
+    tags = store.provenance_tags(source(), "", device)
+    tags |= plugin_source.tags_of(document["rule"])
     here = {**machine(), "numerics": training.get("numerics", "fast")}
     if threads := training.get("threads"):
         here["threads"] = str(threads)

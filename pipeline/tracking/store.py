@@ -344,6 +344,15 @@ def find_runs(client: MlflowClient, experiment_id: str, result: str) -> list[Any
     return [parents[0], *nested_runs(client, parents[0])] if parents else []
 
 
+def known_run(profile: str, result: str) -> Any | None:
+    """The parent run of ``find_runs`` in a profile's experiment, where this store has one."""
+    opened = existing_experiment(profile)
+    if opened is None:
+        return None
+    with explained():
+        return next(iter(find_runs(*opened, result)), None)
+
+
 def nested_runs(client: MlflowClient, parent: Any) -> list[Any]:
     """The runs of a model's seeds."""
     wanted = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
