@@ -18,7 +18,6 @@ from typing import Any
 
 from pipeline.audit import provenance_chain
 from pipeline.params import params_file, profiles
-from pipeline.params.schema import REFERENCE
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, whole_folder
 from pipeline.project.source import git, source
@@ -222,7 +221,7 @@ def _run_of(
 
     # models.<model> of provenance.json is data set/architecture/model.
     _, *model = case.split("-")
-    run = chain["runs"].get("/".join([*model, kind] if kind == REFERENCE else model))
+    run = chain["runs"].get("/".join([*model, kind] if kind == "reference" else model))
     return {
         "@id": f"#run-{stage}",
         "@type": "CreateAction",
