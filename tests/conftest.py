@@ -61,7 +61,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory, helper: Preloaded) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        store.make_store(folder / store.DATABASE)
+        store.make_store()
     return folder
 
 

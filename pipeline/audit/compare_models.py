@@ -22,12 +22,11 @@ _LOSS = "training.loss"
 def compare(subjects: Sequence[Compared]) -> list[dict[str, Any]]:
     """One comparison for each model that several subjects have, or one of all if each has one.
 
+    GaitError if they have no model in common.
+
     Each has ``model``, ``settings`` (a row for each that differs: name, then a value a subject)
     and ``rows``, a subject each: ``name``, ``metrics`` with n, mean, deviation, and the
     ``difference`` to the first subject that has the model (mean, low, high, n, paired), ``curve``.
-
-    Raises:
-        GaitError: they have no model in common.
     """
     if all(len(each.models) == 1 for each in subjects):
         return [_of_one(ONLY, [(s.name, next(iter(s.models.values()))) for s in subjects])]
@@ -69,19 +68,15 @@ def interval(first: Mapping[int, float], second: Mapping[int, float]) -> dict[st
         return None
     if common := sorted(first.keys() & second.keys()):
         mean, low, high = confidence_interval([second[seed] - first[seed] for seed in common])
-        return _plain(mean, low, high, len(common), paired=True)
-    a, b = list(first.values()), list(second.values())
-    mean = math.fsum(b) / len(b) - math.fsum(a) / len(a)
-    low = high = math.nan
-    if min(len(a), len(b)) > 1 and not (untestable(a) and untestable(b)):
-        whole = stats.ttest_ind(b, a, equal_var=False).confidence_interval(CONFIDENCE)
-        low, high = float(whole.low), float(whole.high)
-    return _plain(mean, low, high, len(b), paired=False)
-
-
-def _plain(mean: float, low: float, high: float, n: int, paired: bool) -> dict[str, Any]:
-    ends = (None, None) if math.isnan(low) else (low, high)
-    return {"mean": mean, "low": ends[0], "high": ends[1], "n": n, "paired": paired}
+    else:
+        a, b = list(first.values()), list(second.values())
+        mean = math.fsum(b) / len(b) - math.fsum(a) / len(a)
+        low = high = math.nan
+        if min(len(a), len(b)) > 1 and not (untestable(a) and untestable(b)):
+            whole = stats.ttest_ind(b, a, equal_var=False).confidence_interval(CONFIDENCE)
+            low, high = float(whole.low), float(whole.high)
+    ends = {"low": None, "high": None} if math.isnan(low) else {"low": low, "high": high}
+    return {"mean": mean, **ends, "n": len(common or second), "paired": bool(common)}
 
 
 def _of_one(key: str, models: Sequence[tuple[str, ComparedModel]]) -> dict[str, Any]:

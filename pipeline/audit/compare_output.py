@@ -71,14 +71,9 @@ def figures_table(comparison: dict[str, Any]) -> list[list[str]]:
 
 
 def with_letters(comparison: dict[str, Any], width: int) -> tuple[dict[str, Any], dict[str, str]]:
-    """The comparison with A, B, … in the place of names that are too long for tables so wide.
+    """The comparison with A, B, … for names that are too long for tables of so many characters.
 
-    Args:
-        comparison: of ``compare_models.compare``.
-        width: of a terminal, in characters.
-
-    Returns:
-        The comparison, and what each letter stands for; nothing where the names stay.
+    And what each letter stands for; nothing where the names stay.
     """
     rows = comparison["rows"]
     if len(rows) > len(string.ascii_uppercase):
@@ -104,11 +99,7 @@ def curves_table(comparison: dict[str, Any]) -> list[list[str]]:
 
 
 def write_page(comparisons: Sequence[dict[str, Any]], path: Path) -> None:
-    """Writes one page that needs nothing else.
-
-    Raises:
-        GaitError: it is not called .html.
-    """
+    """Writes one page that needs nothing else; GaitError if it is not called .html."""
     if path.suffix != ".html":
         raise GaitError(f"--page is {path}; allowed: a file that ends in .html")
     names = list(dict.fromkeys(row["name"] for each in comparisons for row in each["rows"]))

@@ -82,11 +82,7 @@ class Compared:
 
 
 def find_all(words: Sequence[str]) -> list[Compared]:
-    """What each word means; runs that are called the same have the beginning of their ids, too.
-
-    Raises:
-        GaitError: as ``find``.
-    """
+    """What each word means; runs that are called the same have the beginning of their ids, too."""
     found = [find(word) for word in words]
     counts = Counter(each.name for each in found)
     return [
@@ -100,8 +96,7 @@ def find_all(words: Sequence[str]) -> list[Compared]:
 def find(word: str) -> Compared:
     """What a word means: results, a profile, an MLflow run or experiment, or a git revision.
 
-    Raises:
-        GaitError: it is none of them, or lacks what is compared.
+    GaitError if it is none of them, or lacks what is compared.
     """
     for folder in (Path(word), Path("results", word)):
         if (folder / SEEDS).is_file():
@@ -163,14 +158,15 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
         stage = f"reference@{name}" if model == REFERENCE else f"train@{name}-{model}"
         params = stages.get(stage, {}).get("params", {}).get("params.yaml", {})
         settings = {"dataset": dataset, "architecture": architecture, "model": model}
-        own_settings = None
+        trained: dict[str, Any] = {}
         if project is not None and not recorded:
-            own_settings = _settings_of(project / "models" / profile / key, rows.result.iloc[0])
-        if own_settings is not None:
-            settings |= own_settings
+            trained = _settings_of(project / "models" / profile / key, rows.result.iloc[0])
+        if trained:
+            settings |= trained
         elif params:
             settings |= {**_defaults(), **_renamed(params)}
-            doubtful += [] if recorded else [key]
+            if not recorded:
+                doubtful.append(key)
         else:
             unknown.append(key)
         own = of_epochs[of_epochs.model == key] if of_epochs is not None else None
@@ -187,12 +183,12 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
     return Compared(word, models, notes)
 
 
-def _settings_of(model: Path, result: str) -> dict[str, Any] | None:
-    """What its config.json says; None where the folder's files are not those of the result."""
+def _settings_of(model: Path, result: str) -> dict[str, Any]:
+    """What its config.json says; nothing where the folder's files are not those of the result."""
     with suppress(OSError):
         if result_checksum(model) == result:
             return _renamed(parameters(read_config(model)))
-    return None
+    return {}
 
 
 def _defaults() -> dict[str, Any]:
@@ -212,7 +208,7 @@ def _of_run(run_id: str) -> Compared:
     if run.data.tags.get(LEVEL_TAG) != "model":
         raise GaitError(f"the run {run_id} is not of a model; allowed: runs of `gait train`")
     with store.explained():
-        key, model = _model_of(client, run)
+        model = _model_of(client, run)
     status = run.info.status
     if not model.seeds:
         raise GaitError(
@@ -223,7 +219,7 @@ def _of_run(run_id: str) -> Compared:
         " has sent"
     )
     notes = [] if status == FINISHED else [early]
-    return Compared(run.data.tags.get("mlflow.runName", run_id), {key: model}, notes)
+    return Compared(run.data.tags.get("mlflow.runName", run_id), {_key_of(run): model}, notes)
 
 
 def _of_experiment(word: str) -> Compared:
@@ -240,9 +236,8 @@ def _of_experiment(word: str) -> Compared:
             )
             trainings.update(map(_key_of, runs))
             for run in runs:
-                if _key_of(run) not in models:
-                    key, model = _model_of(client, run)
-                    models[key] = model
+                if (key := _key_of(run)) not in models:
+                    models[key] = _model_of(client, run)
     if not models:
         raise GaitError(
             f"{word} has no finished training in this MLflow store; allowed: mlflow:PROFILE of a"
@@ -260,14 +255,10 @@ def _key_of(run: Run) -> str:
     return "/".join(run.data.tags[f"gait.{part}"] for part in ("dataset", "architecture", "model"))
 
 
-def _model_of(client: MlflowClient, run: Run) -> tuple[str, ComparedModel]:
-    run_id = run.info.run_id
-    children = client.search_runs(
-        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000
-    )
-    points = client.get_metric_history(run_id, _CURVE)
+def _model_of(client: MlflowClient, run: Run) -> ComparedModel:
+    points = client.get_metric_history(run.info.run_id, _CURVE)
     seeds: dict[str, dict[int, float]] = {}
-    for child in children:
+    for child in store.nested_runs(client, run):
         for metric in METRICS:
             if metric in child.data.metrics:
                 values = seeds.setdefault(metric, {})
@@ -277,7 +268,7 @@ def _model_of(client: MlflowClient, run: Run) -> tuple[str, ComparedModel]:
     # Seeds are a setting of training, too.
     settings = {name: _value(text) for name, text in run.data.params.items() if name != "seeds"}
     curve = {each.step: each.value for each in points}
-    return _key_of(run), ComparedModel(_renamed(settings), seeds, curve)
+    return ComparedModel(_renamed(settings), seeds, curve)
 
 
 def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
@@ -317,8 +308,7 @@ def _commit(revision: str) -> str | None:
     found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if found is None:
         # refs/exps/<two digits>/<the rest of a commit>/<name>
-        experiments = _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{revision}")
-        found = experiments or None
+        found = _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{revision}")
     return found.split()[0] if found else None
 
 

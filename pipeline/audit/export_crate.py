@@ -44,14 +44,7 @@ Entity = dict[str, Any]
 
 
 def write(results: Path, destination: Path) -> int:
-    """Writes the crate of a results folder.
-
-    Args:
-        results: such as results/digits.
-        destination: a folder that does not exist yet.
-
-    Returns:
-        How many files are in it, its own description left out.
+    """Writes the crate of a results folder; returns how many files it has beside its description.
 
     Raises:
         GaitError: there are no such results, nothing records how they were made, they or the
@@ -81,11 +74,10 @@ def write(results: Path, destination: Path) -> int:
         if (models := Path("models", profile)).is_dir():
             shutil.copytree(models, folder / models)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        names = [path.relative_to(folder).as_posix() for path in files]
-        described = [_file(name, path) for name, path in zip(names, files, strict=True)]
+        described = [_file(path.relative_to(folder).as_posix(), path) for path in files]
         document = _document(profile, stages, chain, described)
         (folder / METADATA).write_bytes(as_json(document))
-    return len(names)
+    return len(files)
 
 
 def _document(
@@ -228,7 +220,8 @@ def _run_of(
         return found
 
     # models.<model> of provenance.json is data set/architecture/model.
-    run = chain["runs"].get(_model_of(kind, case))
+    _, *model = case.split("-")
+    run = chain["runs"].get("/".join([*model, kind] if kind == "reference" else model))
     return {
         "@id": f"#run-{stage}",
         "@type": "CreateAction",
@@ -240,11 +233,6 @@ def _run_of(
         "result": _ids(entities("outs")),
         **({"identifier": f"MLflow run {run['run_id']}"} if run else {}),
     }
-
-
-def _model_of(kind: str, case: str) -> str:
-    _, *parts = case.split("-")
-    return "/".join([*parts, "reference"] if kind == "reference" else parts)
 
 
 def _elsewhere(each: Mapping[str, Any], known: dict[str, Entity]) -> str:

@@ -25,14 +25,11 @@ from pipeline.training.experiment import parameters
 from pipeline.training.model_files import result_checksum
 from pipeline.training.training_record import Training
 
-IMPORTED_TAG = "gait.imported"
-
 
 def run(params: Params) -> dict[str, str]:
     """Makes the runs of the profile's models that this store lacks.
 
-    Returns:
-        By model, what was done: ``imported``, ``known``, or ``missing`` where there is no model.
+    Returns what was done by model: ``imported``, ``known``, or ``missing`` where there is none.
 
     Raises:
         GaitError: there is no model at all, one is damaged or of other settings than params.yaml's,
@@ -79,17 +76,13 @@ def _as_recorded(folders: Set[Path]) -> set[Path]:
 def _record(key: ModelKey, commit: str | None) -> Training:
     config = model_files.read_config(key.folder)
     result, now = result_checksum(key.folder), int(time.time() * 1000)
-    table = history.read(key.folder / model_files.HISTORY)
-    rows = [
-        {name: value for name, value in row.items() if value == value}
-        for row in table.to_dict("records")
-    ]
-    epochs = [
-        Epoch(epoch, now, [row for row in rows if row["epoch"] == epoch])
-        for epoch in range(int(table.epoch.max()) + 1)
-    ]
+    epochs = []
+    for number, of_epoch in history.read(key.folder / model_files.HISTORY).groupby("epoch"):
+        rows = of_epoch.to_dict("records")
+        known = [{name: value for name, value in row.items() if value == value} for row in rows]
+        epochs.append(Epoch(int(number), now, known))
     tags = {
-        IMPORTED_TAG: "true",
+        "gait.imported": "true",
         "gait.profile": key.profile,
         "gait.dataset": key.dataset,
         "gait.architecture": key.architecture,

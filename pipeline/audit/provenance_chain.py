@@ -12,8 +12,6 @@ from pipeline.results import provenance
 from pipeline.tracking import store
 
 _TAGS = ("git.commit", "git.clean", "host", "platform", "cpu", "device", "threads")
-
-
 _NO_COMMIT = "git does not know this file as it stands, or is a shallow clone's"
 
 
@@ -104,24 +102,22 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _runs(made: dict[str, Any]) -> dict[str, Any]:
-    opened = store.existing_experiment(made["profile"])
-    with store.explained():
-        found = {
-            name: store.find_runs(*opened, model["result"]) if opened is not None else []
-            for name, model in made["models"].items()
-        }
+    found = {
+        name: store.known_run(made["profile"], model["result"])
+        for name, model in made["models"].items()
+    }
     return {
         name: {
-            "run_id": runs[0].info.run_id,
+            "run_id": run.info.run_id,
             "tags": {
                 tag: value
-                for tag, value in sorted(runs[0].data.tags.items())
+                for tag, value in sorted(run.data.tags.items())
                 if tag in _TAGS or tag.startswith("version.")
             },
         }
-        if runs
+        if run is not None
         else None
-        for name, runs in found.items()
+        for name, run in found.items()
     }
 
 

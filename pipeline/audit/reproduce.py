@@ -40,13 +40,10 @@ _FACTS = ("platform", "device", "numerics", "threads", "cpu", "host", plugin_sou
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of making one result again.
+    """What came of making a model again: no differences if every bit is the same.
 
-    Attributes:
-        name: the model.
-        differences: empty if every bit is the same.
-        facts: recorded and present, of versions and machines that differ.
-        recorded: whether any facts are recorded.
+    ``facts`` are those of versions and machines that differ, recorded and present; ``recorded``
+    tells whether any are recorded.
     """
 
     name: str
@@ -58,9 +55,7 @@ class Outcome:
 def of_run(run_id: str) -> Outcome:
     """Trains again what an MLflow run recorded.
 
-    Raises:
-        GaitError: there is no such run, it is not of a trained model, or what it was made from is
-            not at hand.
+    GaitError if there is no such run of a model, or what it was made from is not at hand.
     """
     with _recorded(run_id) as (recorded, document, tags):
         commit = _commit(document["rule"], tags)
@@ -73,17 +68,13 @@ def of_run(run_id: str) -> Outcome:
 
 
 def of_table(folder: Path, seed: int | None) -> list[Outcome]:
-    """Trains models of a published table again, with the working tree's code and parameters.
+    """Trains models of results/<profile> again, with the working tree's code and parameters.
 
-    Args:
-        folder: results/<profile>.
-        seed: draws one of its models; None: all of them.
-
-    Raises:
-        GaitError: it is no such folder, or its models cannot be trained.
+    The seed draws one of them; None: all. GaitError if there is no such table, or its models cannot
+    be trained.
     """
     params, chosen = _chosen(folder, seed)
-    return [_of_rows(params, result, rows) for result, rows in chosen]
+    return [_of_rows(params, key, rows) for key, rows in chosen]
 
 
 def plan_of_run(run_id: str) -> str:
@@ -96,12 +87,13 @@ def plan_of_run(run_id: str) -> str:
 
 def plan_of_table(folder: Path, seed: int | None) -> list[str]:
     """What ``of_table`` would train; raises as it does."""
-    params, chosen = _chosen(folder, seed)
-    keys = [_key(params, rows) for _, rows in chosen]
-    return [f"{key}: would be trained with this tree's code and parameters" for key in keys]
+    _, chosen = _chosen(folder, seed)
+    return [f"{key}: would be trained with this tree's code and parameters" for key, _ in chosen]
 
 
-def _chosen(folder: Path, seed: int | None) -> tuple[Params, list[tuple[str, pandas.DataFrame]]]:
+def _chosen(
+    folder: Path, seed: int | None
+) -> tuple[Params, list[tuple[ModelKey, pandas.DataFrame]]]:
     if not (folder / seeds_table.FILE).is_file():
         raise GaitError(
             f"{folder / seeds_table.FILE} is missing: name a folder such as results/digits"
@@ -109,12 +101,13 @@ def _chosen(folder: Path, seed: int | None) -> tuple[Params, list[tuple[str, pan
     table = seeds_table.read(folder / seeds_table.FILE)
     settings = profiles.file_of(folder.name)
     params = params_file.load(settings)
-    models = [
-        (str(result), rows.reset_index(drop=True))
-        for result, rows in table.groupby("result", sort=False)
-    ]
+    models = []
+    for _, rows in table.groupby("result", sort=False):
+        first = rows.iloc[0]
+        key = ModelKey(params.profile, first.dataset, first.architecture, first.model)
+        models.append((key, rows.reset_index(drop=True)))
     chosen = models if seed is None else [random.Random(seed).choice(models)]
-    for key in (_key(params, rows) for _, rows in chosen):
+    for key, _ in chosen:
         for what, received, allowed in (
             ("architecture", key.architecture, [*params.architectures]),
             ("model", key.model, [REFERENCE, *params.rules]),
@@ -127,18 +120,14 @@ def _chosen(folder: Path, seed: int | None) -> tuple[Params, list[tuple[str, pan
     return params, chosen
 
 
-def _key(params: Params, rows: pandas.DataFrame) -> ModelKey:
-    first = rows.iloc[0]
-    return ModelKey(params.profile, first.dataset, first.architecture, first.model)
-
-
-def _of_rows(params: Params, result: str, rows: pandas.DataFrame) -> Outcome:
-    key = _key(params, rows)
+def _of_rows(params: Params, key: ModelKey, rows: pandas.DataFrame) -> Outcome:
+    result = str(rows.result[0])
     if not data_file(key.profile, key.dataset).exists():
         download_images(params, key.dataset, progress=False)
     images = image_tensors.load(data_file(key.profile, key.dataset))
     config = described(params, key, images.checksum)
-    tags = _tags_of(params.profile, result)
+    run = store.known_run(params.profile, result)
+    tags = run.data.tags if run is not None else {}
     threads = params.training.threads
     with remade(config, None, None if threads is None else str(threads)) as project:
         if result_checksum(project / key.folder) == result:
@@ -168,8 +157,10 @@ def _recorded(run_id: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, str
                     )
                 client.download_artifacts(run.info.run_id, file, name)
         document = model_files.read_config(folder)
-        _check_rule(document, run.data.tags)
-        yield folder, document, run.data.tags
+        tags, plugin = run.data.tags, document.get("plugin")
+        version = tags.get(f"version.{plugin['distribution']}") if plugin is not None else None
+        plugin_source.check(document["rule"], plugin, version)
+        yield folder, document, tags
 
 
 def _find(run_id: str) -> tuple[MlflowClient, Any]:
@@ -185,13 +176,6 @@ def _find(run_id: str) -> tuple[MlflowClient, Any]:
     if run.info.status != "FINISHED":
         raise GaitError(f"the run {run_id} is {run.info.status}; allowed: runs that are FINISHED")
     return client, run
-
-
-def _check_rule(document: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-    """Refuses to train by another package's rule than the recorded one."""
-    plugin = document.get("plugin")
-    version = tags.get(f"version.{plugin['distribution']}") if plugin is not None else None
-    plugin_source.check(document["rule"], plugin, version)
 
 
 def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
@@ -211,16 +195,6 @@ def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
     return commit
 
 
-def _tags_of(profile: str, result: str) -> dict[str, str]:
-    """Of the MLflow run that made a result, if this store knows one."""
-    opened = store.existing_experiment(profile)
-    if opened is None:
-        return {}
-    with store.explained():
-        runs = store.find_runs(*opened, result)
-    return dict(runs[0].data.tags) if runs else {}
-
-
 def _facts(tags: Mapping[str, str]) -> dict[str, str]:
     return {n: v for n, v in tags.items() if n in _FACTS or n.startswith("version.")}
 
@@ -228,10 +202,8 @@ def _facts(tags: Mapping[str, str]) -> dict[str, str]:
 def _here(document: Mapping[str, Any]) -> dict[str, str]:
     training = document["training"]
     device = device_name(choose_device(training["device"]))
-    tags = {
-        **store.provenance_tags(source(), "", device),
-        **plugin_source.tags_of(document["rule"]),
-    }
+    tags = store.provenance_tags(source(), "", device)
+    tags |= plugin_source.tags_of(document["rule"])
     here = {**machine(), "numerics": training.get("numerics", "fast")}
     if threads := training.get("threads"):
         here["threads"] = str(threads)

@@ -38,11 +38,8 @@ class Difference(NamedTuple):
 def of_models(recorded: Path, again: Path) -> list[Difference]:
     """Every column of the history, tensor of the network and setting that is not the same.
 
-    It is empty only if every file of the model is the same to the bit.
-
-    Args:
-        recorded: a model's folder, or the artifacts of its MLflow run.
-        again: the other's.
+    It is empty only if every file of the model, or of its MLflow run's artifacts, is the same to
+    the bit.
     """
     found = of_tables(
         history.read(recorded / model_files.HISTORY),

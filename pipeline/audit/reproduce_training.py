@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,7 @@ _SAID = 3
 
 
 def key_of(config: Mapping[str, Any]) -> ModelKey:
-    """The model that a config.json describes.
-
-    Raises:
-        GaitError: it describes none.
-    """
+    """The model that a config.json describes; GaitError if it describes none."""
     try:
         return ModelKey(
             config["profile"], config["dataset"], config["architecture_name"], config["model"]
@@ -67,14 +62,12 @@ def params_of(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -> Iterator[Path]:
-    """Trains again; yields the folder of a small project that holds the model.
+    """Trains what a config.json says again; yields the folder of a small project with the model.
 
-    Args:
-        config: the model's config.json.
-        commit: whose code trains; None: the code that runs here.
-        threads: PyTorch's, where the config leaves it the choice.
+    The commit is that whose code trains; None: the code that runs here. Threads are PyTorch's,
+    where the config leaves it the choice.
 
     Raises:
         GaitError: the data is not the recorded one, git does not know the commit, or training
@@ -92,7 +85,7 @@ def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -
             yield folder
 
 
-@contextmanager
+@contextlib.contextmanager
 def _code(folder: Path, commit: str | None) -> Iterator[None]:
     if commit is None:
         folder.mkdir()
@@ -131,12 +124,12 @@ def _copy_data(folder: Path, key: ModelKey, checksum: str) -> None:
 
 
 def _gait(folder: Path, *arguments: str, **own: str) -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | own
-    environment["GAIT_DATA_ROOT"] = str(_archives().resolve())
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | own
+    variables[environment.DATA_ROOT] = str(_archives().resolve())
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=folder,
-        env=environment,
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",

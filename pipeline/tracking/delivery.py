@@ -42,8 +42,7 @@ def patience_s() -> float:
 class Delivery:
     """Sends one training's record to the store, and sends again what did not arrive.
 
-    Raises:
-        GaitError: the store cannot be used from the start.
+    GaitError if the store cannot be used from the start.
     """
 
     def __init__(self, client: MlflowClient, experiment_id: str, training: Training) -> None:
@@ -104,9 +103,7 @@ def end_abandoned(profile: str) -> None:
     """Ends the runs of trainings that were killed and that no process goes on with; says which.
 
     DVC may have their models from its cache, so that nothing ever trains them to their end.
-
-    Raises:
-        GaitError: the store cannot be used.
+    GaitError if the store cannot be used.
     """
     for key, folder in resuming.begun(profile):
         with contextlib.ExitStack() as stack:

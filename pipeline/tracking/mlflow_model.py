@@ -9,7 +9,7 @@ import logging
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 
@@ -31,20 +31,20 @@ LIBRARIES = ("mlflow", "numpy", "safetensors")
 def send(client: MlflowClient, experiment_id: str, run_id: str, training: Training) -> None:
     """Makes the model the run's, whole; nothing happens where the store has it already.
 
-    Args:
-        client: of the store.
-        experiment_id: the experiment of the run.
-        run_id: the parent run of the training.
-        training: finished; its folder holds the model that it made.
-
-    Raises:
-        Of ``tracking.store_errors``: the store did not do it.
+    The run is the parent of a training that is finished, whose folder holds the model that it made.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     model = of_run(client, experiment_id, run_id)
     if model is None:
-        model = _created(client, experiment_id, run_id, training)
+        model = client.create_logged_model(
+            experiment_id,
+            name=training.name.replace("/", "-"),
+            source_run_id=run_id,
+            tags={**training.tags, **training.outcome},
+            params={name: str(value) for name, value in training.parameters.items()},
+            model_type="classifier",
+        )
     if model.status != LoggedModelStatus.READY:
         with tempfile.TemporaryDirectory(prefix="gait-") as temporary:
             folder = Path(temporary) / "model"
@@ -65,19 +65,17 @@ def of_run(client: MlflowClient, experiment_id: str, run_id: str) -> LoggedModel
 
 
 def save(destination: Path, model: Path, model_id: str | None = None) -> None:
-    """Writes a trained model in MLflow's format.
+    """Writes the model in a folder of training's to one that does not exist yet, as MLflow has it.
 
-    Args:
-        destination: a folder that does not exist yet.
-        model: the folder that training has written.
-        model_id: under which the store knows it.
+    The id is that under which the store knows it.
     """
     from mlflow import pyfunc
-    from mlflow.models import Model
+    from mlflow.models import Model, infer_signature
 
     config = model_files.read_config(model)
     images = image_set(config["dataset"])
     example = numpy.linspace(0, 1, images.inputs, dtype=numpy.float32)[None]
+    classes = numpy.zeros(len(example), dtype=numpy.int64)
     # It would tell of each step.
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     pyfunc.save_model(
@@ -86,33 +84,9 @@ def save(destination: Path, model: Path, model_id: str | None = None) -> None:
         artifacts={"network": str(model / model_files.NETWORK)},
         model_config={"classes": images.classes},
         pip_requirements=[f"{library}=={version(library)}" for library in LIBRARIES],
-        signature=_signature(images.inputs, config["training"]["seeds"][0]),
+        signature=infer_signature(example, classes, {"seed": config["training"]["seeds"][0]}),
         input_example=example,
         mlflow_model=Model(model_id=model_id),
-    )
-
-
-def _signature(inputs: int, seed: int) -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-
-    return ModelSignature(
-        inputs=Schema([TensorSpec(numpy.dtype("float32"), (-1, inputs), name=None)]),
-        outputs=Schema([TensorSpec(numpy.dtype("int64"), (-1,), name=None)]),
-        params=ParamSchema([ParamSpec("seed", DataType.long, seed)]),
-    )
-
-
-def _created(
-    client: MlflowClient, experiment_id: str, run_id: str, training: Training
-) -> LoggedModel:
-    return client.create_logged_model(
-        experiment_id,
-        name=training.name.replace("/", "-"),
-        source_run_id=run_id,
-        tags={**training.tags, **training.outcome},
-        params={name: str(value) for name, value in training.parameters.items()},
-        model_type="classifier",
     )
 
 

@@ -6,9 +6,8 @@ sends the difference. So there is one parent run a training, with every step onc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.tracking import mlflow_model, run_metrics, run_view
 from pipeline.tracking.run_descriptions import (
@@ -30,7 +29,6 @@ from pipeline.training.training_record import Training
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 TRAINING_TAG, SEED_TAG = "gait.training", "gait.seed"
 DURATION = "duration_s"
@@ -53,25 +51,18 @@ class ModelRuns:
         self._runs = None
 
     def send(self, training: Training) -> None:
-        """Makes the runs what the record says.
-
-        Raises:
-            Of ``tracking.store_errors``: the store did not do it.
-        """
+        """Makes the runs what the record says; raises what MLflow does where the store refuses."""
         if self._runs is None:
             text, view = of_profile(training.experiment), run_view.of_profile()
             describe_experiment(self._client, self._experiment_id, text, view)
-            self._runs = self._in_store(training.id)
-        parent = self._begun(training, MODEL, {**training.parameters, "seeds": training.seeds}, {})
-        children = [
-            self._begun(
-                training,
-                str(seed),
-                {**training.parameters, "seed": seed},
-                {"mlflow.parentRunId": parent.run_id},
+            self._runs = run_metrics.search(
+                self._client,
+                self._experiment_id,
+                f"tags.`{TRAINING_TAG}` = '{training.id}'",
+                lambda run: str(run.data.tags.get(SEED_TAG, MODEL)),
             )
-            for seed in training.seeds
-        ]
+        parent = self._begun(training)
+        children = [self._begun(training, seed, parent.run_id) for seed in training.seeds]
         run_metrics.send_epochs(self._client, parent, training.epochs)
         for row, child in enumerate(children):
             run_metrics.send_epochs(self._client, child, training.epochs, row)
@@ -80,30 +71,25 @@ class ModelRuns:
         if training.status != RUNNING:
             self._end(parent, children, training)
 
-    def _in_store(self, training_id: str) -> dict[str, StoredRun]:
-        wanted = f"tags.`{TRAINING_TAG}` = '{training_id}'"
-        return run_metrics.search(self._client, self._experiment_id, wanted, _level)
-
-    def _begun(
-        self, training: Training, level: str, parameters: Mapping[str, Any], tags: dict[str, str]
-    ) -> StoredRun:
+    def _begun(self, training: Training, seed: int | None = None, parent_id: str = "") -> StoredRun:
+        """The run of a seed, or the parent of all: made, described, open if training goes on."""
         assert self._runs is not None
-        run = self._runs.get(level)
+        key = MODEL if seed is None else str(seed)
+        run = self._runs.get(key)
         if run is None:
             name = run_name(training)
-            if level == MODEL:
+            if seed is None:
                 own = {LEVEL_TAG: MODEL, NOTE_TAG: of_training(training)}
             else:
-                name = f"{name}, seed {level}"
-                own = {LEVEL_TAG: "seed", SEED_TAG: level}
-            run = self._runs[level] = run_metrics.create(
+                name = f"{name}, seed {seed}"
+                own = {LEVEL_TAG: "seed", SEED_TAG: key, "mlflow.parentRunId": parent_id}
+            run = self._runs[key] = run_metrics.create(
                 self._client,
                 self._experiment_id,
                 name,
                 training.started_ms,
                 {
                     **training.tags,
-                    **tags,
                     **own,
                     TRAINING_TAG: training.id,
                     COLOUR_TAG: colour_of(training.tags["gait.model"]),
@@ -111,7 +97,8 @@ class ModelRuns:
             )
         if not run.described:
             self._client.log_inputs(run.run_id, [data_of(training)])
-            run_metrics.describe(self._client, run, parameters)
+            seeds = {"seeds": training.seeds} if seed is None else {"seed": seed}
+            run_metrics.describe(self._client, run, {**training.parameters, **seeds})
         if run.status != training.status:
             run_metrics.reopen(self._client, run)
         return run
@@ -156,18 +143,9 @@ class ModelRuns:
 
 
 def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> int:
-    """Ends the runs of a training that nobody goes on with; how many there were.
-
-    Raises:
-        Of ``tracking.store_errors``: the store did not do it.
-    """
+    """Ends the runs of a training that nobody goes on with; how many there were."""
     wanted = f"tags.`{TRAINING_TAG}` = '{training_id}' and attributes.status = '{RUNNING}'"
     found = client.search_runs([experiment_id], wanted, max_results=1000)
     for run in found:
         client.set_terminated(run.info.run_id, KILLED)
     return len(found)
-
-
-def _level(run: Run) -> str:
-    tags = run.data.tags
-    return MODEL if tags[LEVEL_TAG] == MODEL else str(tags[SEED_TAG])

@@ -24,15 +24,10 @@ _WAITING_S = 5.0
 
 
 def follow(database: Path) -> str | None:
-    """Has all places of artifacts beside another database be those beside this one.
+    """Has all places of artifacts beside another database be those beside this SQLite file.
 
-    A run's own place stays where it is if its artifacts are there and not here.
-
-    Args:
-        database: a SQLite file, beside which its artifacts are.
-
-    Returns:
-        A sentence of what was done; None if nothing was to be.
+    A run's own place stays where it is if its artifacts are there and not here. Returns a sentence
+    of what was done; None if nothing was to be.
 
     Raises:
         sqlite3.OperationalError: they are another folder's, and the file cannot be written.
@@ -45,7 +40,7 @@ def follow(database: Path) -> str | None:
         except sqlite3.DatabaseError:
             return None  # Locked, or no store of this version: MLflow itself will say so.
         store.execute("BEGIN IMMEDIATE")
-        roots, count = set(), 0
+        roots = []
         for table, column in COLUMNS:
             rows = store.execute(f"SELECT rowid, {column} FROM {table} WHERE rowid != 0")
             for row, place in rows.fetchall():
@@ -53,15 +48,14 @@ def follow(database: Path) -> str | None:
                 if moved is None:
                     continue
                 root, new = moved
-                if table != "experiments" and _only_there(place, new):
+                if table != "experiments" and _path(place).exists() and not _path(new).exists():
                     continue
                 store.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (new, row))
-                roots.add(root)
-                count += 1
+                roots.append(root)
         store.execute("COMMIT")
     return (
-        f"the MLflow store {database} was made in {', '.join(sorted(roots))}: {count} places of"
-        f" artifacts that it names are now in {here}"
+        f"the MLflow store {database} was made in {', '.join(sorted(set(roots)))}: {len(roots)}"
+        f" places of artifacts that it names are now in {here}"
     )
 
 
@@ -88,7 +82,3 @@ def _elsewhere(place: str | None, here: Path) -> tuple[str, str] | None:
 
 def _path(place: str) -> Path:
     return Path(unquote(place.removeprefix("file://")) if place.startswith("file://") else place)
-
-
-def _only_there(place: str, new: str) -> bool:
-    return _path(place).exists() and not _path(new).exists()

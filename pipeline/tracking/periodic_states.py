@@ -21,16 +21,10 @@ WRITING_SHARE = 0.05
 
 
 class StateWriter:
-    """Saves a state every so often.
+    """Saves a state of a training every so often, and puts the record of it into the sending.
 
     Figures go to MLflow only together with a state on the disk: after a kill they are trained
     again and would have other times.
-
-    Args:
-        training: as it began.
-        identity: see ``pipeline.training.identity``.
-        place: where states are saved.
-        sending: takes the record of what is saved.
     """
 
     def __init__(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import pandas
-
 from pipeline.params.labels import model_name, spread_text
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.project.errors import GaitError
@@ -24,12 +22,9 @@ _FACTS = ("gait.profile", "gait.dataset", "gait.architecture", "gait.model", "gi
 def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
     """Registers one model for each data set and architecture that has been evaluated.
 
-    A result that has a version keeps it; the alias goes to it.
-
-    Args:
-        params: the whole of params.yaml.
-        model: which; None: of all but the reference the one of the highest validation accuracy at
-            the end of training, mean over the seeds. The test set decides nothing.
+    If none is named, that is of all but the reference the one of the highest validation accuracy at
+    the end of training, mean over the seeds. The test set decides nothing. A result that has a
+    version keeps it; the alias goes to it.
 
     Returns:
         For each: ``name``, ``version``, ``alias``, ``model``, ``validation`` (its accuracy in
@@ -55,10 +50,8 @@ def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
 def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
     path = seeds_table.path_of(params)
     groups = ["dataset", "architecture", "model", "result"]
-    quantity = seeds_table.read(path).groupby(groups, sort=False).validation_accuracy_final
-    table = pandas.DataFrame(
-        {"validation_mean": quantity.mean(), "validation_std": quantity.std()}
-    ).reset_index()
+    accuracies = seeds_table.read(path).groupby(groups, sort=False).validation_accuracy_final
+    table = accuracies.agg(validation_mean="mean", validation_std="std").reset_index()
     for _, rows in table.groupby(["dataset", "architecture"], sort=False):
         if model is None:
             rules = rows[rows.model != REFERENCE]
@@ -97,11 +90,12 @@ def _registered(
 ) -> dict[str, Any]:
     name = f"{params.profile}-{row['dataset']}-{row['architecture']}"
     _make(client, name, params.profile)
-    version = _version(client, name, row["result"])
+    wanted = f"name = '{name}' and tags.`{store.KEY_TAG}` = '{row['result']}'"
+    version = next(iter(client.search_model_versions(wanted, max_results=1)), None)
     accuracy = spread_text(row, "validation", 100, 2)
     if version is None:
         with store.named():
-            created = client.create_model_version(
+            version = client.create_model_version(
                 name,
                 f"models:/{model_id}",
                 run.info.run_id,
@@ -114,11 +108,10 @@ def _registered(
                 " has its settings, and `gait reproduce` with that run's id makes it again.",
                 model_id=model_id,
             )
-        version = int(created.version)
-    client.set_registered_model_alias(name, alias, str(version))
+    client.set_registered_model_alias(name, alias, str(version.version))
     return {
         "name": name,
-        "version": version,
+        "version": int(version.version),
         "alias": alias,
         "model": row["model"],
         "validation": accuracy,
@@ -143,9 +136,3 @@ def _make(client: MlflowClient, name: str, profile: str) -> None:
         # Another process may have been faster.
         if not client.search_registered_models(f"name = '{name}'", max_results=1):
             raise
-
-
-def _version(client: MlflowClient, name: str, result: str) -> int | None:
-    wanted = f"name = '{name}' and tags.`{store.KEY_TAG}` = '{result}'"
-    found = client.search_model_versions(wanted, max_results=1)
-    return int(found[0].version) if found else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from pipeline.params.labels import (
     model_of_rule_name,
     regularizer_text,
     setting_name,
+    spread_text,
     value_text,
 )
 from pipeline.params.looks import look_among
@@ -41,8 +41,6 @@ _SETTINGS = {
     "batch size": "training.batch_size",
     "seeds": "training.seeds",
 }
-
-
 _IN_NAME = (
     *("profile", "architecture_name", "model", "rule"),
     *("rule.orthogonality", "rule.penalty", "rule.constraint"),
@@ -56,11 +54,7 @@ _NAMED, _NAMED_MORE = 3, 10
 def describe_experiment(client: MlflowClient, experiment_id: str, text: str, view: str) -> None:
     """Gives the experiment description and view, unless it has them: somebody may have edited it.
 
-    Args:
-        client: of the store.
-        experiment_id: in it.
-        text: what the experiment is.
-        view: how its runs are listed, see ``pipeline.tracking.run_view``.
+    For the view, how its runs are listed, see ``pipeline.tracking.run_view``.
     """
     tags = client.get_experiment(experiment_id).tags
     # Else the pages are those of applications of language models, until somebody says otherwise.
@@ -150,8 +144,7 @@ def _differences(training: Training) -> list[str]:
     try:
         profile = params_file.load(profiles.path_of(name))
     except GaitError:
-        # No such profile: there is nothing to differ from.
-        return []
+        return []  # No such profile: there is nothing to differ from.
     model = key.model if key.model in (REFERENCE, *profile.rules) else REFERENCE
     known_ones = profile.architectures
     architecture = key.architecture if key.architecture in known_ones else next(iter(known_ones))
@@ -222,12 +215,11 @@ def data_of(training: Training) -> DatasetInput:
 def _result(training: Training) -> str:
     if training.status != FINISHED:
         return "Not finished."
-    last = kept(training.epochs)
-    values = [100 * row["validation_accuracy"] for row in last.rows]
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    last, name = kept(training.epochs), "validation_accuracy"
+    row = {f"{name}_mean": last.mean(name), f"{name}_std": last.spread(name)}
     early = KEPT in training.epochs[-1].rows[0]
     when = f"of each seed's best epoch of {last.epoch}" if early else f"after epoch {last.epoch}"
     return (
-        f"Validation accuracy {when}: {statistics.fmean(values):.2f}{spread} %"
-        f" (n = {len(values)} seeds). `gait evaluate` adds the test figures as metrics."
+        f"Validation accuracy {when}: {spread_text(row, name, 100, 2)} %"
+        f" (n = {len(last.rows)} seeds). `gait evaluate` adds the test figures as metrics."
     )

@@ -105,7 +105,7 @@ def end(
     status: str,
     ended_ms: int | None,
     tags: Mapping[str, str],
-    metrics: Sequence[Metric] = (),
+    metrics: Sequence[Metric],
 ) -> None:
     """Ends the run with MLflow's status, and tags and figures of its end, unless it has that."""
     from mlflow.entities import RunTag

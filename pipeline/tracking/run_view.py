@@ -34,7 +34,6 @@ _LINE = {
     "yAxisExpressions": [],
     "yAxisKey": "metric",
 }
-_SCATTER = {"type": "SCATTER", "runsCountToCompare": 100}
 
 
 def of_profile() -> str:
@@ -48,10 +47,8 @@ def of_profile() -> str:
 def of_sweeps(swept: Iterable[str]) -> str:
     """That of a profile's sweeps: the trials, the best first, and accuracy over what is swept.
 
-    Nested in their sweeps, trials would be in no chart.
-
-    Args:
-        swept: the first sweep's names; λ and the learning rate are shown in any case.
+    That is what the first sweep sweeps, and in any case λ and the learning rate. Nested in their
+    sweeps, trials would be in no chart.
     """
     accuracy = "metrics.`validation_accuracy`"
     settings = list(dict.fromkeys(("rule.orthogonality", "rule.learning_rate", *swept)))
@@ -98,4 +95,4 @@ def _scatter(setting: str) -> Mapping[str, Any]:
         "xaxis": {"key": setting, "type": "PARAM"},
         "yaxis": {"key": "validation_accuracy", "type": "METRIC"},
     }
-    return {**_CHART, **_SCATTER, **axes, "uuid": setting}
+    return {**_CHART, "type": "SCATTER", "runsCountToCompare": 100, **axes, "uuid": setting}

@@ -41,6 +41,7 @@ LONGEST_NAME = 250
 AGAIN_S = 0.5
 DATABASE = "mlflow.db"
 _OWN = f"sqlite:///{DATABASE}"
+_ADVICE = "; check MLFLOW_TRACKING_URI, or unset it to use a SQLite file in this folder"
 KEY_TAG = "gait.result"
 _RELATIVE = re.compile(r"(sqlite:///|file:|)(?!databricks|uc$)([^/:][^:]*)")
 _SERVERS_OF_DATABASES = ("postgresql", "mysql", "mssql")
@@ -52,8 +53,7 @@ def tracking_uri() -> str:
 
     A relative path is one in the project's folder: `dvc exp run --temp` deletes its own.
     """
-    given = environment.given(environment.TRACKING_URI) or _OWN
-    return _resolved(given)
+    return _resolved(environment.given(environment.TRACKING_URI) or _OWN)
 
 
 def _resolved(given: str) -> str:
@@ -113,16 +113,14 @@ def artifact_folder() -> Path:
 def open_experiment(name: str) -> tuple[MlflowClient, str]:
     """A client and the experiment's id; store and experiment are made where they do not exist.
 
-    Raises:
-        GaitError: the store cannot be reached or written, or the experiment was deleted.
+    GaitError if the store cannot be reached or written, or the experiment was deleted.
     """
-    with _usable():
+    with explained(_ADVICE):
         from mlflow.exceptions import MlflowException
 
         # Processes that create one SQLite store at once leave a broken schema: one at a time.
         with FileLock(store_folder() / ".mlflow.lock"):
-            if (path := database()) is not None:
-                make_store(path)
+            make_store()
             client = _client()
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
@@ -138,56 +136,39 @@ def open_experiment(name: str) -> tuple[MlflowClient, str]:
 
 
 def existing_experiment(name: str) -> tuple[MlflowClient, str] | None:
-    """The same for those who only read: nothing is made, and None says that there is none.
-
-    Raises:
-        GaitError: the store cannot be reached or read, or the experiment was deleted.
-    """
+    """The same for those who only read: nothing is made, and None says that there is none."""
     client = existing_store()
     if client is None:
         return None
-    with _usable():
+    with explained(_ADVICE):
         experiment = client.get_experiment_by_name(name)
     return (client, _living(experiment, name)) if experiment is not None else None
 
 
 def existing_store() -> MlflowClient | None:
-    """A client of the store; None if it is a file that nobody has made yet.
-
-    Raises:
-        GaitError: the store cannot be read.
-    """
+    """A client of the store, or GaitError; None if it is a file that nobody has made yet."""
     path = database()
     if path is not None and not path.exists():
         return None
-    with _usable():
+    with explained(_ADVICE):
         return _client()
 
 
 def any_store() -> MlflowClient:
-    """A client of the store, which is made if it does not exist.
-
-    Raises:
-        GaitError: the store cannot be reached or written.
-    """
-    with _usable(), FileLock(store_folder() / ".mlflow.lock"):
-        if (path := database()) is not None:
-            make_store(path)
+    """A client of the store, which is made if it does not exist; GaitError if it cannot be used."""
+    with explained(_ADVICE), FileLock(store_folder() / ".mlflow.lock"):
+        make_store()
         return _client()
 
 
 def existing_run(run_id: str) -> tuple[MlflowClient, Any]:
-    """A client of the store, and a run of it.
-
-    Raises:
-        GaitError: there is no such run, or the store cannot be read.
-    """
+    """A client of the store, and a run of it; GaitError if there is no such run."""
     client = existing_store()
     if client is None:
         raise GaitError(f"there is no MLflow run {run_id!r}: no store has been made here yet")
     from mlflow.exceptions import MlflowException
 
-    with _usable():
+    with explained(_ADVICE):
         try:
             run = client.get_run(run_id)
         except MlflowException as error:
@@ -238,36 +219,14 @@ def _quiet() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-@contextmanager
-def _usable() -> Iterator[None]:
-    """What is done with MLflow: in quiet, and with one sentence where it cannot be done."""
-    _quiet()
-    try:
-        yield
-    except GaitError:
-        raise
-    except Exception as error:
-        if not isinstance(error, store_errors()):
-            raise
-        raise GaitError(
-            f"the MLflow store {shown(tracking_uri())} cannot be used"
-            f" ({sentence(error)}); check MLFLOW_TRACKING_URI, or unset it to"
-            " use a SQLite file in this folder"
-        ) from None
-
-
 def _living(experiment: Any, name: str) -> str:
-    """The experiment's id.
-
-    Raises:
-        GaitError: it was deleted, or what the store said is of no experiment.
-    """
-    uri, number = tracking_uri(), str(experiment.experiment_id)
+    """The experiment's id; GaitError if it was deleted, or what the store said is of none."""
+    number = str(experiment.experiment_id)
     if experiment.name != name or not number:
         raise GaitError(_stranger(f"the experiment {name}"))
     if experiment.lifecycle_stage == "deleted":
-        given = environment.given(environment.TRACKING_URI) is not None
-        where = "" if given else f"MLFLOW_TRACKING_URI={shlex.quote(uri)} "
+        given = environment.given(environment.TRACKING_URI)
+        where = "" if given else f"MLFLOW_TRACKING_URI={shlex.quote(tracking_uri())} "
         raise GaitError(
             f"the experiment {name} was deleted in MLflow, and its runs with it: bring them back"
             f" with `{where}mlflow experiments restore --experiment-id {number}`"
@@ -283,42 +242,29 @@ def _stranger(asked: str) -> str:
     )
 
 
-def store_errors() -> tuple[type[Exception], ...]:
-    """What is raised where a store cannot be reached, read or written."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    # A package that the store's client needs may be missing: psycopg, boto3. In an address a port
-    # may be no number.
-    return MlflowException, SQLAlchemyError, OSError, ImportError, ValueError
-
-
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turns what a store that cannot be written raises into one sentence.
+def explained(advice: str = "") -> Iterator[None]:
+    """What is done with MLflow: in quiet, and with one sentence where it cannot be done.
 
-    Raises:
-        GaitError: in place of any exception: clients of stores raise of their own, too.
+    That is a GaitError in place of any exception: clients of stores raise of their own, too, and a
+    package that they need may be missing, such as psycopg or boto3.
     """
+    _quiet()
     try:
         yield
     except GaitError:
         raise
     except Exception as error:
         raise GaitError(
-            f"the MLflow store {shown(tracking_uri())} cannot be used ({sentence(error)})"
-        ) from (None if isinstance(error, store_errors()) else error)
+            f"the MLflow store {shown(tracking_uri())} cannot be used ({sentence(error)}){advice}"
+        ) from error
 
 
 def twice(send: Callable[[], None], forget: Callable[[], None] = lambda: None) -> None:
     """Sends once more what the store refuses, after a moment.
 
     Where another process makes the same row at the same moment, MLflow refuses the slower one; now
-    the row is there.
-
-    Args:
-        send: finds out what the store has, and makes the rest.
-        forget: called in between.
+    the row is there, as ``send`` finds out once ``forget`` was called.
     """
     try:
         send()
@@ -328,9 +274,10 @@ def twice(send: Callable[[], None], forget: Callable[[], None] = lambda: None) -
         send()
 
 
-def make_store(path: Path) -> None:
+def make_store() -> None:
     """MLflow's tables, made aside: a kill while they are being made would leave them broken."""
-    if path.exists():
+    path = database()
+    if path is None or path.exists():
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -375,9 +322,7 @@ def start_run(
 def end_run(client: MlflowClient, run_id: str, status: str, ended_ms: int | None = None) -> None:
     """Ends a run, and asks whether it has ended: what answers may be a page to log in by now.
 
-    Raises:
-        OSError: the store says otherwise.
-        Of ``store_errors``: the store did not do it.
+    OSError if the store says otherwise.
     """
     client.set_terminated(run_id, status, end_time=ended_ms)
     if client.get_run(run_id).info.status != status:
@@ -387,8 +332,7 @@ def end_run(client: MlflowClient, run_id: str, status: str, ended_ms: int | None
 def find_runs(client: MlflowClient, experiment_id: str, result: str) -> list[Any]:
     """The newest finished parent run that made a result, and its seed runs; none if unknown here.
 
-    Args:
-        result: the checksum under which training tagged its runs.
+    A result is the checksum under which training tagged its runs.
     """
     wanted = f"tags.`{KEY_TAG}` = '{result}' and attributes.status = 'FINISHED'"
     parents = client.search_runs(
@@ -397,14 +341,22 @@ def find_runs(client: MlflowClient, experiment_id: str, result: str) -> list[Any
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
-    if not parents:
-        return []
-    children = client.search_runs(
-        [experiment_id],
-        f"tags.`mlflow.parentRunId` = '{parents[0].info.run_id}'",
-        max_results=1000,
-    )
-    return [parents[0], *children]
+    return [parents[0], *nested_runs(client, parents[0])] if parents else []
+
+
+def known_run(profile: str, result: str) -> Any | None:
+    """The parent run of ``find_runs`` in a profile's experiment, where this store has one."""
+    opened = existing_experiment(profile)
+    if opened is None:
+        return None
+    with explained():
+        return next(iter(find_runs(*opened, result)), None)
+
+
+def nested_runs(client: MlflowClient, parent: Any) -> list[Any]:
+    """The runs of a model's seeds."""
+    wanted = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    return list(client.search_runs([parent.info.experiment_id], wanted, max_results=1000))
 
 
 def provenance_tags(source: Source, data_checksum: str, device: str) -> dict[str, str]:
@@ -428,9 +380,6 @@ def sentence(error: BaseException) -> str:
 
     Of a database's error the first line that is its own: SQLAlchemy's may come before it.
     """
-    lines = [
-        line
-        for line in without_password(str(error)).strip().splitlines()
-        if "(raised as a result of" not in line
-    ]
-    return lines[0] if lines else type(error).__name__
+    lines = without_password(str(error)).strip().splitlines()
+    own = (line for line in lines if "(raised as a result of" not in line)
+    return next(own, type(error).__name__)

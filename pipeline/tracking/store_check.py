@@ -17,11 +17,7 @@ _TAG = "gait.doctor"
 def write_and_delete(profile: str) -> None:
     """Gives an experiment a tag and its artifacts a file, and takes both away again.
 
-    Args:
-        profile: the experiment, if it exists; else whichever there is.
-
-    Raises:
-        GaitError: the store does not exist, or does not take them.
+    That is the profile's, or else whichever there is. GaitError if the store does not take them.
     """
     opened = store.existing_experiment(profile)
     client = opened[0] if opened is not None else store.any_store()

@@ -25,7 +25,7 @@ def clone(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        store.make_store(folder / store.DATABASE)
+        store.make_store()
     return folder
 
 
