@@ -153,8 +153,6 @@ def doctor(
 
         gait doctor --json | jq '.[] | select(.advice)'
     """
-    from dataclasses import asdict
-
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -163,14 +161,14 @@ def doctor(
 
     findings = checks.examine(deep, address)
     if as_json:
-        print(json.dumps([asdict(each) for each in findings], indent=2))
+        print(json.dumps([each._asdict() for each in findings], indent=2))
     else:
         table = Table("", "", "found", "what to do", box=None)
         for each in findings:
             said = map(escape, (each.name, each.found, each.advice or ""))
-            table.add_row("ok" if each.well else "!!", *said)
+            table.add_row("!!" if each.advice else "ok", *said)
         Console().print(table)
-    if not all(each.well for each in findings):
+    if any(each.advice for each in findings):
         raise typer.Exit(1)
 
 
