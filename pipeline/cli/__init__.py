@@ -11,7 +11,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli import project_commands, record_commands, stage_commands, sweep_commands
+from pipeline.cli import project_commands as project
+from pipeline.cli import record_commands as records
+from pipeline.cli import stage_commands as stages
+from pipeline.cli import sweep_commands
 from pipeline.cli.output import open_closed_streams, show_every_letter
 from pipeline.project import environment, running_code
 from pipeline.project.errors import GaitError, os_sentence
@@ -59,28 +62,14 @@ def options(
 # Whatever `dvc repro` knows is passed on to it.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-app.command(context_settings=PASSED_ON)(stage_commands.repro)
+app.command(context_settings=PASSED_ON)(stages.repro)
 for command in (
-    *(
-        stage_commands.download,
-        stage_commands.train,
-        stage_commands.evaluate,
-        stage_commands.plot,
-        stage_commands.report,
-    ),
-    *(
-        project_commands.profile,
-        project_commands.params,
-        project_commands.verify,
-        project_commands.doctor,
-        project_commands.ui,
-    ),
-    *(record_commands.register, record_commands.reproduce, record_commands.provenance),
-    record_commands.compare,
-    record_commands.export,
+    *(stages.download, stages.train, stages.evaluate, stages.plot, stages.report),
+    *(project.profile, project.params, project.verify, project.doctor, project.ui),
+    *(records.register, records.reproduce, records.provenance, records.compare, records.export),
 ):
     app.command()(command)
-app.command("import-runs")(record_commands.import_runs)
+app.command("import-runs")(records.import_runs)
 app.add_typer(sweep_commands.app, name="sweep")
 
 INTERRUPTED = 130
