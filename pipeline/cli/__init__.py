@@ -20,6 +20,7 @@ from pipeline.project import environment, running_code
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.interruption import Interrupted
 from pipeline.project.redaction import without_password
+from pipeline.project.source import source
 
 # Imports that take seconds (torch, MLflow, matplotlib) wait until a command needs them.
 
@@ -38,8 +39,6 @@ app = typer.Typer(
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
-        from pipeline.project.source import source
-
         print(f"gait {metadata.version('gait')}, commit {source().commit}")
         raise typer.Exit
 

@@ -115,13 +115,12 @@ def reproduce(
         if run is not None:
             print(made_again.plan_of_run(run))
         elif check is not None:
-            print("\n".join(made_again.plan_of_table(check, seed)))
+            print(*made_again.plan_of_table(check, seed), sep="\n")
         return
     with to_standard_error(as_json), interruptible():
         if run is not None:
             outcomes = [made_again.of_run(run)]
-        else:
-            assert check is not None
+        elif check is not None:
             outcomes = made_again.of_table(check, seed)
     if as_json:
         print(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
@@ -299,7 +298,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "model": outcome.name,
         "identical": not differences,
         "differences": differences,
-        "facts": {name: list(values) for name, values in outcome.facts.items()},
+        "facts": outcome.facts,
     }
 
 
