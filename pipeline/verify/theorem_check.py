@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
 from gaitprop import numerics
 from gaitprop.theorem.comparison import SLOPE
@@ -37,15 +37,9 @@ def measure(device: str) -> dict[str, Any]:
     check_device(device)
     numerics.use("portable")
     console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("measuring"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
+    columns = ("measuring", BarColumn(), TimeElapsedColumn())
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("", total=1.0)
         found = verify(device, SEEDS, lambda share: bar.update(task, completed=share))
     return as_document(found)
@@ -64,11 +58,7 @@ def as_document(found: Verification) -> dict[str, Any]:
         "holds": found.holds,
         "kink": [_comparison(row) for row in found.kink],
         "rescalings": [_rounded(asdict(row)) for row in found.rescalings],
-        "settings": {
-            "gamma": GAMMA,
-            "negative_slope": SLOPE,
-            "seeds": list(SEEDS),
-        },
+        "settings": {"gamma": GAMMA, "negative_slope": SLOPE, "seeds": list(SEEDS)},
     }
 
 
