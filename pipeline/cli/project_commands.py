@@ -13,7 +13,7 @@ import typer
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON
-from pipeline.project.environment import become
+from pipeline.project.environment import prepare_environment
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown
 
@@ -216,4 +216,6 @@ def ui(
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", store.artifact_folder().as_uri()]
-    become(command)
+    prepare_environment()
+    # From here on signals and the exit code are the server's.
+    os.execv(command[0], command)

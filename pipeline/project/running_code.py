@@ -13,13 +13,10 @@ PACKAGES = ("gaitprop", "pipeline")
 
 
 def check() -> None:
-    """Looks whether the packages that Python finds are this folder's, if it has its own.
+    """GaitError unless the packages that Python finds are this folder's, if it has its own.
 
     Runs say the commit and state of the folder's tree, which says nothing of code from elsewhere:
     of another clone, say, whose environment is active.
-
-    Raises:
-        GaitError: they are not.
     """
     here = {name: Path(name, "__init__.py").resolve() for name in PACKAGES}
     if not all(path.is_file() for path in here.values()):
@@ -39,13 +36,8 @@ def check() -> None:
 def unchanged(deciding: Callable[[], object]) -> Iterator[None]:
     """Sees to it that a result is not recorded with what decides it only since it was begun.
 
-    DVC notes the code and params.yaml as they are when a stage ends.
-
-    Args:
-        deciding: gives what decides the result, as it stands.
-
-    Raises:
-        GaitError: that is not what it was when the block was entered; the result stays.
+    DVC notes the code and params.yaml as they are when a stage ends. GaitError if what decides the
+    result is then not what it was when the block was entered; the result stays.
     """
     before = deciding()
     yield
