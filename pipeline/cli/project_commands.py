@@ -28,9 +28,7 @@ def profile(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="The profile to put into params.yaml.",
-            show_default=False,
-            autocompletion=completion.profiles,
+            help="The profile to put into params.yaml.", autocompletion=completion.profiles
         ),
     ] = None,
     force: Annotated[
@@ -87,8 +85,7 @@ def params(
 def verify(
     as_json: Annotated[bool, JSON] = False,
     figure: Annotated[
-        Path | None,
-        typer.Option(help="Also draw error against depth here (.svg or .png).", show_default=False),
+        Path | None, typer.Option(help="Also draw error against depth here (.svg or .png).")
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
 ) -> None:
@@ -133,7 +130,6 @@ def doctor(
         typer.Option(
             metavar="ADDRESS",
             help="Also look at this Ray cluster: its nodes' ports and versions, from here.",
-            show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, JSON] = False,

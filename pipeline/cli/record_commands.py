@@ -27,7 +27,6 @@ def register(
         str | None,
         typer.Argument(
             help="A model of run.rules, or `reference`; the best of run.rules if none is named.",
-            show_default=False,
             autocompletion=completion.models,
         ),
     ] = None,
@@ -63,19 +62,15 @@ def register(
 
 
 def reproduce(
-    run: Annotated[
-        str | None, typer.Argument(help="Id of an MLflow run.", show_default=False)
-    ] = None,
+    run: Annotated[str | None, typer.Argument(help="Id of an MLflow run.")] = None,
     check: Annotated[
-        Path | None,
-        typer.Option(help="A folder of published results, in place of a run.", show_default=False),
+        Path | None, typer.Option(help="A folder of published results, in place of a run.")
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="With --check: all models, not one drawn at random.")
     ] = False,
     seed: Annotated[
-        int | None,
-        typer.Option(help="With --check: draws the same model again.", show_default=False),
+        int | None, typer.Option(help="With --check: draws the same model again.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, and train nothing.")
@@ -219,9 +214,7 @@ def compare(
             " (mlflow:NAME), git revisions, DVC experiments; differences are to the first."
         ),
     ],
-    page: Annotated[
-        Path | None, typer.Option(help="Also write a page (.html) here.", show_default=False)
-    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write a page (.html) here.")] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Compare results: settings that differ, metrics with intervals, curves.

@@ -37,7 +37,6 @@ def download(
         list[str] | None,
         typer.Argument(
             help="Image sets; those of params.yaml if none is named.",
-            show_default=False,
             autocompletion=completion.datasets,
         ),
     ] = None,
@@ -213,7 +212,6 @@ def repro(
             min=1,
             help="How many models are trained at once. Default: PyTorch's threads here"
             " (OMP_NUM_THREADS, or the cores), divided by training.threads; 1 on a GPU.",
-            show_default=False,
         ),
     ] = None,
 ) -> None:
