@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from contextlib import suppress
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,7 +28,6 @@ from pipeline.project.source import source
 app = typer.Typer(
     name="gait",
     no_args_is_help=True,
-    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -71,8 +71,6 @@ for command in (
 app.command("import-runs")(records.import_runs)
 app.add_typer(sweep_commands.app, name="sweep")
 
-INTERRUPTED = 130
-
 
 def main() -> None:
     """Runs the command; a ``GaitError`` is one sentence on standard error and exit code 2."""
@@ -86,25 +84,22 @@ def main() -> None:
         running_code.check()
         app(prog_name="gait")
     except GaitError as error:
-        _tell(without_password(str(error)))
-        sys.exit(2)
+        _end(without_password(str(error)), 2)
     except OSError as error:
         # A disk that is full, a folder that cannot be read: never a matter of this program.
-        _tell(without_password(os_sentence(error)))
         _drop_unwritten_output()
-        sys.exit(2)
-    except Interrupted as signal:
-        _tell(str(signal))
-        sys.exit(signal.exit_code)
+        _end(without_password(os_sentence(error)), 2)
+    except Interrupted as stop:
+        _end(str(stop), stop.exit_code)
     except KeyboardInterrupt:
-        _tell("interrupted")
-        sys.exit(INTERRUPTED)
+        _end("interrupted", 128 + signal.SIGINT)
 
 
-def _tell(why: str) -> None:
+def _end(why: str, code: int) -> NoReturn:
     # The terminal may be gone.
     with suppress(OSError):
         print(f"gait: {why}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _forgive_warnings() -> None:

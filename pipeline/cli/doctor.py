@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ def _guarded(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, *error.args)
     except GaitError as error:
         return Finding(name, without_password(str(error)), "mend what the sentence says")
-    except (ImportError, PackageNotFoundError) as error:
+    except ImportError as error:  # Among them that there is no such package.
         return Finding(name, f"cannot be imported ({error})", "run `make setup`")
     except Exception as error:
         # Whatever a library raises where it does not work here is what is looked for.
@@ -93,8 +93,8 @@ def _torch() -> str:
 
     # Which of its vector instructions PyTorch uses is decided once: numerics come to that below.
     devices = [f"cpu ({torch.get_num_threads()} threads)"]
-    devices += [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())]
     for each in range(torch.cuda.device_count()):
+        devices.append(torch.cuda.get_device_name(each))
         try:
             torch.ones(1, device=f"cuda:{each}").item()
         except RuntimeError as error:
@@ -124,15 +124,12 @@ def _dvc() -> str:
         raise _CheckError(f"{installed}; no dvc.yaml here", "go to the project's folder")
     if not Path(".dvc").is_dir():
         raise _CheckError(f"{installed}; no .dvc here", "run `dvc init` (`--no-scm` without git)")
-    if not Path(".git").exists() and "no_scm" not in _dvc_settings():
+    settings = [Path(".dvc", name) for name in ("config", "config.local")]
+    texts = [file.read_text(encoding="utf-8") for file in settings if file.is_file()]
+    if not Path(".git").exists() and "no_scm" not in "".join(texts):
         advice = "run `dvc config --local core.no_scm true` (`make repro` does)"
         raise _CheckError(f"{installed}; a folder without git", advice)
     return installed
-
-
-def _dvc_settings() -> str:
-    files = (Path(".dvc", name) for name in ("config", "config.local"))
-    return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
 
 
 def _git() -> str:

@@ -105,16 +105,15 @@ def verify(
     """
     from rich.console import Console
 
-    from pipeline.verify import printed_tables
-    from pipeline.verify import theorem_check as verification
+    from pipeline.verify import printed_tables, theorem_check
 
     if figure is not None:
-        verification.check_figure(figure)
-    document = verification.measure(device)
+        theorem_check.check_figure(figure)
+    document = theorem_check.measure(device)
     if figure is not None:
-        verification.write_figure(document, figure)
+        theorem_check.write_figure(document, figure)
     if as_json:
-        print(verification.as_json(document))
+        print(theorem_check.as_json(document))
     else:
         printed_tables.show(document, Console())
     if not document["holds"]:

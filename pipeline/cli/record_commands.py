@@ -1,4 +1,4 @@
-"""`gait register`, `gait reproduce` and `gait provenance`: what has been recorded."""
+"""Commands on what has been recorded: models, runs and results, kept, compared and handed on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from pipeline.project.interruption import interruptible
 
 if TYPE_CHECKING:
     from pipeline.audit.reproduce import Outcome
-
-DIFFERENT = 1
 
 
 def register(
@@ -123,7 +121,7 @@ def reproduce(
         for outcome in outcomes:
             _show(outcome)
     if any(outcome.differences for outcome in outcomes):
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(1)
 
 
 def provenance(
@@ -148,7 +146,7 @@ def provenance(
     chain = provenance_chain.of_file(file)
     print(json.dumps(chain, indent=2) if as_json else "\n".join(provenance_chain.as_lines(chain)))
     if not chain["as_made"]:
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(1)
 
 
 def export(
@@ -305,11 +303,8 @@ def _show(outcome: Outcome) -> None:
         return
     print(f"{outcome.name}: different")
     table = Table("quantity", "first at", "largest difference", "relative")
-    for each in outcome.differences:
-        numbers = (each.absolute, each.relative)
-        table.add_row(
-            each.what, each.where, *("–" if math.isnan(n) else f"{n:.3g}" for n in numbers)
-        )
+    for what, where, *numbers in outcome.differences:
+        table.add_row(what, where, *("–" if math.isnan(n) else f"{n:.3g}" for n in numbers))
     console = Console()
     console.print(table)
     if outcome.facts:

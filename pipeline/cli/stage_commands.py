@@ -24,9 +24,6 @@ from pipeline.project.nearest_name import did_you_mean
 from pipeline.project.paths import ModelKey, results_folder
 from pipeline.project.running_code import unchanged
 
-# DVC's name of the stage, in the environment of its command.
-_DVC_STAGE = "DVC_STAGE"
-
 if TYPE_CHECKING:
     from pipeline.cli.dvc_repro import Step
     from pipeline.params.schema import Params
@@ -264,7 +261,8 @@ def repro(
 
 def _unchanged_by_dvc(deciding: Callable[[], object]) -> AbstractContextManager[None]:
     """As ``unchanged``; without DVC nothing is recorded but what was there at the beginning."""
-    return unchanged(deciding) if _DVC_STAGE in os.environ else nullcontext()
+    # DVC names its stage in the environment of the stage's command.
+    return unchanged(deciding) if "DVC_STAGE" in os.environ else nullcontext()
 
 
 def _sources(datasets: Sequence[str]) -> str:

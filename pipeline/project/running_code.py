@@ -8,8 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.project.errors import GaitError
-
-PACKAGES = ("gaitprop", "pipeline")
+from pipeline.project.source import CODE
 
 
 def check() -> None:
@@ -18,7 +17,7 @@ def check() -> None:
     Runs say the commit and state of the folder's tree, which says nothing of code from elsewhere:
     of another clone, say, whose environment is active.
     """
-    here = {name: Path(name, "__init__.py").resolve() for name in PACKAGES}
+    here = {name: Path(name, "__init__.py").resolve() for name in CODE}
     if not all(path.is_file() for path in here.values()):
         return
     for name, own in here.items():

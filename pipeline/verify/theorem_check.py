@@ -21,7 +21,6 @@ from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
 
 SEEDS = (0, 1, 2)
-FIGURE_FORMATS = (".svg", ".png")
 DIGITS = 3
 """Significant digits that are given: differences at the level of rounding have no more."""
 
@@ -80,7 +79,7 @@ def check_device(device: str) -> None:
 
 def check_figure(path: Path) -> None:
     """Raises GaitError unless a figure can be written there."""
-    if path.suffix.lower() not in FIGURE_FORMATS:
+    if path.suffix.lower() not in (".svg", ".png"):
         raise GaitError(f"--figure is {str(path)!r}; allowed: a name that ends in .svg or .png")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise GaitError(f"--figure is {str(path)!r}, but {path.parent} is no folder to write to")
