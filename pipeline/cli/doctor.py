@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.project import environment
+from pipeline.project import environment, source
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown, without_password
 
@@ -133,8 +134,6 @@ def _dvc() -> str:
 
 
 def _git() -> str:
-    from pipeline.project import source
-
     if not Path(".git").exists():
         return f"no history here: runs say the commit {source.source().commit}"
     if (why := source.why_unknown()) is not None:
@@ -237,8 +236,6 @@ def _store() -> str:
 
 def _figures() -> str:
     """Draws what every training ends with: of two epochs of one layer."""
-    from io import BytesIO
-
     import pandas
 
     from pipeline import figures

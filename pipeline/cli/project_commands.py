@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON
@@ -103,8 +106,6 @@ def verify(
 
         gait verify --figure error_against_depth.svg
     """
-    from rich.console import Console
-
     from pipeline.verify import printed_tables, theorem_check
 
     if figure is not None:
@@ -148,10 +149,6 @@ def doctor(
 
         gait doctor --json | jq '.[] | select(.advice)'
     """
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from pipeline.cli import doctor as checks
 
     findings = checks.examine(deep, address)

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
@@ -251,11 +255,6 @@ def compare(
 
 
 def _show_comparisons(comparisons: list[dict[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from pipeline.audit import compare_output as text
 
     console = Console(width=None if sys.stdout.isatty() else 1000)
@@ -294,10 +293,6 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 
 
 def _show(outcome: Outcome) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     if not outcome.differences:
         print(f"{outcome.name}: identical, history and weights, to the last bit")
         return
@@ -305,13 +300,12 @@ def _show(outcome: Outcome) -> None:
     table = Table("quantity", "first at", "largest difference", "relative")
     for what, where, *numbers in outcome.differences:
         table.add_row(what, where, *("–" if math.isnan(n) else f"{n:.3g}" for n in numbers))
-    console = Console()
-    console.print(table)
+    Console().print(table)
     if outcome.facts:
         facts = Table("may explain it", "recorded", "here")
         for name, (recorded, here) in outcome.facts.items():
             facts.add_row(name, escape(recorded), escape(here))
-        console.print(facts)
+        Console().print(facts)
     elif outcome.recorded:
         print("No recorded version or fact of the machine differs from what is here.")
     else:

@@ -158,8 +158,9 @@ def _departures(rows: list[Row]) -> Table:
 
 
 def _table(title: str, texts: Iterable[str], numbers: Iterable[str]) -> Table:
-    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None)
-    table.padding = (0, 1, 0, 0)
+    table = Table(
+        title=f"\n{title}", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
     for name in texts:
         table.add_column(name, no_wrap=True)
     for name in numbers:
