@@ -99,15 +99,11 @@ def _repository() -> Iterator[Repo]:
         raise GaitError(f"DVC cannot say what there is to do: {error}") from None
 
 
-def run(arguments: Sequence[str], *, wait_for_lock: bool = False) -> int:
-    """Runs `dvc repro`; returns its exit code.
+def run(arguments: Sequence[str]) -> int:
+    """Runs `dvc` with these arguments, of `repro`; returns its exit code.
 
     DVC leaves a stage running when it is ended. Here SIGTERM goes to the stage, which puts its
     work away, DVC ends with it, and ``Interrupted`` is raised.
-
-    Args:
-        arguments: of `dvc repro`.
-        wait_for_lock: whether it waits where another DVC writes, instead of failing after 3 s.
     """
     from dvc.cli import main as dvc
 
@@ -125,7 +121,7 @@ def run(arguments: Sequence[str], *, wait_for_lock: bool = False) -> int:
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        code = int(dvc([*(["--wait-for-lock"] if wait_for_lock else []), "repro", *arguments]))
+        code = int(dvc([*arguments]))
     finally:
         signal.signal(signal.SIGTERM, before)
     if stopped:

@@ -141,7 +141,8 @@ def _run_one(stage: str, on_interrupt: Any) -> None:
     # Lines that say whose they are: bars of several processes would overwrite each other.
     os.environ["TTY_COMPATIBLE"] = "0"
     try:
-        code = dvc_repro.run(["--single-item", stage], wait_for_lock=True)
+        # Without waiting it would fail after 3 s where another one writes.
+        code = dvc_repro.run(["--wait-for-lock", "repro", "--single-item", stage])
     except Interrupted as error:
         code = error.exit_code
     sys.exit(code)

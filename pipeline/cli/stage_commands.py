@@ -153,7 +153,7 @@ def evaluate(as_json: Annotated[bool, JSON] = False) -> None:
     from pipeline.stages import evaluate as stage
 
     with to_standard_error(as_json):
-        paths = _results_of(stage)
+        paths = _run_stage(stage)
     if as_json:
         models = next(path for path in paths if path.name == "summary.json")
         made = {"files": list(map(str, paths)), "models": json.loads(models.read_text())}
@@ -173,7 +173,7 @@ def plot() -> None:
     """
     from pipeline.stages import plot as stage
 
-    print(*_results_of(stage), sep="\n")
+    print(*_run_stage(stage), sep="\n")
 
 
 def report() -> None:
@@ -190,7 +190,7 @@ def report() -> None:
     """
     from pipeline.stages import report as stage
 
-    print(*_results_of(stage), sep="\n")
+    print(*_run_stage(stage), sep="\n")
 
 
 def repro(
@@ -251,7 +251,7 @@ def repro(
         check_writable(Path())
         stage.deliver_what_can_be(params)
     code = 0 if arguments else parallel_stages.run_trainings(params, jobs)
-    code = code or dvc_repro.run(arguments)
+    code = code or dvc_repro.run(["repro", *arguments])
     if code:
         sys.exit(code)
     if not dry:
@@ -274,8 +274,8 @@ def _sources(datasets: Sequence[str]) -> str:
     return checksum((str(file), file) for file in files)
 
 
-def _results_of(stage: ModuleType) -> list[Path]:
-    """What a stage writes; refused if params or its code, which decide it, change meanwhile."""
+def _run_stage(stage: ModuleType) -> list[Path]:
+    """Runs a stage; refused if params or its code, which decide its files, change meanwhile."""
     from pipeline.params import params_file
     from pipeline.training.identity import code_checksum, library_files
 
