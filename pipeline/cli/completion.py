@@ -6,6 +6,7 @@ A file that cannot be read completes nothing: a shell is no place for its error.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,6 @@ def _run(path: Path, key: str) -> Iterator[str]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    try:
+    with suppress(OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
         content: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
         yield from map(str, content["run"][key])
-    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
-        return

@@ -20,7 +20,7 @@ from pipeline.project import environment, source
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown, without_password
 
-PYTHONS = ((3, 11), (3, 12), (3, 13))
+PYTHONS = ("3.11", "3.12", "3.13")
 # Models, DVC's cache and MLflow's artifacts of the largest profile fit well within it.
 ROOM_BYTES = 5 * 10**9
 # How alike a variable is to one of ours that is meant by it.
@@ -83,9 +83,8 @@ def _guarded(name: str, check: Callable[[], str]) -> Finding:
 
 def _python() -> str:
     here = platform.python_version()
-    if sys.version_info[:2] not in PYTHONS:
-        allowed = ", ".join(f"{major}.{minor}" for major, minor in PYTHONS)
-        raise _CheckError(here, f"make .venv with one of {allowed}, which are tested")
+    if here.rpartition(".")[0] not in PYTHONS:
+        raise _CheckError(here, f"make .venv with one of {', '.join(PYTHONS)}, which are tested")
     return f"{here} in {sys.prefix}"
 
 

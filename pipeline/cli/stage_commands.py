@@ -66,11 +66,11 @@ def download(
         for name in chosen:
             image_sets.image_set(name)
         for name in chosen:
-            paths[name] = stage.run(params, name, progress=Console(stderr=True).is_terminal)
+            paths[name] = str(stage.run(params, name, progress=Console(stderr=True).is_terminal))
             if not as_json:
                 print(f"{name}: verified, in {paths[name]}")
     if as_json:
-        print(json.dumps({name: str(path) for name, path in paths.items()}, indent=2))
+        print(json.dumps(paths, indent=2))
 
 
 def train(

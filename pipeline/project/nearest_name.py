@@ -38,10 +38,9 @@ def nearest(received: str, allowed: Iterable[str]) -> str | None:
 
     Another word for a setting leads to the setting.
     """
-    allowed = list(allowed)
     before, dot, word = received.lower().rpartition(".")
     meant = before + dot + usual_name(word)
-    near = [meant] if meant in allowed else difflib.get_close_matches(meant, allowed, n=1)
+    near = difflib.get_close_matches(meant, allowed, n=1)
     return near[0] if near else None
 
 

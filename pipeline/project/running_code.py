@@ -22,8 +22,7 @@ def check() -> None:
         return
     for name, own in here.items():
         spec = find_spec(name)
-        found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
-        if found is not None and found != own:
+        if spec and spec.origin and (found := Path(spec.origin).resolve()) != own:
             raise GaitError(
                 f"the code that would run is {found.parent}, and this folder has its own,"
                 f" {own.parent}, which is what runs would record: activate this folder's"
