@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from contextlib import suppress
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.cli import project_commands, record_commands, stage_commands, sweep_commands
+from pipeline.cli import project_commands as project
+from pipeline.cli import record_commands as records
+from pipeline.cli import stage_commands as stages
+from pipeline.cli import sweep_commands
 from pipeline.cli.output import open_closed_streams, show_every_letter
 from pipeline.project import environment, running_code
 from pipeline.project.errors import GaitError, os_sentence
 from pipeline.project.interruption import Interrupted
 from pipeline.project.redaction import without_password
+from pipeline.project.source import source
 
 # Imports that take seconds (torch, MLflow, matplotlib) wait until a command needs them.
 
 app = typer.Typer(
     name="gait",
     no_args_is_help=True,
-    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,8 +39,6 @@ app = typer.Typer(
 
 def _tell_version(wanted: bool) -> None:
     if wanted:
-        from pipeline.project.source import source
-
         print(f"gait {metadata.version('gait')}, commit {source().commit}")
         raise typer.Exit
 
@@ -59,31 +61,15 @@ def options(
 # Whatever `dvc repro` knows is passed on to it.
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-app.command(context_settings=PASSED_ON)(stage_commands.repro)
+app.command(context_settings=PASSED_ON)(stages.repro)
 for command in (
-    *(
-        stage_commands.download,
-        stage_commands.train,
-        stage_commands.evaluate,
-        stage_commands.plot,
-        stage_commands.report,
-    ),
-    *(
-        project_commands.profile,
-        project_commands.params,
-        project_commands.verify,
-        project_commands.doctor,
-        project_commands.ui,
-    ),
-    *(record_commands.register, record_commands.reproduce, record_commands.provenance),
-    record_commands.compare,
-    record_commands.export,
+    *(stages.download, stages.train, stages.evaluate, stages.plot, stages.report),
+    *(project.profile, project.params, project.verify, project.doctor, project.ui),
+    *(records.register, records.reproduce, records.provenance, records.compare, records.export),
 ):
     app.command()(command)
-app.command("import-runs")(record_commands.import_runs)
+app.command("import-runs")(records.import_runs)
 app.add_typer(sweep_commands.app, name="sweep")
-
-INTERRUPTED = 130
 
 
 def main() -> None:
@@ -98,25 +84,22 @@ def main() -> None:
         running_code.check()
         app(prog_name="gait")
     except GaitError as error:
-        _tell(without_password(str(error)))
-        sys.exit(2)
+        _end(without_password(str(error)), 2)
     except OSError as error:
         # A disk that is full, a folder that cannot be read: never a matter of this program.
-        _tell(without_password(os_sentence(error)))
         _drop_unwritten_output()
-        sys.exit(2)
-    except Interrupted as signal:
-        _tell(str(signal))
-        sys.exit(signal.exit_code)
+        _end(without_password(os_sentence(error)), 2)
+    except Interrupted as stop:
+        _end(str(stop), stop.exit_code)
     except KeyboardInterrupt:
-        _tell("interrupted")
-        sys.exit(INTERRUPTED)
+        _end("interrupted", 128 + signal.SIGINT)
 
 
-def _tell(why: str) -> None:
+def _end(why: str, code: int) -> NoReturn:
     # The terminal may be gone.
     with suppress(OSError):
         print(f"gait: {why}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _forgive_warnings() -> None:

@@ -5,7 +5,8 @@ A file that cannot be read completes nothing: a shell is no place for its error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,14 @@ def datasets() -> list[str]:
     return sorted({name for file in files for name in _run(file, "datasets")})
 
 
-def own_datasets() -> list[str]:
-    """Those that params.yaml trains on."""
-    return list(_run(Path("params.yaml"), "datasets"))
-
-
-def architectures() -> list[str]:
+def _chosen(key: str) -> Callable[[], list[str]]:
     """Those that params.yaml trains."""
-    return list(_run(Path("params.yaml"), "architectures"))
+    return lambda: list(_run(Path("params.yaml"), key))
 
 
-def rules() -> list[str]:
-    """Those that params.yaml trains with."""
-    return list(_run(Path("params.yaml"), "rules"))
+own_datasets = _chosen("datasets")
+architectures = _chosen("architectures")
+rules = _chosen("rules")
 
 
 def models() -> list[str]:
@@ -45,8 +41,6 @@ def _run(path: Path, key: str) -> Iterator[str]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    try:
+    with suppress(OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
         content: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
         yield from map(str, content["run"][key])
-    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
-        return

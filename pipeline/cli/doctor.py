@@ -9,35 +9,34 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
-from pipeline.project import environment
+from pipeline.project import environment, source
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown, without_password
 
-PYTHONS = ((3, 11), (3, 12), (3, 13))
+PYTHONS = ("3.11", "3.12", "3.13")
 # Models, DVC's cache and MLflow's artifacts of the largest profile fit well within it.
 ROOM_BYTES = 5 * 10**9
 # How alike a variable is to one of ours that is meant by it.
 _MISSPELT = 0.85
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What was looked at, what was found, and what to do about it; nothing if all is well."""
 
     name: str
     found: str
     advice: str | None = None
 
-    @property
-    def well(self) -> bool:
-        """Whether nothing needs to be done."""
-        return self.advice is None
+
+class _CheckError(Exception):
+    """A check's way to say what it found, and what to do about it."""
 
 
 def examine(deep: bool = False, address: str | None = None) -> list[Finding]:
@@ -47,33 +46,34 @@ def examine(deep: bool = False, address: str | None = None) -> list[Finding]:
         deep: also tries what takes long: a Ray of this machine is started and stopped.
         address: of a Ray cluster, whose ports and versions are looked at, too.
     """
-    return [_guarded(name, check) for name, check in _checks(deep, address)]
-
-
-def _checks(deep: bool, address: str | None) -> Iterator[tuple[str, Callable[[], Finding]]]:
-    yield "Python", _python
-    yield "torch", _torch
-    yield "numerics", _numerics
-    yield "DVC", _dvc
-    yield "git", _git
-    yield "params.yaml", _params
-    yield "data", _data
-    yield "variables", _variables
-    yield "packages", _packages
-    yield "MLflow store", _store
-    yield "figures", _figures
-    yield "Ray", _started_ray if deep else _ray
+    checks = {
+        "Python": _python,
+        "torch": _torch,
+        "numerics": _numerics,
+        "DVC": _dvc,
+        "git": _git,
+        "params.yaml": _params,
+        "data": _data,
+        "variables": _variables,
+        "packages": _packages,
+        "MLflow store": _store,
+        "figures": _figures,
+        "Ray": _started_ray if deep else _ray,
+    }
     if address is not None:
-        yield "Ray cluster", partial(_cluster, address)
-    yield "disk", _disk
+        checks["Ray cluster"] = partial(_cluster, address)
+    checks["disk"] = _disk
+    return [_guarded(name, check) for name, check in checks.items()]
 
 
-def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
+def _guarded(name: str, check: Callable[[], str]) -> Finding:
     try:
-        return check()
+        return Finding(name, check())
+    except _CheckError as error:
+        return Finding(name, *error.args)
     except GaitError as error:
         return Finding(name, without_password(str(error)), "mend what the sentence says")
-    except (ImportError, PackageNotFoundError) as error:
+    except ImportError as error:  # Among them that there is no such package.
         return Finding(name, f"cannot be imported ({error})", "run `make setup`")
     except Exception as error:
         # Whatever a library raises where it does not work here is what is looked for.
@@ -81,93 +81,81 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, f"{type(error).__name__}: {said.splitlines()[0]}", "see what it says")
 
 
-def _python() -> Finding:
+def _python() -> str:
     here = platform.python_version()
-    if sys.version_info[:2] not in PYTHONS:
-        allowed = ", ".join(f"{major}.{minor}" for major, minor in PYTHONS)
-        return Finding("Python", here, f"make .venv with one of {allowed}, which are tested")
-    return Finding("Python", f"{here} in {sys.prefix}")
+    if here.rpartition(".")[0] not in PYTHONS:
+        raise _CheckError(here, f"make .venv with one of {', '.join(PYTHONS)}, which are tested")
+    return f"{here} in {sys.prefix}"
 
 
-def _torch() -> Finding:
+def _torch() -> str:
     import torch
 
     # Which of its vector instructions PyTorch uses is decided once: numerics come to that below.
     devices = [f"cpu ({torch.get_num_threads()} threads)"]
-    devices += [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())]
     for each in range(torch.cuda.device_count()):
+        devices.append(torch.cuda.get_device_name(each))
         try:
             torch.ones(1, device=f"cuda:{each}").item()
         except RuntimeError as error:
-            return Finding(
-                "torch",
+            raise _CheckError(
                 f"{torch.__version__}; GPU {each} does not compute ({str(error).splitlines()[0]})",
                 "update the NVIDIA driver, or set training.device to cpu in params.yaml",
-            )
-    return Finding("torch", f"{torch.__version__} on {', '.join(devices)}")
+            ) from None
+    return f"{torch.__version__} on {', '.join(devices)}"
 
 
-def _numerics() -> Finding:
+def _numerics() -> str:
     """Whether this machine gives the bits that every other one gives."""
     from gaitprop import numerics
 
     numerics.use("portable")
     where = f"{numerics.processor()}, PyTorch {version('torch')}"
-    why_not = numerics.why_not_portable()
-    if why_not is not None:
+    if (why_not := numerics.why_not_portable()) is not None:
         # Nothing is wrong: what is trained here is reproducible on machines of this kind.
-        return Finding("numerics", f"of this kind of machine alone, {where}: {why_not}")
+        return f"of this kind of machine alone, {where}: {why_not}"
     libraries = "oneDNN for large products, MKL COMPATIBLE for the rest, PyTorch's AVX2 kernels"
-    return Finding("numerics", f"portable on {where}: {libraries}")
+    return f"portable on {where}: {libraries}"
 
 
-def _dvc() -> Finding:
+def _dvc() -> str:
     installed = version("dvc")
     if not Path("dvc.yaml").is_file():
-        return Finding("DVC", f"{installed}; no dvc.yaml here", "go to the project's folder")
+        raise _CheckError(f"{installed}; no dvc.yaml here", "go to the project's folder")
     if not Path(".dvc").is_dir():
-        return Finding(
-            "DVC", f"{installed}; no .dvc here", "run `dvc init` (`--no-scm` without git)"
-        )
-    if not Path(".git").exists() and "no_scm" not in _dvc_settings():
+        raise _CheckError(f"{installed}; no .dvc here", "run `dvc init` (`--no-scm` without git)")
+    settings = [Path(".dvc", name) for name in ("config", "config.local")]
+    texts = [file.read_text(encoding="utf-8") for file in settings if file.is_file()]
+    if not Path(".git").exists() and "no_scm" not in "".join(texts):
         advice = "run `dvc config --local core.no_scm true` (`make repro` does)"
-        return Finding("DVC", f"{installed}; a folder without git", advice)
-    return Finding("DVC", installed)
+        raise _CheckError(f"{installed}; a folder without git", advice)
+    return installed
 
 
-def _dvc_settings() -> str:
-    files = (Path(".dvc", name) for name in ("config", "config.local"))
-    return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
-
-
-def _git() -> Finding:
-    from pipeline.project import source
-
+def _git() -> str:
     if not Path(".git").exists():
-        return Finding("git", f"no history here: runs say the commit {source.source().commit}")
+        return f"no history here: runs say the commit {source.source().commit}"
     if (why := source.why_unknown()) is not None:
         advice = "have git tell it: else runs say no commit"
         if "dubious ownership" in why:
             advice = f"run `git config --global --add safe.directory {shlex.quote(os.getcwd())}`"
-        return Finding("git", why, advice)
+        raise _CheckError(why, advice)
     found = source.source()
     said = f"{found.commit[:7]}{'' if found.clean else ', with changes'}"
     if source.git("var", "GIT_AUTHOR_IDENT").returncode:
         said += "; no user.name and user.email, which `git commit` and `dvc exp run` ask for"
-    return Finding("git", said)
+    return said
 
 
-def _params() -> Finding:
+def _params() -> str:
     from pipeline.params import params_file, profiles
 
     params = params_file.load()
     edited = "" if profiles.current() is not None else ", edited"
-    return Finding(
-        "params.yaml", f"profile {params.profile}{edited}, {len(params.models())} models"
-    )
+    return f"profile {params.profile}{edited}, {len(params.models())} models"
 
 
-def _packages() -> Finding:
+def _packages() -> str:
     """Rules and data sets that other packages offer, and whether they load."""
     from gaitprop import plugins, rules
     from gaitprop.errors import ArgumentError
@@ -180,13 +168,13 @@ def _packages() -> Finding:
         for name in own_sets:
             image_sets.image_set(name)
     except (ArgumentError, GaitError) as error:
-        return Finding("packages", str(error), "mend that package, or uninstall it")
+        raise _CheckError(str(error), "mend that package, or uninstall it") from None
     found = [f"rule {name} ({plugins.package(each)})" for name, each in own_rules.items()]
     found += [f"data set {name} ({plugins.package(each)})" for name, each in own_sets.items()]
-    return Finding("packages", ", ".join(found) or "no rule or data set of others")
+    return ", ".join(found) or "no rule or data set of others"
 
 
-def _data() -> Finding:
+def _data() -> str:
     from pipeline.data import image_sets, image_tensors
     from pipeline.params import params_file
     from pipeline.project.paths import data_file
@@ -196,7 +184,7 @@ def _data() -> Finding:
         params = params_file.load()
     except GaitError:
         # Said once, of params.yaml.
-        return Finding("data", "not known without params.yaml", "mend params.yaml first")
+        raise _CheckError("not known without params.yaml", "mend params.yaml first") from None
     ready, missing = [], []
     for name in params.run.datasets:
         path = data_file(params.profile, name)
@@ -208,15 +196,14 @@ def _data() -> Finding:
         else:
             missing.append(name)
     if missing:
-        return Finding(
-            "data",
+        raise _CheckError(
             f"{', '.join(missing)}: not yet prepared",
             f"run `gait download`; archives in {archive_root(params)} are used, others fetched",
         )
-    return Finding("data", ", ".join(ready))
+    return ", ".join(ready)
 
 
-def _variables() -> Finding:
+def _variables() -> str:
     """The environment's settings; what they say was checked before any command."""
     given = environment.present()
     unknown = [name for name in given if name not in environment.ALL]
@@ -228,28 +215,26 @@ def _variables() -> Finding:
     # Others' may begin alike, such as those of deploy/.
     for name in unknown:
         if near := difflib.get_close_matches(name, environment.ALL, n=1, cutoff=_MISSPELT):
-            return Finding("variables", ", ".join(shown_ones), f"call {name} {near[0]}")
-    return Finding("variables", ", ".join(shown_ones) or "none is set")
+            raise _CheckError(", ".join(shown_ones), f"call {name} {near[0]}")
+    return ", ".join(shown_ones) or "none is set"
 
 
-def _store() -> Finding:
+def _store() -> str:
     from pipeline.params import params_file
     from pipeline.tracking import store, store_check
 
     uri, path = shown(store.tracking_uri()), store.database()
     if path is not None and not path.exists():
-        return Finding("MLflow store", f"{uri}, which the first run makes")
+        return f"{uri}, which the first run makes"
     profile = "Default"
     with contextlib.suppress(GaitError):  # Said once, of params.yaml.
         profile = params_file.load().profile
     store_check.write_and_delete(profile)
-    return Finding("MLflow store", f"{uri}: a tag and an artifact were written and deleted")
+    return f"{uri}: a tag and an artifact were written and deleted"
 
 
-def _figures() -> Finding:
+def _figures() -> str:
     """Draws what every training ends with: of two epochs of one layer."""
-    from io import BytesIO
-
     import pandas
 
     from pipeline import figures
@@ -260,10 +245,10 @@ def _figures() -> Finding:
     table = pandas.DataFrame([{**dict.fromkeys((*quantities, *layers), 0.5), **e} for e in epochs])
     picture = BytesIO()
     figures.model_curves(table, "gait doctor").savefig(picture, format="svg")
-    return Finding("figures", f"drawn, {len(picture.getvalue()) // 1000} kB of SVG")
+    return f"drawn, {len(picture.getvalue()) // 1000} kB of SVG"
 
 
-def _started_ray() -> Finding:
+def _started_ray() -> str:
     from pipeline.sweep import ray_cluster
 
     with ray_cluster.connected(None, images_bytes=0):
@@ -271,29 +256,22 @@ def _started_ray() -> Finding:
         import ray
 
         nodes = ray_cluster.living_nodes()
-        computed = ray.get(ray.remote(_one).remote())
-    if computed != 1:
-        return Finding("Ray", f"a task gave {computed} in place of 1", "run `make setup`")
+        ray.get(ray.remote(lambda: 1).remote())
     cpus = sum(node.get("CPU", 0) for node in nodes)
-    return Finding("Ray", f"{ray.__version__}: started with {cpus:g} CPUs, a task done, stopped")
+    return f"{ray.__version__}: started with {cpus:g} CPUs, a task done, stopped"
 
 
-def _one() -> int:
-    return 1
-
-
-def _ray() -> Finding:
+def _ray() -> str:
     import ray
 
-    return Finding("Ray", f"{ray.__version__}, {os.cpu_count()} CPUs here for `gait sweep`")
+    return f"{ray.__version__}, {os.cpu_count()} CPUs here for `gait sweep`"
 
 
-def _cluster(address: str) -> Finding:
+def _cluster(address: str) -> str:
     """Whether the cluster lets this machine in, and computes with what this machine does."""
     from gaitprop.rules import other_rules
     from pipeline.sweep import ray_cluster
 
-    name = "Ray cluster"
     ray_cluster.check_address(address)
     with ray_cluster.connected(address, images_bytes=0):
         # Not before: it looks for a token when it is imported.
@@ -301,24 +279,24 @@ def _cluster(address: str) -> Finding:
 
         if closed := ray_cluster.closed_ports(ray.nodes()):
             advice = "open these ports between the nodes, in every firewall"
-            return Finding(name, f"no way to {', '.join(closed)}", advice)
+            raise _CheckError(f"no way to {', '.join(closed)}", advice)
         others, silent = ray_cluster.other_versions([*other_rules()])
         if others:
             advice = "run `make setup` there, and install the packages of rules"
-            return Finding(name, f"other code on {', '.join(others)}", advice)
+            raise _CheckError(f"other code on {', '.join(others)}", advice)
         if silent:
             advice = "look into their logs, or end them with `ray stop`"
-            return Finding(name, f"no answer from {', '.join(silent)}", advice)
+            raise _CheckError(f"no answer from {', '.join(silent)}", advice)
         nodes = ray_cluster.living_nodes()
     cpus, gpus = (sum(node.get(each, 0) for node in nodes) for each in ("CPU", "GPU"))
-    return Finding(name, f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs, all within reach")
+    return f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs, all within reach"
 
 
-def _disk() -> Finding:
+def _disk() -> str:
     free = shutil.disk_usage(".").free
     found = f"{free / 1e9:.1f} GB free"
     if not os.access(".", os.W_OK):
-        return Finding("disk", "this folder cannot be written", "choose another, or its owner")
+        raise _CheckError("this folder cannot be written", "choose another, or its owner")
     if free < ROOM_BYTES:
-        return Finding("disk", found, f"make room: {ROOM_BYTES / 1e9:.0f} GB are enough")
-    return Finding("disk", found)
+        raise _CheckError(found, f"make room: {ROOM_BYTES / 1e9:.0f} GB are enough")
+    return found

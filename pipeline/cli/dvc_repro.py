@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
 from pipeline.project.errors import GaitError
 from pipeline.project.interruption import Interrupted
 from pipeline.project.nearest_name import did_you_mean
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 
 class Step(NamedTuple):
@@ -35,26 +38,11 @@ class Step(NamedTuple):
 def plan() -> list[Step]:
     """What `dvc repro` would run, in its order; `dvc repro --dry` stops where a file is missing.
 
-    Raises:
-        GaitError: DVC cannot say: another one is at work here, or a file of its own is broken.
+    GaitError where DVC cannot say: another one is at work here, or a file of its own is broken.
     """
-    from dvc.exceptions import DvcException
-
-    try:
-        return _plan()
-    except DvcException as error:
-        raise _unknown(error) from None
-
-
-def _unknown(error: Exception) -> GaitError:
-    return GaitError(f"DVC cannot say what there is to do: {error}")
-
-
-def _plan() -> list[Step]:
     import networkx
-    from dvc.repo import Repo
 
-    with Repo() as repo:
+    with _repository() as repo:
         changed = repo.status()
         stages = {stage: place for place, stage in enumerate(repo.index.stages)}
         # From a stage to what it needs.
@@ -71,52 +59,51 @@ def _plan() -> list[Step]:
 
 
 def check_targets(arguments: Sequence[str]) -> None:
-    """Looks whether the stages among `dvc repro`'s arguments, none of whose options takes
-    a value, are there.
-
-    Raises:
-        GaitError: one is not, or DVC cannot say.
+    """GaitError if one of the stages among `dvc repro`'s arguments, none of whose options takes
+    a value, is not there, or DVC cannot say.
     """
     targets = [each for each in arguments if not each.startswith("-")]
     if not targets:
         return
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
     how = {
         "recursive": not {"-R", "--recursive"}.isdisjoint(arguments),
         "glob": "--glob" in arguments,
     }
+    with _repository() as repo:
+        names = [stage.addressing for stage in repo.index.stages]
+        for target in targets:
+            found = []
+            with suppress(DvcException):
+                found = repo.stage.collect(target, **how)
+            # Of none DVC would run everything.
+            if not target or not found:
+                known = [*names, *(name.partition("@")[0] for name in names)]
+                raise GaitError(
+                    f"received {target!r}{did_you_mean(target, known)}; allowed: stages, as"
+                    " `dvc stage list` names them"
+                )
+
+
+@contextmanager
+def _repository() -> Iterator[Repo]:
+    """What DVC knows of this folder."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
     try:
         with Repo() as repo:
-            names = [stage.addressing for stage in repo.index.stages]
-            for target in targets:
-                found = []
-                with suppress(DvcException):
-                    found = repo.stage.collect(target, **how)
-                # Of none DVC would run everything.
-                if not target or not found:
-                    known = [*names, *(name.partition("@")[0] for name in names)]
-                    raise GaitError(
-                        f"received {target!r}{did_you_mean(target, known)}; allowed: stages, as"
-                        " `dvc stage list` names them"
-                    )
+            yield repo
     except DvcException as error:
-        raise _unknown(error) from None
+        raise GaitError(f"DVC cannot say what there is to do: {error}") from None
 
 
-def run(arguments: Sequence[str], *, wait_for_lock: bool = False) -> int:
-    """Runs `dvc repro`; returns its exit code.
-
-    Args:
-        arguments: of `dvc repro`.
-        wait_for_lock: whether it waits where another DVC writes, instead of failing after 3 s.
+def run(arguments: Sequence[str]) -> int:
+    """Runs `dvc` with these arguments, of `repro`; returns its exit code.
 
     DVC leaves a stage running when it is ended. Here SIGTERM goes to the stage, which puts its
-    work away, and DVC ends with it.
-
-    Raises:
-        Interrupted: SIGTERM came.
+    work away, DVC ends with it, and ``Interrupted`` is raised.
     """
     from dvc.cli import main as dvc
 
@@ -134,7 +121,7 @@ def run(arguments: Sequence[str], *, wait_for_lock: bool = False) -> int:
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        code = int(dvc([*(["--wait-for-lock"] if wait_for_lock else []), "repro", *arguments]))
+        code = int(dvc([*arguments]))
     finally:
         signal.signal(signal.SIGTERM, before)
     if stopped:

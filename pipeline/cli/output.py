@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
 
 import typer
 
@@ -31,8 +30,6 @@ def show_every_letter() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-@contextlib.contextmanager
-def to_standard_error(wanted: bool) -> Iterator[None]:
+def to_standard_error(wanted: bool) -> contextlib.AbstractContextManager[object]:
     """What is printed within the block goes to standard error, if wanted: JSON is to be alone."""
-    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
-        yield
+    return contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext()

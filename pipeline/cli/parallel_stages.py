@@ -26,13 +26,8 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 def run_trainings(params: Params, jobs: int | None) -> int:
     """Runs the trainings that `dvc repro` would run, and what they wait for, several at once.
 
-    Args:
-        params: of the project.
-        jobs: how many at once; None: as many as there are cores for.
-
-    Returns:
-        0, or the exit code of the first that failed; 0, and nothing has run, where nothing could
-        run at once.
+    So many as ``jobs``, or as there are cores for. Gives the exit code of the first that failed;
+    else 0, also where nothing could run at once, and nothing has run.
 
     Raises:
         GaitError: DVC cannot say what there is to do, or the device is not there.
@@ -65,13 +60,9 @@ def default_jobs(params: Params) -> int:
 
 
 def trainings(steps: Sequence[Step]) -> list[Step]:
-    """The trainings among the stages that DVC would run, and what they wait for.
+    """The trainings among stages, and what they wait for, in the same order: the needed ones first.
 
-    Args:
-        steps: those that others need first.
-
-    Returns:
-        In the same order; [] of fewer than two trainings.
+    Of fewer than two trainings: none.
     """
     chosen: list[Step] = []
     needed: set[str] = set()
@@ -85,23 +76,14 @@ def trainings(steps: Sequence[Step]) -> list[Step]:
 def run(steps: Sequence[Step], jobs: int) -> int:
     """Runs stages in processes of their own, each as soon as those that it needs are done.
 
-    Once one has failed none is begun; those that run are waited for.
-
-    Args:
-        steps: the stages, those that others need first.
-        jobs: how many run at once.
-
-    Returns:
-        0, or the exit code of the first that failed.
-
-    Raises:
-        Interrupted: SIGTERM came, and went to the stages.
+    Once one has failed none is begun; those that run are waited for. Gives 0, or the exit code of
+    the first that failed; raises ``Interrupted`` where SIGTERM came, and went to the stages.
     """
     # Processes begin with DVC and PyTorch loaded.
     fork = multiprocessing.get_context("fork")
     waiting = list(steps)
     running: dict[BaseProcess, Step] = {}
-    failed: list[tuple[str, int]] = []
+    failed: dict[str, int] = {}
     stopped = False
 
     def pass_on(_number: int, _frame: FrameType | None) -> None:
@@ -137,7 +119,7 @@ def run(steps: Sequence[Step], jobs: int) -> int:
                 ended.join()
                 name = running.pop(ended).stage
                 if ended.exitcode:
-                    failed.append((name, ended.exitcode))
+                    failed[name] = ended.exitcode
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -146,11 +128,8 @@ def run(steps: Sequence[Step], jobs: int) -> int:
     if not failed:
         return 0
     # Said long ago, if others have trained since.
-    print(
-        f"failed: {', '.join(name for name, _ in failed)}; no stage was begun since",
-        file=sys.stderr,
-    )
-    code = failed[0][1]
+    print(f"failed: {', '.join(failed)}; no stage was begun since", file=sys.stderr)
+    code = next(iter(failed.values()))
     return code if code > 0 else 128 - code
 
 
@@ -162,7 +141,8 @@ def _run_one(stage: str, on_interrupt: Any) -> None:
     # Lines that say whose they are: bars of several processes would overwrite each other.
     os.environ["TTY_COMPATIBLE"] = "0"
     try:
-        code = dvc_repro.run(["--single-item", stage], wait_for_lock=True)
+        # Without waiting it would fail after 3 s where another one writes.
+        code = dvc_repro.run(["--wait-for-lock", "repro", "--single-item", stage])
     except Interrupted as error:
         code = error.exit_code
     sys.exit(code)

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON
-from pipeline.project.environment import become
+from pipeline.project.environment import prepare_environment
 from pipeline.project.errors import GaitError
 from pipeline.project.redaction import shown
 
@@ -28,9 +31,7 @@ def profile(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="The profile to put into params.yaml.",
-            show_default=False,
-            autocompletion=completion.profiles,
+            help="The profile to put into params.yaml.", autocompletion=completion.profiles
         ),
     ] = None,
     force: Annotated[
@@ -87,8 +88,7 @@ def params(
 def verify(
     as_json: Annotated[bool, JSON] = False,
     figure: Annotated[
-        Path | None,
-        typer.Option(help="Also draw error against depth here (.svg or .png).", show_default=False),
+        Path | None, typer.Option(help="Also draw error against depth here (.svg or .png).")
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
 ) -> None:
@@ -106,18 +106,15 @@ def verify(
 
         gait verify --figure error_against_depth.svg
     """
-    from rich.console import Console
-
-    from pipeline.verify import printed_tables
-    from pipeline.verify import theorem_check as verification
+    from pipeline.verify import printed_tables, theorem_check
 
     if figure is not None:
-        verification.check_figure(figure)
-    document = verification.measure(device)
+        theorem_check.check_figure(figure)
+    document = theorem_check.measure(device)
     if figure is not None:
-        verification.write_figure(document, figure)
+        theorem_check.write_figure(document, figure)
     if as_json:
-        print(verification.as_json(document))
+        print(theorem_check.as_json(document))
     else:
         printed_tables.show(document, Console())
     if not document["holds"]:
@@ -133,7 +130,6 @@ def doctor(
         typer.Option(
             metavar="ADDRESS",
             help="Also look at this Ray cluster: its nodes' ports and versions, from here.",
-            show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, JSON] = False,
@@ -153,24 +149,18 @@ def doctor(
 
         gait doctor --json | jq '.[] | select(.advice)'
     """
-    from dataclasses import asdict
-
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from pipeline.cli import doctor as checks
 
     findings = checks.examine(deep, address)
     if as_json:
-        print(json.dumps([asdict(each) for each in findings], indent=2))
+        print(json.dumps([each._asdict() for each in findings], indent=2))
     else:
         table = Table("", "", "found", "what to do", box=None)
         for each in findings:
             said = map(escape, (each.name, each.found, each.advice or ""))
-            table.add_row("ok" if each.well else "!!", *said)
+            table.add_row("!!" if each.advice else "ok", *said)
         Console().print(table)
-    if not all(each.well for each in findings):
+    if any(each.advice for each in findings):
         raise typer.Exit(1)
 
 
@@ -218,4 +208,6 @@ def ui(
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", store.artifact_folder().as_uri()]
-    become(command)
+    prepare_environment()
+    # From here on signals and the exit code are the server's.
+    os.execv(command[0], command)

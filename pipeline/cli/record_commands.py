@@ -1,4 +1,4 @@
-"""`gait register`, `gait reproduce` and `gait provenance`: what has been recorded."""
+"""Commands on what has been recorded: models, runs and results, kept, compared and handed on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
@@ -19,15 +23,12 @@ from pipeline.project.interruption import interruptible
 if TYPE_CHECKING:
     from pipeline.audit.reproduce import Outcome
 
-DIFFERENT = 1
-
 
 def register(
     model: Annotated[
         str | None,
         typer.Argument(
             help="A model of run.rules, or `reference`; the best of run.rules if none is named.",
-            show_default=False,
             autocompletion=completion.models,
         ),
     ] = None,
@@ -63,19 +64,15 @@ def register(
 
 
 def reproduce(
-    run: Annotated[
-        str | None, typer.Argument(help="Id of an MLflow run.", show_default=False)
-    ] = None,
+    run: Annotated[str | None, typer.Argument(help="Id of an MLflow run.")] = None,
     check: Annotated[
-        Path | None,
-        typer.Option(help="A folder of published results, in place of a run.", show_default=False),
+        Path | None, typer.Option(help="A folder of published results, in place of a run.")
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="With --check: all models, not one drawn at random.")
     ] = False,
     seed: Annotated[
-        int | None,
-        typer.Option(help="With --check: draws the same model again.", show_default=False),
+        int | None, typer.Option(help="With --check: draws the same model again.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, and train nothing.")
@@ -115,13 +112,12 @@ def reproduce(
         if run is not None:
             print(made_again.plan_of_run(run))
         elif check is not None:
-            print("\n".join(made_again.plan_of_table(check, seed)))
+            print(*made_again.plan_of_table(check, seed), sep="\n")
         return
     with to_standard_error(as_json), interruptible():
         if run is not None:
             outcomes = [made_again.of_run(run)]
-        else:
-            assert check is not None
+        elif check is not None:
             outcomes = made_again.of_table(check, seed)
     if as_json:
         print(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
@@ -129,7 +125,7 @@ def reproduce(
         for outcome in outcomes:
             _show(outcome)
     if any(outcome.differences for outcome in outcomes):
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(1)
 
 
 def provenance(
@@ -154,7 +150,7 @@ def provenance(
     chain = provenance_chain.of_file(file)
     print(json.dumps(chain, indent=2) if as_json else "\n".join(provenance_chain.as_lines(chain)))
     if not chain["as_made"]:
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(1)
 
 
 def export(
@@ -220,9 +216,7 @@ def compare(
             " (mlflow:NAME), git revisions, DVC experiments; differences are to the first."
         ),
     ],
-    page: Annotated[
-        Path | None, typer.Option(help="Also write a page (.html) here.", show_default=False)
-    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write a page (.html) here.")] = None,
     as_json: Annotated[bool, JSON] = False,
 ) -> None:
     """Compare results: settings that differ, metrics with intervals, curves.
@@ -261,11 +255,6 @@ def compare(
 
 
 def _show_comparisons(comparisons: list[dict[str, Any]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from pipeline.audit import compare_output as text
 
     console = Console(width=None if sys.stdout.isatty() else 1000)
@@ -299,32 +288,24 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "model": outcome.name,
         "identical": not differences,
         "differences": differences,
-        "facts": {name: list(values) for name, values in outcome.facts.items()},
+        "facts": outcome.facts,
     }
 
 
 def _show(outcome: Outcome) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     if not outcome.differences:
         print(f"{outcome.name}: identical, history and weights, to the last bit")
         return
     print(f"{outcome.name}: different")
     table = Table("quantity", "first at", "largest difference", "relative")
-    for each in outcome.differences:
-        numbers = (each.absolute, each.relative)
-        table.add_row(
-            each.what, each.where, *("–" if math.isnan(n) else f"{n:.3g}" for n in numbers)
-        )
-    console = Console()
-    console.print(table)
+    for what, where, *numbers in outcome.differences:
+        table.add_row(what, where, *("–" if math.isnan(n) else f"{n:.3g}" for n in numbers))
+    Console().print(table)
     if outcome.facts:
         facts = Table("may explain it", "recorded", "here")
         for name, (recorded, here) in outcome.facts.items():
             facts.add_row(name, escape(recorded), escape(here))
-        console.print(facts)
+        Console().print(facts)
     elif outcome.recorded:
         print("No recorded version or fact of the machine differs from what is here.")
     else:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,14 +16,13 @@ from rich.console import Console
 
 from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
+from pipeline.project import source
 from pipeline.project.environment import prepare_environment
 from pipeline.project.errors import GaitError
-from pipeline.project.files import check_writable
+from pipeline.project.files import check_writable, checksum
 from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.paths import ModelKey, results_folder
 from pipeline.project.running_code import unchanged
-
-# DVC's name of the stage, in the environment of its command.
-_DVC_STAGE = "DVC_STAGE"
 
 if TYPE_CHECKING:
     from pipeline.cli.dvc_repro import Step
@@ -34,7 +34,6 @@ def download(
         list[str] | None,
         typer.Argument(
             help="Image sets; those of params.yaml if none is named.",
-            show_default=False,
             autocompletion=completion.datasets,
         ),
     ] = None,
@@ -67,11 +66,11 @@ def download(
         for name in chosen:
             image_sets.image_set(name)
         for name in chosen:
-            paths[name] = stage.run(params, name, progress=Console(stderr=True).is_terminal)
+            paths[name] = str(stage.run(params, name, progress=Console(stderr=True).is_terminal))
             if not as_json:
                 print(f"{name}: verified, in {paths[name]}")
     if as_json:
-        print(json.dumps({name: str(path) for name, path in paths.items()}, indent=2))
+        print(json.dumps(paths, indent=2))
 
 
 def train(
@@ -106,7 +105,6 @@ def train(
         gait train digits square gait --json | jq -r .result
     """
     from pipeline.params import params_file
-    from pipeline.project.paths import ModelKey
     from pipeline.stages import train as stage
     from pipeline.training import plugin_source
     from pipeline.training.experiment import described
@@ -127,7 +125,11 @@ def train(
         ("architecture", architecture, params.run.architectures),
         ("model", model, params.models()),
     ):
-        _refuse_unknown(what, received, allowed)
+        if received not in allowed:
+            hint = did_you_mean(received, allowed)
+            raise GaitError(
+                f"unknown {what} {received!r}{hint}; allowed by params.yaml: {', '.join(allowed)}"
+            )
     with to_standard_error(as_json), _unchanged_by_dvc(deciding):
         folder = stage.run(params, key)
     if as_json:
@@ -148,18 +150,16 @@ def evaluate(as_json: Annotated[bool, JSON] = False) -> None:
 
         gait evaluate --json | jq .models.digits.square.gait.test_accuracy_mean
     """
-    from pipeline.params import params_file
     from pipeline.stages import evaluate as stage
 
-    with to_standard_error(as_json), unchanged(lambda: _deciding(stage.CODE)):
-        paths = stage.run(params_file.load())
+    with to_standard_error(as_json):
+        paths = _run_stage(stage)
     if as_json:
         models = next(path for path in paths if path.name == "summary.json")
         made = {"files": list(map(str, paths)), "models": json.loads(models.read_text())}
         print(json.dumps(made, indent=2))
-        return
-    for path in paths:
-        print(path)
+    else:
+        print(*paths, sep="\n")
 
 
 def plot() -> None:
@@ -171,12 +171,9 @@ def plot() -> None:
 
         gait plot
     """
-    from pipeline.params import params_file
     from pipeline.stages import plot as stage
 
-    with unchanged(lambda: _deciding(stage.CODE)):
-        paths = stage.run(params_file.load())
-    print(*paths, sep="\n")
+    print(*_run_stage(stage), sep="\n")
 
 
 def report() -> None:
@@ -191,12 +188,9 @@ def report() -> None:
 
         jq '.claims[].findings[] | [.about, .verdict]' results/digits/claims.json
     """
-    from pipeline.params import params_file
     from pipeline.stages import report as stage
 
-    with unchanged(lambda: _deciding(stage.CODE)):
-        paths = stage.run(params_file.load())
-    print(*paths, sep="\n")
+    print(*_run_stage(stage), sep="\n")
 
 
 def repro(
@@ -215,7 +209,6 @@ def repro(
             min=1,
             help="How many models are trained at once. Default: PyTorch's threads here"
             " (OMP_NUM_THREADS, or the cores), divided by training.threads; 1 on a GPU.",
-            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -258,7 +251,7 @@ def repro(
         check_writable(Path())
         stage.deliver_what_can_be(params)
     code = 0 if arguments else parallel_stages.run_trainings(params, jobs)
-    code = code or dvc_repro.run(arguments)
+    code = code or dvc_repro.run(["repro", *arguments])
     if code:
         sys.exit(code)
     if not dry:
@@ -268,12 +261,12 @@ def repro(
 
 def _unchanged_by_dvc(deciding: Callable[[], object]) -> AbstractContextManager[None]:
     """As ``unchanged``; without DVC nothing is recorded but what was there at the beginning."""
-    return unchanged(deciding) if _DVC_STAGE in os.environ else nullcontext()
+    # DVC names its stage in the environment of the stage's command.
+    return unchanged(deciding) if "DVC_STAGE" in os.environ else nullcontext()
 
 
 def _sources(datasets: Sequence[str]) -> str:
     """Of the code that decides files of image sets, a package's too: what dvc.yaml names."""
-    from pipeline.project.files import checksum
     from pipeline.training.plugin_source import WATCHED
 
     code = [Path("pipeline", "data"), *(WATCHED / "datasets" / name for name in datasets)]
@@ -281,13 +274,17 @@ def _sources(datasets: Sequence[str]) -> str:
     return checksum((str(file), file) for file in files)
 
 
-def _deciding(code: Sequence[str]) -> object:
-    """What decides a stage's result: params and code."""
+def _run_stage(stage: ModuleType) -> list[Path]:
+    """Runs a stage; refused if params or its code, which decide its files, change meanwhile."""
     from pipeline.params import params_file
     from pipeline.training.identity import code_checksum, library_files
 
-    settings = params_file.load().model_dump(exclude={"archives", "sweep"})
-    return settings, code_checksum(code, library_files())
+    def deciding() -> object:
+        settings = params_file.load().model_dump(exclude={"archives", "sweep"})
+        return settings, code_checksum(stage.CODE, library_files())
+
+    with unchanged(deciding):
+        return list(stage.run(params_file.load()))
 
 
 def _list(steps: list[Step]) -> None:
@@ -299,8 +296,6 @@ def _list(steps: list[Step]) -> None:
 
 def _tell_other_bits(params: Params) -> None:
     """One line where committed sources gave other results than the committed ones."""
-    from pipeline.project import source
-    from pipeline.project.paths import results_folder
     from pipeline.training.identity import why_not_portable
 
     differ = source.changed("dvc.lock", str(results_folder(params.profile)))
@@ -311,11 +306,3 @@ def _tell_other_bits(params: Params) -> None:
         f" expected here: {why}",
         file=sys.stderr,
     )
-
-
-def _refuse_unknown(what: str, received: str, allowed: list[str]) -> None:
-    if received not in allowed:
-        hint = did_you_mean(received, allowed)
-        raise GaitError(
-            f"unknown {what} {received!r}{hint}; allowed by params.yaml: {', '.join(allowed)}"
-        )

@@ -29,7 +29,6 @@ def sweep(
             metavar="ADDRESS",
             help="An existing Ray cluster: `auto` (the one of this machine, or RAY_ADDRESS),"
             " HOST:PORT. Without it this machine's own cores and GPUs.",
-            show_default=False,
         ),
     ] = None,
     storage: Annotated[
@@ -38,7 +37,6 @@ def sweep(
             metavar="PATH",
             help="A folder that all nodes of a cluster share. The sweep keeps its records there,"
             " and a trial whose node is lost goes on from its last state, not from its start.",
-            show_default=False,
         ),
     ] = None,
     resume: Annotated[
@@ -110,10 +108,7 @@ def best(
     rule: Annotated[
         str | None,
         typer.Option(
-            metavar="RULE",
-            help="With --apply: this rule's alone.",
-            show_default=False,
-            autocompletion=completion.rules,
+            metavar="RULE", help="With --apply: this rule's alone.", autocompletion=completion.rules
         ),
     ] = None,
     as_json: Annotated[bool, JSON] = False,

@@ -7,7 +7,6 @@ import os
 import sys
 import urllib.parse
 from pathlib import Path
-from typing import NoReturn
 
 from pipeline.project.errors import GaitError
 
@@ -32,13 +31,8 @@ def present() -> dict[str, str]:
 
 
 def seconds(name: str) -> float:
-    """A variable that is a length of time, or its default.
-
-    Raises:
-        GaitError: it is no number of seconds.
-    """
-    text = given(name)
-    if text is None:
+    """A variable that is a length of time, or its default; GaitError if it is no such number."""
+    if (text := given(name)) is None:
         return _DEFAULT_S[name]
     try:
         value = float(text)
@@ -53,21 +47,13 @@ def seconds(name: str) -> float:
 
 
 def folder(name: str) -> Path | None:
-    """A variable that is a folder, `~` as in a shell; None if it is not set.
-
-    Raises:
-        GaitError: it is the home of a user who has none.
-    """
+    """A variable that is a folder, as ``expanded``; None if it is not set."""
     text = given(name)
     return None if text is None else expanded(text, f"the environment variable {name}")
 
 
 def expanded(text: str, name: str) -> Path:
-    """A folder as a shell takes it: ``~`` is a home.
-
-    Raises:
-        GaitError: it is the home of a user who has none.
-    """
+    """A folder as a shell takes it: ``~`` is a home; GaitError if its user has none."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -77,11 +63,7 @@ def expanded(text: str, name: str) -> Path:
 
 
 def check() -> None:
-    """Reads them all, before any work.
-
-    Raises:
-        GaitError: one of them says what is not allowed.
-    """
+    """Reads them all, before any work; GaitError if one of them says what is not allowed."""
     if sys.flags.optimize > 1:
         raise GaitError(
             f"PYTHONOPTIMIZE, or -O: received {sys.flags.optimize}; allowed: 0 or 1, since Altair,"
@@ -106,13 +88,6 @@ def check() -> None:
             f"the environment variable {TRACKING_URI}: received what is no address ({error});"
             " allowed: such as http://HOST:5000"
         ) from None
-
-
-def become(command: list[str]) -> NoReturn:
-    """Goes on as another program: signals and the exit code are its own."""
-    prepare_environment()
-    sys.stdout.flush()
-    os.execve(command[0], command, dict(os.environ))
 
 
 def prepare_environment() -> None:

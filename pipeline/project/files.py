@@ -25,10 +25,7 @@ _RETIRED = ".old"
 def write_whole(path: Path, content: bytes) -> None:
     """Replaces the file by one of this content; a kill at any moment leaves the one or the other.
 
-    Who may read and write it stays as it is.
-
-    Raises:
-        OSError: the disk does not take it; the file is then as it was.
+    Who may read and write it stays as it is. After an OSError the file is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")

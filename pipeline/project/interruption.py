@@ -16,12 +16,7 @@ _came: int | None = None
 
 
 class Interrupted(BaseException):
-    """Not an ``Exception``: nothing on the way may take it for a failure of its own.
-
-    Args:
-        number: the signal.
-        message: what the user should know.
-    """
+    """A signal came. Not an ``Exception``: nothing on the way may take it for its own failure."""
 
     def __init__(self, number: int, message: str | None = None) -> None:
         self.number = number

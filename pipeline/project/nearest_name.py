@@ -34,16 +34,13 @@ def did_you_mean(received: str, allowed: Iterable[str]) -> str:
 
 
 def nearest(received: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name that may be meant, if one is near.
+    """The allowed name that may be meant, if one is near; each may be dotted.
 
-    Args:
-        received: a name, dotted or not; another word for a setting leads to the setting.
-        allowed: such names.
+    Another word for a setting leads to the setting.
     """
-    allowed = list(allowed)
     before, dot, word = received.lower().rpartition(".")
     meant = before + dot + usual_name(word)
-    near = [meant] if meant in allowed else difflib.get_close_matches(meant, allowed, n=1)
+    near = difflib.get_close_matches(meant, allowed, n=1)
     return near[0] if near else None
 
 

@@ -45,7 +45,4 @@ def store_folder() -> Path:
     `dvc exp run --queue` works in a copy below .dvc/tmp; its runs belong to the project's store.
     """
     here = Path.cwd().resolve()
-    for parent in here.parents:
-        if parent.name == ".dvc":
-            return parent.parent
-    return here
+    return next((parent.parent for parent in here.parents if parent.name == ".dvc"), here)

@@ -8,26 +8,21 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.project.errors import GaitError
-
-PACKAGES = ("gaitprop", "pipeline")
+from pipeline.project.source import CODE
 
 
 def check() -> None:
-    """Looks whether the packages that Python finds are this folder's, if it has its own.
+    """GaitError unless the packages that Python finds are this folder's, if it has its own.
 
     Runs say the commit and state of the folder's tree, which says nothing of code from elsewhere:
     of another clone, say, whose environment is active.
-
-    Raises:
-        GaitError: they are not.
     """
-    here = {name: Path(name, "__init__.py").resolve() for name in PACKAGES}
+    here = {name: Path(name, "__init__.py").resolve() for name in CODE}
     if not all(path.is_file() for path in here.values()):
         return
     for name, own in here.items():
         spec = find_spec(name)
-        found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
-        if found is not None and found != own:
+        if spec and spec.origin and (found := Path(spec.origin).resolve()) != own:
             raise GaitError(
                 f"the code that would run is {found.parent}, and this folder has its own,"
                 f" {own.parent}, which is what runs would record: activate this folder's"
@@ -39,13 +34,8 @@ def check() -> None:
 def unchanged(deciding: Callable[[], object]) -> Iterator[None]:
     """Sees to it that a result is not recorded with what decides it only since it was begun.
 
-    DVC notes the code and params.yaml as they are when a stage ends.
-
-    Args:
-        deciding: gives what decides the result, as it stands.
-
-    Raises:
-        GaitError: that is not what it was when the block was entered; the result stays.
+    DVC notes the code and params.yaml as they are when a stage ends. GaitError if what decides the
+    result is then not what it was when the block was entered; the result stays.
     """
     before = deciding()
     yield

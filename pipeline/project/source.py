@@ -64,8 +64,8 @@ def why_unknown() -> str | None:
 
 def changed(*paths: str) -> list[str]:
     """Which files below these places are not as committed; none where there is no history."""
-    status = git("status", "--porcelain", "--", *paths) if Path(".git").exists() else None
-    if status is None or status.returncode:
+    status = git("status", "--porcelain", "--", *paths)
+    if status.returncode or not Path(".git").exists():
         return []
     return [line.split(maxsplit=1)[1] for line in status.stdout.splitlines()]
 
@@ -75,10 +75,9 @@ def git(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProc
 
     Whatever the environment names: a git hook, or another project's shell, names its own tree.
     """
-    command = ["git", *arguments]
     try:
         return subprocess.run(
-            command,
+            ["git", *arguments],
             cwd=folder,
             capture_output=True,
             encoding="utf-8",
@@ -87,14 +86,10 @@ def git(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProc
             env={name: value for name, value in os.environ.items() if name not in _ELSEWHERE},
         )
     except OSError as error:
-        said = os_sentence(error)
-        return subprocess.CompletedProcess(command, _NOT_FOUND, stdout="", stderr=said)
+        return subprocess.CompletedProcess(arguments, _NOT_FOUND, "", os_sentence(error))
 
 
 @functools.cache  # Once a process.
 def _tell(why: str, commit: str) -> None:
-    print(
-        f"git tells no commit of this folder ({why}): runs will say {commit}",
-        file=sys.stderr,
-        flush=True,
-    )
+    said = f"git tells no commit of this folder ({why}): runs will say {commit}"
+    print(said, file=sys.stderr, flush=True)

@@ -10,11 +10,7 @@ from pipeline.project.errors import GaitError
 
 
 def mapping(text: str, name: str) -> dict[str, Any]:
-    """The mapping that a text is; nothing of an empty one.
-
-    Raises:
-        GaitError: it is none; the text is called ``name``.
-    """
+    """The mapping that a text is, {} of an empty one; GaitError, which names it, if it is none."""
     try:
         found = YAML(typ="safe", pure=True).load(text)
     except Exception as error:  # The parser has many, some of them Python's own.

@@ -16,8 +16,7 @@ PRECISIONS = ("float64", "float32")
 
 def show(document: dict[str, Any], console: Console) -> None:
     """Prints the tables and the verdict."""
-    settings = document["settings"]
-    rows = document["comparisons"]
+    settings, rows = document["settings"], document["comparisons"]
     console.print(
         "Difference of each rule's gradients to backpropagation's (autograd), relative to them:"
         f" the largest over layers and {len(settings['seeds'])} seeds. Orthogonal weights, leaky"
@@ -50,8 +49,7 @@ def show(document: dict[str, Any], console: Console) -> None:
         "GAIT-prop at γ = 0 in networks of 4 hidden layers that are not quite orthogonal. First"
         " order: what docs/theory.md predicts; bound: what it can never exceed."
     )
-    failed = failures(document)
-    if failed:
+    if failed := failures(document):
         console.print("[bold red]The theorem FAILS[/]:")
         for line in failed:
             console.print(f"  {line}", markup=False)
@@ -66,7 +64,7 @@ def show(document: dict[str, Any], console: Console) -> None:
 def failures(document: dict[str, Any]) -> list[str]:
     """One line for each row whose theorem does not hold."""
     lines = [
-        f"{_name(row)}, {row['activation']}, {row['network']}, {row['precision']},"
+        f"{rule_name(row['rule'])}, {row['activation']}, {row['network']}, {row['precision']},"
         f" γ = {row['gamma']:g}: {_figure(row['stable'])} (allowed: {_figure(row['tolerance'])})"
         for row in (*document["comparisons"], *document["kink"], *document["convolutions"])
         if row["holds"] is False
@@ -94,8 +92,8 @@ def _comparisons(title: str, rows: list[Row], rule_column: bool) -> Table:
     for pair in _pairs(rows):
         wide = pair["float64"]
         table.add_row(
-            _network(wide),
-            *([_name(wide)] if rule_column else []),
+            _network(wide["network"]),
+            *([rule_name(wide["rule"])] if rule_column else []),
             *(_figure(pair[p]["stable"]) for p in PRECISIONS),
             *("–" if wide["rule"] == "bp" else _figure(pair[p]["literal"]) for p in PRECISIONS),
             str(wide["crossings"]),
@@ -141,7 +139,7 @@ def _rescalings(rows: list[Row]) -> Table:
     table = _table("GAIT-prop as the follow-up evaluates it", ["hidden × width"], numbers)
     for row in rows:
         table.add_row(
-            _network({"network": f"{row['hidden_layers']} × {row['width']}"}),
+            _network(f"{row['hidden_layers']} × {row['width']}"),
             row["precision"],
             f"{row['length']:g}",
             *(_figure(row[name]) for name in ("stable", "rescaled", "literal")),
@@ -160,8 +158,9 @@ def _departures(rows: list[Row]) -> Table:
 
 
 def _table(title: str, texts: Iterable[str], numbers: Iterable[str]) -> Table:
-    look: Any = {"title_justify": "left", "title_style": "bold", "box": None}
-    table = Table(title=f"\n{title}", padding=(0, 1, 0, 0), **look)
+    table = Table(
+        title=f"\n{title}", title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
     for name in texts:
         table.add_column(name, no_wrap=True)
     for name in numbers:
@@ -173,17 +172,12 @@ def _pairs(rows: Iterable[Row]) -> list[dict[str, Row]]:
     """The precisions of one network and rule, side by side."""
     pairs: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
-        key = (row["network"], row["rule"])
-        pairs.setdefault(key, {})[row["precision"]] = row
+        pairs.setdefault((row["network"], row["rule"]), {})[row["precision"]] = row
     return list(pairs.values())
 
 
-def _name(row: Row) -> str:
-    return rule_name(row["rule"])
-
-
-def _network(row: Row) -> str:
-    return f"{row['network']:>{len('99 × 99')}}"
+def _network(name: str) -> str:
+    return name.rjust(len("99 × 99"))
 
 
 def _figure(value: float | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
 from gaitprop import numerics
 from gaitprop.theorem.comparison import SLOPE
@@ -21,7 +21,6 @@ from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
 
 SEEDS = (0, 1, 2)
-FIGURE_FORMATS = (".svg", ".png")
 DIGITS = 3
 """Significant digits that are given: differences at the level of rounding have no more."""
 
@@ -37,15 +36,9 @@ def measure(device: str) -> dict[str, Any]:
     check_device(device)
     numerics.use("portable")
     console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("measuring"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
+    columns = ("measuring", BarColumn(), TimeElapsedColumn())
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("", total=1.0)
         found = verify(device, SEEDS, lambda share: bar.update(task, completed=share))
     return as_document(found)
@@ -64,11 +57,7 @@ def as_document(found: Verification) -> dict[str, Any]:
         "holds": found.holds,
         "kink": [_comparison(row) for row in found.kink],
         "rescalings": [_rounded(asdict(row)) for row in found.rescalings],
-        "settings": {
-            "gamma": GAMMA,
-            "negative_slope": SLOPE,
-            "seeds": list(SEEDS),
-        },
+        "settings": {"gamma": GAMMA, "negative_slope": SLOPE, "seeds": list(SEEDS)},
     }
 
 
@@ -90,7 +79,7 @@ def check_device(device: str) -> None:
 
 def check_figure(path: Path) -> None:
     """Raises GaitError unless a figure can be written there."""
-    if path.suffix.lower() not in FIGURE_FORMATS:
+    if path.suffix.lower() not in (".svg", ".png"):
         raise GaitError(f"--figure is {str(path)!r}; allowed: a name that ends in .svg or .png")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise GaitError(f"--figure is {str(path)!r}, but {path.parent} is no folder to write to")

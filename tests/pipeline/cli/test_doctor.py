@@ -36,7 +36,7 @@ def advice() -> dict[str, str]:
 def test_a_healthy_project_needs_nothing_and_is_left_as_it_was(project: Path) -> None:
     before = sorted(project.rglob("*"))
     findings = doctor.examine()
-    assert [each for each in findings if not each.well and each.name != "disk"] == []
+    assert [each for each in findings if each.advice and each.name != "disk"] == []
     assert [each.name for each in findings] == [
         *(
             "Python",
@@ -61,7 +61,7 @@ def test_every_problem_of_the_parameters_is_told(project: Path) -> None:
     params = project / "params.yaml"
     params.write_text(params.read_text().replace("gamma: 0.001", "gamma: -1"))
     found = next(each for each in doctor.examine() if each.name == "params.yaml")
-    assert not found.well
+    assert found.advice
     assert "gamma" in found.found
 
 
@@ -81,7 +81,7 @@ def test_what_others_keep_in_the_environment_is_not_shown(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GAIT_API_TOKEN", "hunter2")
-    found = doctor._variables().found
+    found = doctor._variables()
     assert "GAIT_API_TOKEN (which no command reads)" in found and "hunter2" not in found
 
 
@@ -99,7 +99,7 @@ def test_a_deleted_experiment_is_told(project: Path) -> None:
     client, number = store.open_experiment("digits")
     client.delete_experiment(number)
     (found,) = (each for each in doctor.examine() if each.name == "MLflow store")
-    assert "restore" in found.found and not found.well
+    assert "restore" in found.found and found.advice
 
 
 def test_git_is_asked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,9 @@ def test_git_is_asked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     run(project, "git", "config", "user.useConfigOnly", "true")
     (found,) = (each for each in doctor.examine() if each.name == "git")
-    assert found.well and "; no user.name and user.email, which `git commit`" in found.found
+    assert (
+        found.advice is None and "; no user.name and user.email, which `git commit`" in found.found
+    )
     run(project, "git", "config", "user.name", "N")
     run(project, "git", "config", "user.email", "n@example.org")
     (found,) = (each for each in doctor.examine() if each.name == "git")
