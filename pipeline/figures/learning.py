@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from pipeline.data.image_sets import image_set
 from pipeline.figures.curves import (
     QUANTITIES,
-    Curve,
     arithmetic_mean,
     epoch_limit,
     error_floor,
@@ -21,6 +19,7 @@ from pipeline.figures.curves import (
     raised,
 )
 from pipeline.figures.panels import (
+    add_guide,
     add_note,
     case_title,
     draw_curve,
@@ -37,6 +36,7 @@ _LEGEND_COLUMNS, _LEGEND_ROW = 3, 0.17
 """How many models stand beside each other in the legend, and how high they are, in inches."""
 
 
+@style()
 def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFrame]) -> Figure:
     """Validation and training error (percent, log axis) against epochs, a line a model.
 
@@ -48,47 +48,47 @@ def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFram
         params: says which models there are, and names them.
         histories: of any number of data sets and architectures.
     """
-    with style():
-        figure, panels = _learning_panels(
-            histories, math.ceil(len(params.models()) / _LEGEND_COLUMNS)
-        )
-        limit = epoch_limit(3 * 2 * len(histories))
-        curves = {
-            (key, quantity): arithmetic_mean(error_rates(history, quantity), limit)
-            for key, history in histories.items()
-            for quantity in QUANTITIES
+    figure, panels = _learning_panels(histories, math.ceil(len(params.models()) / _LEGEND_COLUMNS))
+    limit = epoch_limit(2 * len(histories))
+    curves = {
+        (key, quantity): arithmetic_mean(error_rates(history, quantity), limit)
+        for key, history in histories.items()
+        for quantity in QUANTITIES
+    }
+    leaving = False
+    for (dataset, architecture, quantity), panel in panels.items():
+        # One floor for a data set's architectures, which are compared.
+        of_dataset = {
+            key: curve
+            for (key, shown), curve in curves.items()
+            if (key.dataset, shown) == (dataset, quantity)
         }
-        leaving = False
-        for (dataset, architecture, quantity), panel in panels.items():
-            # One floor for a data set's architectures, which are compared.
-            of_dataset = {
-                key: curve
-                for (key, shown), curve in curves.items()
-                if (key.dataset, shown) == (dataset, quantity)
-            }
-            floor = error_floor(of_dataset.values())
-            error_axis(panel, floor, 100 * (1 - 1 / image_set(dataset).classes))
-            for key, curve in of_dataset.items():
-                if key.architecture == architecture:
-                    _draw_model(panel, curve, floor, params, key.model)
-                    leaving |= bool((curve.mean < floor).any())
-        _model_legend(figure, params)
-        others = "Grey line: chance. " + ("Below the frame: fewer errors, or none." * leaving)
-        add_note(figure, histories.values(), others=others)
-        return figure
-
-
-def _different(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+        floor = error_floor(of_dataset.values())
+        error_axis(panel, floor)
+        add_guide(panel, 100 * (1 - 1 / image_set(dataset).classes))
+        for key, curve in of_dataset.items():
+            if key.architecture == architecture:
+                look, label = look_of(params, key.model), model_label(params, key.model)
+                order = params.models().index(key.model)
+                # What lies below the axis' floor, 0 too, leaves the frame downwards.
+                draw_curve(panel, raised(curve, floor / 2), look, order, label)
+                leaving |= bool((curve.mean < floor).any())
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=_LEGEND_COLUMNS,
+    )
+    others = "Grey line: chance. " + ("Below the frame: fewer errors, or none." * leaving)
+    add_note(figure, histories.values(), others=others)
+    return figure
 
 
 def _learning_panels(
-    keys: Iterable[ModelKey], legend_rows: int
+    keys: Collection[ModelKey], legend_rows: int
 ) -> tuple[Figure, dict[tuple[str, str, str], Axes]]:
     """Axes by data set, architecture and quantity, with room for a legend above them."""
-    keys = list(keys)
-    datasets = _different(key.dataset for key in keys)
-    architectures = _different(key.architecture for key in keys)
+    datasets = list(dict.fromkeys(key.dataset for key in keys))
+    architectures = list(dict.fromkeys(key.architecture for key in keys))
     beside = len(datasets) == 1
     rows = len(architectures) * (1 if beside else 2)
     height = 2.2 if rows == 1 else 1.65
@@ -106,19 +106,3 @@ def _learning_panels(
                     panel.set_ylabel(f"{quantity} error (%)")
     epoch_axes(grid)
     return figure, panels
-
-
-def _draw_model(panel: Axes, curve: Curve, floor: float, params: Params, model: str) -> None:
-    """One model's error; what lies below the axis' floor, 0 too, leaves the frame downwards."""
-    order = params.models().index(model)
-    look, label = look_of(params, model), model_label(params, model)
-    draw_curve(panel, raised(curve, floor / 2), look, order, label)
-
-
-def _model_legend(figure: Figure, params: Params) -> None:
-    handles = [
-        Line2D([], [], color=look.colour, linestyle=look.dashes, marker=look.marker)
-        for look in (look_of(params, model) for model in params.models())
-    ]
-    labels = [model_label(params, model) for model in params.models()]
-    figure.legend(handles, labels, loc="outside upper center", ncols=_LEGEND_COLUMNS)
