@@ -28,10 +28,6 @@ def final_accuracy(params: Params, seeds: pandas.DataFrame) -> Figure:
 
     On the left the whole axis; on the right the models within ``NEAR_REFERENCE`` percentage points
     of BP, enlarged. A row of panels for each data set and architecture.
-
-    Args:
-        params: names the models and gives their order, top to bottom.
-        seeds: columns dataset, architecture, model, seed, test_accuracy (a fraction).
     """
     cases = list(seeds.groupby(["dataset", "architecture"], sort=False))
     height = 0.5 + 0.18 * len(params.models())

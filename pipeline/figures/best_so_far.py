@@ -27,8 +27,7 @@ def best_accuracies(
     Trials that failed or were stopped count, and never are the best.
 
     Args:
-        trials: as ``pipeline.results.trial_ranking`` describes it, but in the order in which they
-            ended.
+        trials: as ``pipeline.results.trial_ranking`` has them, in the order in which they ended.
         rules: their names for readers, by rule: a line each, in this order.
         title: above the panel.
         known: rules among which each has its look, as in other figures; ``rules`` if none.

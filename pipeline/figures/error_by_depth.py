@@ -25,14 +25,11 @@ Row = Mapping[str, Any]
 
 @style()
 def error_against_depth(document: Mapping[str, Any]) -> Figure:
-    """GAIT-prop's difference to BP (log axis) against the hidden layers (log axis).
+    """GAIT-prop's difference to BP against the hidden layers (log axes), of `gait verify --json`.
 
     Left beside the published evaluation, right beside the follow-up's, whose steps have one length
     in every layer. Colour and marker tell the form, dashes and filling the precision. Diamonds are
     the paper's square network. What lies above the frame is larger still.
-
-    Args:
-        document: as ``gait verify --json`` writes it.
     """
     rows = [row for row in document["comparisons"] if row["rule"] == "gait"]
     rows = [row for row in rows if row["activation"] == "leaky_relu" and row["shape"] == "square"]

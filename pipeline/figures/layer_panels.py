@@ -52,13 +52,8 @@ _TITLE_WIDTH = 22
 def alignment(params: Params, histories: Mapping[str, pandas.DataFrame], title: str = "") -> Figure:
     """Cosine with BP's gradient, and ratio of the norms (log axis), of each layer over training.
 
-    A column a model, models that BP trains left out; a line a layer. A single model has its two
-    panels side by side.
-
-    Args:
-        params: names the models.
-        histories: of one data set and architecture, by model; one at least is not trained by BP.
-        title: above all panels.
+    A column a model, models that BP trains left out: one at least is not; a line a layer. A single
+    model has its two panels side by side. The histories are of one data set and architecture.
     """
     shown = {model: h for model, h in histories.items() if params.rule_of(model) != "bp"}
     layers = count_layers(next(iter(shown.values())))
@@ -106,12 +101,8 @@ def orthogonality(
     """How far layers are from orthogonal over training (log axes).
 
     ‖WᵀW − I‖_F / √n, a mean over all directions; below it the same in the directions that errors
-    travel in, on one scale; the condition number. A column a model, a line a layer.
-
-    Args:
-        params: names the models.
-        histories: of one data set and architecture, by model.
-        title: above all panels.
+    travel in, on one scale; the condition number. A column a model, a line a layer. The histories
+    are of one data set and architecture.
     """
     layers = count_layers(next(iter(histories.values())))
     figure, panels, stacks = make_stacks(len(histories), len(DISTANCES))

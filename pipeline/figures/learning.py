@@ -1,4 +1,4 @@
-"""Error against epochs, all models."""
+"""Error against epochs: of all models, and of one, whose run is shown at a glance."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ from matplotlib.figure import Figure
 
 from pipeline.data.image_sets import image_set
 from pipeline.figures.curves import (
+    MOST_BANDS,
     QUANTITIES,
     arithmetic_mean,
+    by_seed,
+    count_layers,
     epoch_limit,
     error_floor,
     error_rates,
+    geometric_mean,
     raised,
 )
+from pipeline.figures.layer_panels import draw_alignment
 from pipeline.figures.panels import (
     add_guide,
+    add_layer_bar,
     add_note,
     case_title,
     draw_curve,
     epoch_axes,
-    error_axis,
+    log_axis,
     make_panels,
 )
 from pipeline.figures.style import model_label, style
-from pipeline.params.looks import look_of
+from pipeline.params.looks import LOOKS, look_of
 from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey
 
@@ -43,10 +49,6 @@ def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFram
     On a log axis of the error, rules that learn stand apart from one another, and rules that fail
     stay near chance. Columns: data sets; rows: architectures, validation above training. With a
     single data set, validation and training stand side by side.
-
-    Args:
-        params: says which models there are, and names them.
-        histories: of any number of data sets and architectures.
     """
     figure, panels = _learning_panels(histories, math.ceil(len(params.models()) / _LEGEND_COLUMNS))
     limit = epoch_limit(2 * len(histories))
@@ -64,7 +66,7 @@ def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFram
             if (key.dataset, shown) == (dataset, quantity)
         }
         floor = error_floor(of_dataset.values())
-        error_axis(panel, floor)
+        _error_axis(panel, floor)
         add_guide(panel, 100 * (1 - 1 / image_set(dataset).classes))
         for key, curve in of_dataset.items():
             if key.architecture == architecture:
@@ -80,6 +82,35 @@ def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFram
     )
     others = "Grey line: chance. " + ("Below the frame: fewer errors, or none." * leaving)
     add_note(figure, histories.values(), others=others)
+    return figure
+
+
+@style()
+def model_curves(history: pandas.DataFrame, title: str) -> Figure:
+    """One model's run at a glance: error, loss, and each layer's agreement with BP."""
+    layers = count_layers(history)
+    figure, panels = make_panels(2, 2, 1.9, sharex=True)
+    bands = layers <= MOST_BANDS
+    limit = epoch_limit(2 * layers, bands)
+    error, loss = panels[0]
+    errors = {name: arithmetic_mean(error_rates(history, name), limit) for name in QUANTITIES}
+    floor = error_floor(errors.values())
+    for order, (quantity, look) in enumerate(zip(QUANTITIES, LOOKS.values(), strict=False)):
+        losses = geometric_mean(by_seed(history, f"{QUANTITIES[quantity]}_loss"), limit)
+        draw_curve(error, raised(errors[quantity], floor / 2), look, order, quantity)
+        draw_curve(loss, losses, look, order, quantity)
+    _error_axis(error, floor)
+    error.set_ylabel("error (%)")
+    loss.set_ylabel("loss")
+    loss.set_yscale("log")
+    log_axis(loss, *loss.get_ylim())
+    figure.legend(
+        *error.get_legend_handles_labels(), title=title, loc="outside upper center", ncols=2
+    )
+    draw_alignment(panels[1:], [history], limit)
+    epoch_axes(panels)
+    add_layer_bar(figure, panels[1], layers)
+    add_note(figure, [history], mean="mean (geometric for loss and norms)", bands=bands)
     return figure
 
 
@@ -106,3 +137,8 @@ def _learning_panels(
                     panel.set_ylabel(f"{quantity} error (%)")
     epoch_axes(grid)
     return figure, panels
+
+
+def _error_axis(panel: Axes, floor: float) -> None:
+    """A log axis of percent from the floor."""
+    log_axis(panel, floor, 130)

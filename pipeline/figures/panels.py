@@ -162,11 +162,6 @@ def log_axis(panel: Axes, low: float, high: float) -> None:
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def error_axis(panel: Axes, floor: float) -> None:
-    """A log axis of percent from the floor."""
-    log_axis(panel, floor, 130)
-
-
 def epoch_axes(panels: Any) -> None:
     """Whole epochs on every panel; a column's lowest panel is labelled."""
     for panel in panels.flat:

@@ -53,13 +53,8 @@ def trade_off(
     each seed's best epoch, all else of the last one): mean ± standard deviation over the seeds on
     both axes, in the second panel with its λ; under the constraint with its output gain, if any.
     On the horizontal axis, logarithmic, the mean of ‖WᵀW − I‖_F / √n over the layers that errors
-    pass through, which is all but the first. Models that differ in λ alone are joined.
-
-    Args:
-        params: names the models.
-        histories: of one data set and architecture, by model.
-        seeds: columns model, seed, test_accuracy (a fraction), of the same.
-        title: above the first panel.
+    pass through, which is all but the first. Models that differ in λ alone are joined. The tables
+    are of one data set and architecture.
     """
     figure, panels = make_panels(1, 2, 2.9, sharex=True)
     error, angle = panels[0]

@@ -20,11 +20,10 @@ from pipeline.params.labels import (
 )
 from pipeline.params.looks import look_of
 from pipeline.params.schema import Params
-from pipeline.project.paths import ModelKey
 from pipeline.report import charts, rules_table
 from pipeline.report.evidence import Evidence, Sweep
 from pipeline.report.verdicts import size, theorem_verdict
-from pipeline.results import summary_tables
+from pipeline.results import seeds_table, summary_tables
 from pipeline.results.trial_edges import edges
 from pipeline.results.trial_ranking import best_trial, swept_settings
 from pipeline.training.epochs import STOPPED
@@ -36,17 +35,11 @@ MOST_LAYERS = 10
 def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[str, Any]:
     """What is shown of one data set and architecture."""
     params = evidence.params
-    histories = {
-        key.model: table
-        for key, table in evidence.histories.items()
-        if (key.dataset, key.architecture) == (dataset, architecture)
-    }
-    results = {
-        model: evidence.models[ModelKey(params.profile, dataset, architecture, model)]["result"]
-        for model in histories
-    }
-    seeds = evidence.seeds
-    seeds = seeds[(seeds.dataset == dataset) & (seeds.architecture == architecture)]
+    case = (dataset, architecture)
+    keys = [key for key in evidence.histories if (key.dataset, key.architecture) == case]
+    histories = {key.model: evidence.histories[key] for key in keys}
+    results = {key.model: evidence.models[key]["result"] for key in keys}
+    seeds = seeds_table.of_case(evidence.seeds, dataset, architecture)
     name = f"{dataset}-{architecture}"
     return {
         "alignment": charts.alignment(params, name, histories),
@@ -97,9 +90,8 @@ def _layers(count: int) -> list[dict[str, Any]]:
 def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row a leaky network: both precisions of both forms."""
     networks: dict[str, dict[str, Any]] = {}
-    for row in verification["comparisons"]:
-        if (row["rule"], row["activation"]) == ("gait", "leaky_relu"):
-            networks.setdefault(row["network"], {})[row["precision"]] = row
+    for row in _leaky(verification):
+        networks.setdefault(row["network"], {})[row["precision"]] = row
     return [
         {
             "network": network,
@@ -113,10 +105,16 @@ def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
 def lost(verification: Mapping[str, Any]) -> dict[str, str]:
     """By precision, the first network whose update, as published, is all error."""
     lost: dict[str, str] = {}
-    for row in verification["comparisons"]:
-        if (row["rule"], row["activation"]) == ("gait", "leaky_relu") and size(row["literal"]) >= 1:
+    for row in _leaky(verification):
+        if size(row["literal"]) >= 1:
             lost.setdefault(row["precision"], row["network"])
     return {name: lost[name] for name in charts.PRECISIONS if name in lost}
+
+
+def _leaky(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """GAIT-prop's rows of networks with leaky ReLU."""
+    kind = ("gait", "leaky_relu")
+    return [r for r in verification["comparisons"] if (r["rule"], r["activation"]) == kind]
 
 
 def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:

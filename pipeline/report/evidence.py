@@ -69,10 +69,7 @@ def gather(params: Params) -> Evidence:
     """
     keys = model_keys(params)
     for key in keys:
-        if not key.folder.is_dir():
-            raise GaitError(f"there is no trained model in {key.folder}: run `gait repro`")
         trained.check(params, key)
-    models = {key: of_model(key) for key in keys}
     table = seeds_table.path_of(params)
     folders = sorted((results_folder(params.profile) / "sweep").glob("*/trials.csv"))
     sweeps = [_sweep(path.parent) for path in folders]
@@ -82,7 +79,7 @@ def gather(params: Params) -> Evidence:
         params=params,
         seeds=seeds_table.read_of_models(params, keys),
         histories={key: history.read(key.folder / model_files.HISTORY) for key in keys},
-        models=models,
+        models={key: of_model(key) for key in keys},
         verification=_verification(),
         sweeps=sweeps,
         inputs={str(path): sha256(path.read_bytes()) for path in read},

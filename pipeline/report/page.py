@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -40,29 +41,27 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    params = evidence.params
+    params, verification = evidence.params, evidence.verification
     by_name = {claim.name: claim for claim in claims}
     content = {
         "cases": [
-            case_content(evidence, dataset, architecture)
-            for dataset in params.run.datasets
-            for architecture in params.run.architectures
+            case_content(evidence, *case)
+            for case in itertools.product(params.run.datasets, params.run.architectures)
         ],
         "checksums": {str(key): checksums for key, checksums in evidence.models.items()},
         "claims": [{**vars(claim), "short": SHORT[claim.name]} for claim in claims],
-        "depth_chart": evidence.verification and charts.error_against_depth(evidence.verification),
-        "depth_rows": evidence.verification and depth_rows(evidence.verification),
+        "depth_chart": verification and charts.error_against_depth(verification),
+        "depth_rows": verification and depth_rows(verification),
         "equivalence_chart": _differences(by_name[EQUIVALENT], "equivalence", ("low", "high")),
         "inferiority_chart": _differences(
             by_name[INFERIOR], "inferiority", ("difference_low", "difference_high")
         ),
         "inputs": evidence.inputs,
-        "lost": evidence.verification and lost(evidence.verification),
+        "lost": verification and lost(verification),
         "models": [model_look(params, model) for model in params.models()],
         "sweeps": [sweep_content(params, sweep) for sweep in evidence.sweeps],
-        "verification": evidence.verification,
+        "verification": verification,
     }
-    specifications = {chart.name: chart.spec for chart in _charts_in(content)}
     return environment.get_template("page.html").render(
         **content,
         margin=MARGIN,
@@ -76,7 +75,7 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         script=_inline("charts.js"),
         settings=json.dumps(params.model_dump(exclude={"archives", "sweep"}), indent=2),
         signed=lambda share: f"{100 * share:+.2f}".replace("-", "−"),
-        specifications=_json(specifications),
+        specifications=_json({chart.name: chart.spec for chart in _charts_in(content)}),
         style=_inline("style.css"),
         titles=[image_set(dataset).title for dataset in params.run.datasets],
         training=params.training,

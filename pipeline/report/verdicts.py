@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
-import pandas
-
 from gaitprop import plugins
 from pipeline.figures.panels import case_title
 from pipeline.params.labels import model_name, regularizer_of, rule_name
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import Evidence
+from pipeline.results import seeds_table
 from pipeline.results.equivalence import (
     MARGIN,
     deviation_interval,
@@ -23,7 +22,7 @@ from pipeline.results.equivalence import (
     seeds_needed,
     untestable,
 )
-from pipeline.results.summary_tables import confidence_interval
+from pipeline.results.summary_tables import confidence_interval, paired_differences
 
 SUPPORTED, NOT_SUPPORTED = "supported", "not supported"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested here"
@@ -123,7 +122,8 @@ def _compared(evidence: Evidence, case: dict[str, str]) -> tuple[Finding, list[f
     finding = Finding(_about(params, **case), case, NOT_TESTED)
     if why := _incomparable(params, case["model"], case["against"]):
         return replace(finding, reason=why), []
-    differences = _differences(evidence.seeds, **case)
+    seeds = seeds_table.of_case(evidence.seeds, case["dataset"], case["architecture"])
+    differences = paired_differences(seeds, case["model"], case["against"])
     values = [float(value) for value in differences]
     mean, low, high = confidence_interval(values)
     finding = replace(
@@ -161,16 +161,6 @@ def _about(params: Params, dataset: str, architecture: str, model: str, against:
         else "the same regularizer"
     )
     return f"{case}{model_name(params, model)} against BP with {regularizer}"
-
-
-def _differences(
-    seeds: pandas.DataFrame, dataset: str, architecture: str, model: str, against: str
-) -> pandas.Series:
-    case = seeds[(seeds.dataset == dataset) & (seeds.architecture == architecture)]
-    ours, theirs = (
-        case[case.model == name].set_index("seed").test_accuracy for name in (model, against)
-    )
-    return ours - theirs
 
 
 def theorem_verdict(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -21,8 +21,12 @@ def check(params: Params, key: ModelKey) -> None:
     """Looks whether a model's files are whole, and made with these settings.
 
     Raises:
-        GaitError: a file is missing or damaged, or the model's own record names other settings.
+        GaitError: there is none, or a file is missing or damaged, or the model's own record names
+            other settings.
     """
+    train = f"run `gait train {key.dataset} {key.architecture} {key.model}`, or `gait repro`"
+    if not key.folder.is_dir():
+        raise GaitError(f"there is no trained model in {key.folder}: {train} for all of them")
     model_files.check(key.folder)
     recorded = model_files.read_config(key.folder)
     described_here = described(params, key, recorded["data"]["sha256"])
@@ -35,8 +39,7 @@ def check(params: Params, key: ModelKey) -> None:
     more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     raise GaitError(
         f"the model in {key.folder} was trained with other settings than params.yaml's ({listed}"
-        f"{more}): run `gait train {key.dataset} {key.architecture} {key.model}`, or `gait repro`,"
-        " or set params.yaml back"
+        f"{more}): {train}, or set params.yaml back"
     )
 
 

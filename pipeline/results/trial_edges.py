@@ -55,17 +55,15 @@ class Edge(NamedTuple):
 def edges(params: Params, trials: pandas.DataFrame) -> list[Edge]:
     """Of each rule's best trial, the settings on an edge that params.yaml could move.
 
-    Zero is no edge where nothing is allowed below it.
-
-    Args:
-        params: says what is allowed.
-        trials: as ``pipeline.results.trial_ranking`` describes them.
+    Zero is no edge where nothing is allowed below it. The table is as
+    ``pipeline.results.trial_ranking`` describes it.
     """
     found = []
     for rule, of_rule in trials.groupby("rule", sort=False):
         best = best_trial(of_rule)
-        for name in swept_settings(trials) if best is not None else []:
-            assert best is not None
+        if best is None:
+            continue
+        for name in swept_settings(trials):
             edge = _edge((str(rule), model_name(params, str(rule))), name, best, of_rule)
             if edge is not None and _allowed(params, edge):
                 found.append(edge)

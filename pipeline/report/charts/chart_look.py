@@ -126,11 +126,17 @@ def log_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def epoch_axis(last: int) -> altair.Axis:
-    """Whole epochs, half a dozen of them at most."""
+def log_scale(low: float, high: float, **options: Any) -> altair.Scale:
+    """From low to high and no further."""
+    return altair.Scale(type="log", domain=[low, high], nice=False, **options)
+
+
+def over_epochs(last: int) -> altair.X:
+    """The column ``epoch``; whole ones are marked, half a dozen of them at most."""
     steps = (step * 10**decade for decade in range(9) for step in (1, 2, 5))
     step = next(step for step in steps if last / step <= 6)
-    return altair.Axis(grid=False, values=list(range(0, last + 1, step)), format="d")
+    axis = altair.Axis(grid=False, values=list(range(0, last + 1, step)), format="d")
+    return altair.X("epoch:Q", scale=altair.Scale(nice=False), axis=axis)
 
 
 def _rounded(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair
 
-from pipeline.report.charts.chart_look import Chart, finished, named, table, tooltip
+from pipeline.report.charts.chart_look import Chart, finished, log_scale, named, table, tooltip
 from pipeline.report.verdicts import Finding
 from pipeline.results.equivalence import MARGIN
 
@@ -36,37 +36,34 @@ def error_against_depth(verification: Mapping[str, Any]) -> Chart:
         if (row["rule"], row["activation"], row["shape"]) == ("gait", "leaky_relu", "square")
         for form, (label, _) in FORMS.items()
     ]
-    series = [
-        (f"{label}, {precision}", colour, dashes)
-        for label, colour in FORMS.values()
-        for precision, dashes in PRECISIONS.items()
-    ]
-    names = [name for name, _, _ in series]
+    names = [f"{label}, {precision}" for label, _ in FORMS.values() for precision in PRECISIONS]
+    colours = [colour for _, colour in FORMS.values() for _ in PRECISIONS]
+    dashes = list(PRECISIONS.values()) * len(FORMS)
     depths = sorted({row["depth"] for row in rows})
     base = altair.Chart(table(rows)).encode(
         x=altair.X(
             "depth:Q",
             title="hidden layers",
-            scale=altair.Scale(type="log", domain=[depths[0] / 1.1, depths[-1] * 1.1], nice=False),
+            scale=log_scale(depths[0] / 1.1, depths[-1] * 1.1),
             axis=altair.Axis(values=[d for d in depths if math.log2(d) % 1 == 0], grid=False),
         ),
         y=altair.Y(
             "drawn:Q",
             title="difference to BP, relative",
-            scale=altair.Scale(type="log", domain=[1e-16, HIGHEST], nice=False),
+            scale=log_scale(1e-16, HIGHEST),
             axis=altair.Axis(
                 values=[10.0**n for n in range(-16, 7, 4)],
                 labelExpr="datum.value == 1 ? '1' : '1e' + round(log(datum.value) / log(10))",
             ),
         ),
-        color=named(altair.Color, "form", names, [colour for _, colour, _ in series]),
+        color=named(altair.Color, "form", names, colours),
         tooltip=tooltip(
             form="evaluated", network="hidden layers × width", difference="relative difference"
         ),
     )
     narrow = base.transform_filter("datum.wide == 'narrow'")
     line = narrow.mark_line(strokeWidth=2, clip=True).encode(
-        strokeDash=named(altair.StrokeDash, "form", names, [dashes for _, _, dashes in series])
+        strokeDash=named(altair.StrokeDash, "form", names, dashes)
     )
     dots = narrow.mark_point(filled=True, size=50, opacity=1)
     paper = base.transform_filter("datum.wide != 'narrow'").mark_point(
@@ -161,7 +158,7 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
         "",
         "Differences in test accuracy between two models, a dot a seed, with mean and confidence"
         f" interval; the band is ±{100 * MARGIN:g} percentage point. "
-        + " ".join(_sentence(each) for each in findings),
+        + " ".join(f"{f.about}: mean {100 * f.numbers['mean']:+.2f}." for f in findings),
         76 * len(findings),
         band,
         zero,
@@ -177,7 +174,3 @@ def _broken(finding: Finding) -> str:
     for between, shorter in ((": ", ":|"), (" against ", "|− "), (" with ", "|")):
         about = about.replace(between, shorter)
     return about
-
-
-def _sentence(finding: Finding) -> str:
-    return f"{finding.about}: mean {100 * finding.numbers['mean']:+.2f}."

@@ -8,6 +8,7 @@ from typing import Any
 import altair
 import pandas
 
+from pipeline.figures.accuracy_scale import error_percent
 from pipeline.figures.curves import LEAST_ERROR
 from pipeline.figures.swept_axes import SweptAxis, choose_axes
 from pipeline.params.labels import model_name, setting_name, value_text
@@ -29,7 +30,7 @@ def heat_maps(params: Params, sweep: Sweep) -> list[Chart]:
     """
     trials = sweep.trials
     across, up, _ = choose_axes(trials, _space(trials))
-    errors = (100 * (1 - trials[METRIC].dropna())).clip(LEAST_ERROR)
+    errors = error_percent(trials[METRIC].dropna())
     limits = [float(errors.min()), float(errors.max())] if len(errors) else [1.0, 100.0]
     return [
         _heat_map(
@@ -62,8 +63,8 @@ def _heat_map(
     rows = _rows(trials, runs, across, up)
     cells = across.categories is not None and up.categories is not None
     base = altair.Chart(table(rows)).encode(
-        x=_position(altair.X, across),
-        y=_position(altair.Y, up),
+        x=_position("x", across),
+        y=_position("y", up),
         tooltip=tooltip(
             x=setting_name(across.name),
             y=setting_name(up.name),
@@ -143,9 +144,9 @@ def _rows(
     return list(rows.values())
 
 
-def _position(channel: Any, axis: SweptAxis) -> Any:
+def _position(field: str, axis: SweptAxis) -> Any:
     """Categories in their order, or a range of numbers."""
-    field = "x" if channel is altair.X else "y"
+    channel: Any = altair.X if field == "x" else altair.Y
     if axis.categories is not None:
         order = [value_text(value) for value in axis.categories]
         if field == "y":
