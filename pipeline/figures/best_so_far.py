@@ -9,9 +9,9 @@ import pandas
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipeline.figures.accuracy_scale import error_percent, error_range, label_accuracies
 from pipeline.figures.panels import make_panels
 from pipeline.figures.style import style
+from pipeline.figures.swept_axes import error_percent, error_range, label_accuracies
 from pipeline.params.labels import spread_text
 from pipeline.params.looks import look_among
 from pipeline.results.trial_ranking import METRIC, best_trial

@@ -16,10 +16,15 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pipeline.figures.accuracy_scale import error_percent, error_range, label_accuracies
 from pipeline.figures.panels import make_panels
 from pipeline.figures.style import style
-from pipeline.figures.swept_axes import SweptAxis, choose_axes
+from pipeline.figures.swept_axes import (
+    SweptAxis,
+    choose_axes,
+    error_percent,
+    error_range,
+    label_accuracies,
+)
 from pipeline.params.labels import setting_name, spread_text
 from pipeline.results.trial_ranking import METRIC, best_trial, ranked
 from pipeline.training.epochs import FAILED, STOPPED

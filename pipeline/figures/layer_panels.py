@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy
 import pandas
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.figures.curves import (
@@ -118,14 +117,18 @@ def orthogonality(
             drawn += curves if "defect" in quantity else []
     for panel, label in zip(panels[:, 0], DISTANCES.values(), strict=False):
         panel.set_ylabel(label)
+    # From the trained networks' smallest defect: an untrained one's may be rounding alone.
+    trained = numpy.concatenate([curve.low[1:] for curve in drawn])
+    highest = max(curve.high.max() for curve in drawn)
+    lowest = trained[trained > 0].min(initial=highest) / 1.5
     for panel in panels[:2, 0]:
-        _defect_axis(panel, drawn)
+        log_axis(panel, lowest, highest * 1.5)
     log_axis(panels[2, 0], 0.9, max(2.0, panels[2, 0].get_ylim()[1]))
     label_rows(panels, len(DISTANCES))
     epoch_axes(panels)
     add_layer_bar(figure, figure.axes, layers)
     figure.suptitle(title)
-    below = any(curve.mean[0] < panels[0, 0].get_ylim()[0] for curve in drawn)
+    below = any(curve.mean[0] < lowest for curve in drawn)
     others = "\nu: BP's errors."
     others += " Below the frame: untrained, orthogonal to rounding." * below
     add_note(figure, histories.values(), mean="geometric mean", bands=bands, others=others)
@@ -134,14 +137,8 @@ def orthogonality(
 
 def _title(params: Params, model: str, columns: int) -> str:
     """A model's name, and its λ beneath it where a line has no room for both."""
+    label = model_label(params, model)
     if columns <= _WIDE_TITLES:
-        return model_label(params, model)
-    name, weight = model_label(params, model, break_line=True).split("\n")
+        return label
+    name, weight = label.rsplit(", ", 1)
     return f"{textwrap.fill(name, _TITLE_WIDTH)}\n{weight}"
-
-
-def _defect_axis(panel: Axes, curves: Sequence[Curve]) -> None:
-    """From the trained networks' smallest defect: an untrained one's may be rounding alone."""
-    trained = numpy.concatenate([curve.low[1:] for curve in curves])
-    highest = max(curve.high.max() for curve in curves)
-    log_axis(panel, trained[trained > 0].min(initial=highest) / 1.5, highest * 1.5)

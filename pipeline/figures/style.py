@@ -73,12 +73,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def model_label(params: Params, model: str, break_line: bool = False) -> str:
-    """A model's name for readers, with its λ, in one line or two.
+def model_label(params: Params, model: str) -> str:
+    """A model's name for readers, and after a comma its λ.
 
     Of a rule with several settings, λ tells them apart, unless it is the same.
     """
-    between = "\n" if break_line else ", "
     weight = regularizer_of(params, model, "λ = ")
     rule = params.rule_of(model)
     same = [
@@ -87,7 +86,7 @@ def model_label(params: Params, model: str, break_line: bool = False) -> str:
         if params.rule_of(other) == rule and regularizer_of(params, other, "λ = ") == weight
     ]
     name = rule_name(rule) if same == [model] else model_name(params, model)
-    return f"{name}{between}{weight}"
+    return f"{name}, {weight}"
 
 
 def layer_shades(layers: int) -> list[str]:

@@ -32,21 +32,13 @@ _PAPER = ("bp", "gait", "itp", "tp")
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper.
+    """A claim of the paper."""
 
-    Attributes:
-        name: for programs.
-        statement: what the paper claims.
-        criterion: when it counts as supported, and when as not.
-        command: that makes what it is judged by.
-        findings: one at least.
-    """
-
-    name: str
+    name: str  # for programs
     statement: str
-    criterion: str
-    command: str
-    findings: list[Finding]
+    criterion: str  # when it counts as supported, and when as not
+    command: str  # that makes what it is judged by
+    findings: list[Finding]  # one at least
 
 
 def judge(evidence: Evidence) -> list[Claim]:

@@ -20,7 +20,12 @@ from pipeline.params.labels import (
 )
 from pipeline.params.looks import look_of
 from pipeline.params.schema import Params
-from pipeline.report import charts, rules_table
+from pipeline.report import rules_table
+from pipeline.report.charts.chart_look import dash_lengths, layer_colours
+from pipeline.report.charts.claim_charts import FORMS, PRECISIONS
+from pipeline.report.charts.layer_charts import alignment, orthogonality
+from pipeline.report.charts.sweep_charts import heat_maps
+from pipeline.report.charts.training_charts import final_errors, learning
 from pipeline.report.evidence import Evidence, Sweep
 from pipeline.report.verdicts import size, theorem_verdict
 from pipeline.results import seeds_table, summary_tables
@@ -42,11 +47,11 @@ def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[st
     seeds = seeds_table.of_case(evidence.seeds, dataset, architecture)
     name = f"{dataset}-{architecture}"
     return {
-        "alignment": charts.alignment(params, name, histories),
-        "final": charts.final_errors(params, name, seeds),
+        "alignment": alignment(params, name, histories),
+        "final": final_errors(params, name, seeds),
         "layers": _layers(count_layers(next(iter(histories.values())))),
-        "learning": charts.learning(params, name, histories, results),
-        "orthogonality": charts.orthogonality(params, name, histories),
+        "learning": learning(params, name, histories, results),
+        "orthogonality": orthogonality(params, name, histories),
         "rows": [
             _row(params, row, seeds[seeds.model == row["model"]])
             for row in summary_tables.summarize(params, seeds).to_dict("records")
@@ -73,7 +78,7 @@ def model_look(params: Params, model: str) -> dict[str, Any]:
     """How a model is named and drawn."""
     return {
         "colour": look_of(params, model).colour,
-        "dashes": charts.dash_lengths(params, model),
+        "dashes": dash_lengths(params, model),
         "label": model_label(params, model),
         "name": model,
     }
@@ -83,7 +88,7 @@ def _layers(count: int) -> list[dict[str, Any]]:
     """The key to the layers' colours: all of them, or some of many."""
     step = math.ceil(count / MOST_LAYERS)
     numbers = sorted({*range(1, count + 1, step), count})
-    colours = charts.layer_colours(count)
+    colours = layer_colours(count)
     return [{"number": number, "colour": colours[number - 1]} for number in numbers]
 
 
@@ -95,7 +100,7 @@ def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "network": network,
-            "values": [rows[p][form] for form in charts.FORMS for p in charts.PRECISIONS],
+            "values": [rows[p][form] for form in FORMS for p in PRECISIONS],
             "verdict": theorem_verdict(rows.values()),
         }
         for network, rows in networks.items()
@@ -108,7 +113,7 @@ def lost(verification: Mapping[str, Any]) -> dict[str, str]:
     for row in _leaky(verification):
         if size(row["literal"]) >= 1:
             lost.setdefault(row["precision"], row["network"])
-    return {name: lost[name] for name in charts.PRECISIONS if name in lost}
+    return {name: lost[name] for name in PRECISIONS if name in lost}
 
 
 def _leaky(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -134,7 +139,7 @@ def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:
             for rule, row in best
             if row is not None
         ],
-        "charts": charts.heat_maps(params, sweep),
+        "charts": heat_maps(params, sweep),
         "edges": [f"{edge}." for edge in edges(params, sweep.trials)],
         "name": sweep.folder.name,
         "settings": [setting_name(name) for name in names],

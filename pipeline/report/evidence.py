@@ -25,40 +25,24 @@ VERIFY = f"gait verify --json > {VERIFICATION}"
 
 @dataclass(frozen=True)
 class Sweep:
-    """One sweep's published table.
+    """One sweep's published table."""
 
-    Attributes:
-        folder: results/<profile>/sweep/<name>.
-        trials: as ``pipeline.results.trial_ranking`` describes it.
-        runs: MLflow's id of each trial's run, as far as they are known.
-    """
-
-    folder: Path
-    trials: pandas.DataFrame
-    runs: Mapping[str, str]
+    folder: Path  # results/<profile>/sweep/<name>
+    trials: pandas.DataFrame  # as ``pipeline.results.trial_ranking`` describes it
+    runs: Mapping[str, str]  # MLflow's id of each trial's run, as far as they are known
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that the report shows.
-
-    Attributes:
-        params: of the profile.
-        seeds: test figures, a row a model and seed.
-        histories: of every model.
-        models: ``provenance.of_model`` of every model.
-        verification: as `gait verify --json` writes it; None if there is none.
-        sweeps: in the order of their names.
-        inputs: SHA-256 of every table that was read.
-    """
+    """Everything that the report shows."""
 
     params: Params
-    seeds: pandas.DataFrame
+    seeds: pandas.DataFrame  # test figures, a row a model and seed
     histories: Mapping[ModelKey, pandas.DataFrame]
-    models: Mapping[ModelKey, Mapping[str, Any]]
-    verification: Mapping[str, Any] | None
-    sweeps: list[Sweep]
-    inputs: Mapping[str, str]
+    models: Mapping[ModelKey, Mapping[str, Any]]  # ``provenance.of_model`` of each
+    verification: Mapping[str, Any] | None  # as `gait verify --json` writes it
+    sweeps: list[Sweep]  # in the order of their names
+    inputs: Mapping[str, str]  # SHA-256 of every table that was read
 
 
 def gather(params: Params) -> Evidence:

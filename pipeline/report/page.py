@@ -14,8 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.data.image_sets import image_set
-from pipeline.report import charts, rules_table
-from pipeline.report.charts import Chart
+from pipeline.report import rules_table
+from pipeline.report.charts.chart_look import Chart
+from pipeline.report.charts.claim_charts import differences, error_against_depth
 from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, OTHERS, Claim
 from pipeline.report.content import case_content, depth_rows, lost, model_look, sweep_content
 from pipeline.report.evidence import Evidence
@@ -50,7 +51,7 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         ],
         "checksums": {str(key): checksums for key, checksums in evidence.models.items()},
         "claims": [{**vars(claim), "short": SHORT[claim.name]} for claim in claims],
-        "depth_chart": verification and charts.error_against_depth(verification),
+        "depth_chart": verification and error_against_depth(verification),
         "depth_rows": verification and depth_rows(verification),
         "equivalence_chart": _differences(by_name[EQUIVALENT], "equivalence", ("low", "high")),
         "inferiority_chart": _differences(
@@ -85,7 +86,7 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
 
 def _differences(claim: Claim, name: str, interval: tuple[str, str]) -> Chart | None:
     shown = [finding for finding in claim.findings if finding.differences]
-    return charts.differences(name, shown, interval) if shown else None
+    return differences(name, shown, interval) if shown else None
 
 
 def _charts_in(content: Any) -> list[Chart]:

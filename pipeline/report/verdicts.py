@@ -30,23 +30,15 @@ INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested here"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one comparison says of a claim.
+    """What one comparison says of a claim; differences are fractions of 1."""
 
-    Attributes:
-        about: what was compared, for readers.
-        case: the same for programs: dataset, architecture, model, against; empty for the theorem.
-        verdict: one of the four.
-        reason: why it was not tested; "" if it was.
-        numbers: what the verdict follows from; differences as fractions of 1.
-        differences: to the other model, by seed, as fractions of 1.
-    """
-
-    about: str
+    about: str  # what was compared, for readers
+    # The same for programs: dataset, architecture, model, against; empty for the theorem.
     case: Mapping[str, str]
-    verdict: str
-    reason: str = ""
-    numbers: Mapping[str, Any] = field(default_factory=dict)
-    differences: Mapping[int, float] = field(default_factory=dict)
+    verdict: str  # one of the four
+    reason: str = ""  # why it was not tested
+    numbers: Mapping[str, Any] = field(default_factory=dict)  # what the verdict follows from
+    differences: Mapping[int, float] = field(default_factory=dict)  # to the other model, by seed
 
 
 def identical(verification: Mapping[str, Any] | None) -> Finding:

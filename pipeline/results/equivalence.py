@@ -28,24 +28,15 @@ MOST_SEEDS = 200
 
 @dataclass(frozen=True)
 class Equivalence:
-    """What the test says of S paired differences.
-
-    Attributes:
-        seeds: S.
-        mean: of the differences.
-        deviation: their sample standard deviation.
-        low: the mean's interval of confidence 1 − 2 ALPHA, from here
-        high: to here; within ±margin just where the test shows equivalence.
-        p_value: the larger of the two one-sided ones.
-        margin: that was tested against.
-    """
+    """What the test says of paired differences."""
 
     seeds: int
     mean: float
-    deviation: float
+    deviation: float  # the sample's
+    # The mean's interval of confidence 1 − 2 ALPHA: within ±margin just where equivalence is shown.
     low: float
     high: float
-    p_value: float
+    p_value: float  # the larger of the two one-sided ones
     margin: float
 
     @property

@@ -24,23 +24,14 @@ POWERS = 20.0
 
 
 class Edge(NamedTuple):
-    """A setting of a rule's best trial that is the smallest or largest of those tried.
+    """A setting of a rule's best trial that is the smallest or largest of those tried."""
 
-    Attributes:
-        rule: whose best trial it is, by its name in params.yaml.
-        label: its name for readers.
-        name: the setting, by its dotted name.
-        value: in the best trial.
-        end: ``smallest`` or ``largest``.
-        further: a value beyond the edge, as far as the step before it.
-    """
-
-    rule: str
-    label: str
-    name: str
-    value: float
-    end: str
-    further: float
+    rule: str  # by its name in params.yaml
+    label: str  # the rule's name for readers
+    name: str  # of the setting, dotted
+    value: float  # in the best trial
+    end: str  # ``smallest`` or ``largest``
+    further: float  # a value beyond the edge, as far as the step before it
 
     def __str__(self) -> str:
         """What a reader should do about it."""

@@ -48,19 +48,12 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart of the page.
+    """One chart of the page."""
 
-    Attributes:
-        name: of its element, unique in the page.
-        title: above it; "" where the section's own says it all.
-        description: what it shows, for those who cannot see it.
-        spec: for Vega-Lite.
-    """
-
-    name: str
-    title: str
-    description: str
-    spec: Mapping[str, Any]
+    name: str  # of its element, unique in the page
+    title: str  # above it; "" where the section's own says it all
+    description: str  # what it shows, for those who cannot see it
+    spec: Mapping[str, Any]  # for Vega-Lite
 
 
 def finished(

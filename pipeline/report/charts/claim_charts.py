@@ -14,7 +14,6 @@ from pipeline.results.equivalence import MARGIN
 
 FORMS = {"stable": ("stable form", "var(--stable)"), "literal": ("as published", "var(--literal)")}
 PRECISIONS = {"float64": [1, 0], "float32": [7, 3]}
-TITLE = "difference (percentage points)"
 
 HIGHEST = 1e6
 """Where larger differences are drawn, at the frame's edge: they are no gradients any more."""
@@ -114,14 +113,10 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
     ]
     drawn = [(points, ["difference"]), (bars, ["low", "high"])]
     reach = [float(row[name]) for rows, names in drawn for row in rows for name in names]
-    low = min(-160 * MARGIN, *(1.1 * value for value in reach if math.isfinite(value)))
-    high = max(160 * MARGIN, *(1.1 * value for value in reach if math.isfinite(value)))
-    across = altair.X(
-        "difference:Q",
-        title=TITLE,
-        scale=altair.Scale(domain=[low, high], nice=False),
-        axis=altair.Axis(tickCount=6),
-    )
+    ends = [1.1 * value for value in reach if math.isfinite(value)]
+    low, high = min(-160 * MARGIN, *ends), max(160 * MARGIN, *ends)
+    scale = altair.Scale(domain=[low, high], nice=False)
+    across = _points("difference", scale=scale, axis=altair.Axis(tickCount=6))
     down = altair.Y(
         "about:N",
         title=None,
@@ -129,20 +124,14 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
         axis=altair.Axis(labelExpr="split(datum.label, '|')", labelLimit=400, ticks=False),
     )
     margin = altair.Chart(table([{"from": -100 * MARGIN, "to": 100 * MARGIN, "zero": 0}]))
-    band = margin.mark_rect(color="var(--band)").encode(
-        x=altair.X("from:Q", title=TITLE), x2="to:Q"
-    )
-    zero = margin.mark_rule(color="var(--line)").encode(x=altair.X("zero:Q", title=TITLE))
+    band = margin.mark_rect(color="var(--band)").encode(x=_points("from"), x2="to:Q")
+    zero = margin.mark_rule(color="var(--line)").encode(x=_points("zero"))
     means = altair.Chart(table(bars)).encode(
         y=down,
         tooltip=tooltip(mean="mean difference", low="interval from", high="to", n="seeds"),
     )
-    bar = means.mark_rule(strokeWidth=3, color="var(--text)").encode(
-        x=altair.X("low:Q", title=TITLE), x2="high:Q"
-    )
-    tick = means.mark_tick(thickness=3, size=20, color="var(--text)").encode(
-        x=altair.X("mean:Q", title=TITLE)
-    )
+    bar = means.mark_rule(strokeWidth=3, color="var(--text)").encode(x=_points("low"), x2="high:Q")
+    tick = means.mark_tick(thickness=3, size=20, color="var(--text)").encode(x=_points("mean"))
     dots = (
         altair.Chart(table(points))
         .mark_point(filled=True, size=70, opacity=0.85, color="var(--model-gait)")
@@ -166,6 +155,11 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
         bar,
         tick,
     )
+
+
+def _points(column: str, **options: Any) -> altair.X:
+    """A column along the axis that all layers share, and so its title."""
+    return altair.X(f"{column}:Q", title="difference (percentage points)", **options)
 
 
 def _broken(finding: Finding) -> str:

@@ -8,9 +8,8 @@ from typing import Any
 import altair
 import pandas
 
-from pipeline.figures.accuracy_scale import error_percent
 from pipeline.figures.curves import LEAST_ERROR
-from pipeline.figures.swept_axes import SweptAxis, choose_axes
+from pipeline.figures.swept_axes import SweptAxis, choose_axes, error_percent
 from pipeline.params.labels import model_name, setting_name, value_text
 from pipeline.params.schema import Params
 from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
@@ -99,14 +98,12 @@ def _heat_map(
         small = altair.when("datum.stopped == 1").then(altair.value(30))
         dots = base.mark_point(filled=True, opacity=0.9)
         layers = [dots.encode(color=colour, size=small.otherwise(altair.value(90)))]
-    best = next((row for row in rows if row["best"]), None)
-    title = label + (f": best {best['accuracy']:.2f} %" if best else ": none finished")
-    where = (
-        f" Best: {best['accuracy']:.2f} % at {setting_name(across.name)} {best['x']}"
-        + (f", {setting_name(up.name)} {best['y']}" if up.name else "")
-        if best
-        else ""
-    )
+    title, where = f"{label}: none finished", ""
+    if best := next((row for row in rows if row["best"]), None):
+        accuracy = f"{best['accuracy']:.2f} %"
+        title = f"{label}: best {accuracy}"
+        where = f" Best: {accuracy} at {setting_name(across.name)} {best['x']}"
+        where += f", {setting_name(up.name)} {best['y']}" if up.name else ""
     return finished(
         f"sweep-{name}",
         title,
