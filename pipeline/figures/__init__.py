@@ -1,10 +1,10 @@
 """Figures: tables in, matplotlib figures out; no files, no pyplot, no global state.
 
 A history is a table as pipeline/training/history.py describes it: one row an epoch and seed,
-epoch 0 the untrained network. Histories are by model or its key. ``seeds`` is the table of
-pipeline/results/seeds_table.py: a row a model and seed, accuracies as fractions of 1. Models are
-drawn and named in the order of ``params``. The same tables give the same bytes of SVG, whatever the
-user's matplotlibrc.
+epoch 0 the untrained network. ``seeds`` is the table of pipeline/results/seeds_table.py: a row a
+model and seed, accuracies as fractions of 1. Trials are as pipeline/results/trial_ranking.py
+describes them. Models and rules are drawn and named in the order in which they are given. The same
+tables give the same bytes of SVG, whatever the user's matplotlibrc.
 Figures are made at the size at which they are printed, 7.1 inches wide at most, in 8 pt type.
 """
 

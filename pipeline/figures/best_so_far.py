@@ -24,13 +24,9 @@ def best_accuracies(
 ) -> Figure:
     """The best mean validation accuracy (percent) so far against the rule's trials, a line a rule.
 
-    Trials that failed or were stopped count, and never are the best.
-
-    Args:
-        trials: as ``pipeline.results.trial_ranking`` has them, in the order in which they ended.
-        rules: their names for readers, by rule: a line each, in this order.
-        title: above the panel.
-        known: rules among which each has its look, as in other figures; ``rules`` if none.
+    Trials are in the order in which they ended. Those that failed or were stopped count, and never
+    are the best. ``rules`` has names for readers, by rule; ``known`` are the rules among which each
+    has its look, as in other figures: ``rules`` if none.
     """
     figure, panels = make_panels(1, 1, 2.2)
     panel = panels[0, 0]

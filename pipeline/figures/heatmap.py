@@ -51,12 +51,8 @@ def heat_map(
     error's logarithm, is shared by all panels. Each rule's best trial is outlined. Where a setting
     was drawn from a distribution, every trial is a dot.
 
-    Args:
-        trials: as ``pipeline.results.trial_ranking`` describes it; of equally good ones the first
-            is best.
-        rules: their names for readers, by rule: a panel each, in this order.
-        space: what was swept, by dotted name: the list of values, or a distribution.
-        title: above all panels.
+    ``rules`` has names for readers, by rule: a panel each, in this order; ``space`` what was swept,
+    by dotted name: the list of values, or a distribution. Of equally good trials the first is best.
     """
     across, up, others = choose_axes(trials, space)
     cells = across.categories is not None and up.categories is not None

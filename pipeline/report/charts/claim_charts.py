@@ -86,10 +86,7 @@ def error_against_depth(verification: Mapping[str, Any]) -> Chart:
 def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str]) -> Chart:
     """Differences in test accuracy (percentage points), a line a comparison, a dot a seed.
 
-    Args:
-        name: of the chart.
-        findings: those that have differences.
-        interval: the numbers' names of its bounds, which only findings with a spread have.
+    ``interval`` names the numbers that are its bounds, which only findings with a spread have.
     """
     points: list[dict[str, Any]] = [
         {

@@ -32,15 +32,7 @@ def heat_maps(params: Params, sweep: Sweep) -> list[Chart]:
     errors = error_percent(trials[METRIC].dropna())
     limits = [float(errors.min()), float(errors.max())] if len(errors) else [1.0, 100.0]
     return [
-        _heat_map(
-            f"{sweep.folder.name}-{rule}",
-            model_name(params, str(rule)),
-            of_rule,
-            sweep.runs,
-            (across, up),
-            limits,
-        )
-        for rule, of_rule in trials.groupby("rule", sort=False)
+        _heat_map(params, sweep, str(rule), (across, up), limits) for rule in trials.rule.unique()
     ]
 
 
@@ -51,15 +43,11 @@ def _space(trials: pandas.DataFrame) -> dict[str, Any]:
 
 
 def _heat_map(
-    name: str,
-    label: str,
-    trials: pandas.DataFrame,
-    runs: Mapping[str, str],
-    axes: tuple[SweptAxis, SweptAxis],
-    limits: list[float],
+    params: Params, sweep: Sweep, rule: str, axes: tuple[SweptAxis, SweptAxis], limits: list[float]
 ) -> Chart:
     across, up = axes
-    rows = _rows(trials, runs, across, up)
+    label = model_name(params, rule)
+    rows = _rows(sweep.trials[sweep.trials.rule == rule], sweep.runs, across, up)
     cells = across.categories is not None and up.categories is not None
     base = altair.Chart(table(rows)).encode(
         x=_position("x", across),
@@ -105,7 +93,7 @@ def _heat_map(
         where = f" Best: {accuracy} at {setting_name(across.name)} {best['x']}"
         where += f", {setting_name(up.name)} {best['y']}" if up.name else ""
     return finished(
-        f"sweep-{name}",
+        f"sweep-{sweep.folder.name}-{rule}",
         title,
         f"{label}: validation accuracy over the swept settings.{where}.",
         32 * up.length if cells else 240,
