@@ -16,7 +16,7 @@ from pipeline.report.evidence import Evidence
 from pipeline.report.verdicts import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, equivalent
 from pipeline.results import seeds_table
 from pipeline.results.equivalence import ALPHA, MARGIN
-from pipeline.results.summary_tables import summarize
+from pipeline.results.summary_tables import difference_text, summarize
 
 VERDICTS = {
     SUPPORTED: "equivalent",
@@ -86,11 +86,10 @@ def _compared(evidence: Evidence, key: ModelKey) -> tuple[str, str]:
         return "–", "–"
     case = {"dataset": key.dataset, "architecture": key.architecture, "model": key.model}
     finding = equivalent(evidence, {**case, "against": REFERENCE})
-    numbers, verdict = finding.numbers, VERDICTS[finding.verdict]
-    if finding.verdict == NOT_TESTED:
-        return f"{100 * numbers['mean']:+.2f}" if numbers else "–", verdict
-    mean, low, high = (f"{100 * numbers[name]:+.2f}" for name in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]", verdict
+    numbers = finding.numbers
+    bounds = [numbers.get(name, math.nan) for name in ("low", "high")]
+    text = difference_text(numbers["mean"], *bounds) if numbers else "–"
+    return text, VERDICTS[finding.verdict]
 
 
 def _cosines(history: pandas.DataFrame) -> str:

@@ -146,6 +146,7 @@ def reference_text(params: Params) -> str:
 
 def _markdown_row(params: Params, row: dict[str, Any], other: list[str]) -> str:
     gamma = params.gamma_of(row["model"])
+    difference = (row[f"difference_to_bp_{part}"] for part in ("mean", "low", "high"))
     cells = [
         model_name(params, row["model"]),
         f"{row['learning_rate']:g}",
@@ -155,7 +156,7 @@ def _markdown_row(params: Params, row: dict[str, Any], other: list[str]) -> str:
         str(row["seeds"]),
         spread_text(row, "test_accuracy", 100, 2),
         spread_text(row, "test_loss", 1, 4),
-        "–" if row["model"] == REFERENCE else _difference(row),
+        "–" if row["model"] == REFERENCE else difference_text(*difference),
         spread_text(row, "train_accuracy_peak", 100, 2),
         spread_text(row, "train_accuracy_final", 100, 2),
         *([spread_text(row, KEPT, 1, 1)] if f"{KEPT}_mean" in row else []),
@@ -172,8 +173,7 @@ def _epoch(training: Training) -> str:
     )
 
 
-def _difference(row: dict[str, Any]) -> str:
-    mean, low, high = (row[f"difference_to_bp_{part}"] * 100 for part in ("mean", "low", "high"))
-    if math.isnan(low):
-        return f"{mean:+.2f}"
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+def difference_text(mean: float, low: float, high: float) -> str:
+    """In percentage points; no bounds where they are NaN."""
+    bounds = "" if math.isnan(low) else f" [{100 * low:+.2f}, {100 * high:+.2f}]"
+    return f"{100 * mean:+.2f}{bounds}"
