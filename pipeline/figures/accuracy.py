@@ -31,7 +31,7 @@ def final_accuracy(params: Params, seeds: pandas.DataFrame) -> Figure:
     """
     cases = list(seeds.groupby(["dataset", "architecture"], sort=False))
     height = 0.5 + 0.18 * len(params.models())
-    figure, panels = make_panels(len(cases), 2, height, ratios=(1, 1.25))
+    figure, panels = make_panels(len(cases), 2, height, width_ratios=(1, 1.25))
     for (whole, near), (names, group) in zip(panels, cases, strict=True):
         accuracies = {
             model: numpy.asarray(100 * group[group.model == model].test_accuracy, float)

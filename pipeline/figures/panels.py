@@ -24,21 +24,13 @@ MOST_COLUMNS = 5
 """More panels beside each other would leave no room for their titles."""
 
 
-def make_panels(
-    rows: int,
-    columns: int,
-    height: float,
-    *,
-    sharex: bool = False,
-    sharey: bool = False,
-    ratios: Sequence[float] | None = None,
-) -> tuple[Figure, Any]:
-    """An empty figure and its axes, (rows, columns); ``height`` of a row in inches."""
+def make_panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, Any]:
+    """An empty figure and its axes, (rows, columns); ``height`` of a row in inches.
+
+    The options are those of ``Figure.subplots``.
+    """
     figure = StyledFigure(figsize=(WIDTH, rows * height + 0.6), layout="constrained")
-    panels = figure.subplots(
-        rows, columns, squeeze=False, sharex=sharex, sharey=sharey, width_ratios=ratios
-    )
-    return figure, panels
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def make_stacks(count: int, height: int) -> tuple[Figure, Any, Any]:

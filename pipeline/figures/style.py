@@ -20,9 +20,7 @@ WIDTH = 7.1
 
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
-    "axes.facecolor": "white",
     "axes.grid": True,
-    "axes.labelsize": 8,
     "axes.linewidth": 0.6,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -33,21 +31,17 @@ STYLE: dict[Any, Any] = {
     "figure.labelsize": 8,
     "figure.titlesize": 9,
     "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 8,
+    "font.size": 8,  # of labels, ticks and legends, too
     "grid.color": "0.9",
     "grid.linewidth": 0.5,
-    "legend.fontsize": 8,
     "legend.frameon": False,
     "legend.title_fontsize": 9,
     "legend.handlelength": 2.8,  # long enough to tell dashes from dots
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
-    "savefig.facecolor": "white",
     "svg.fonttype": "path",
     "svg.hashsalt": "gait",  # names of clip paths would be random otherwise
-    "xtick.labelsize": 8,
     "xtick.major.width": 0.6,
-    "ytick.labelsize": 8,
     "ytick.major.width": 0.6,
     "ytick.minor.width": 0.4,
 }

@@ -125,19 +125,16 @@ def _leaky(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
 def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:
     """A sweep's heat maps and its best trials, and which of these lie on an edge."""
     names = swept_settings(sweep.trials)
-    best = [
-        (str(rule), best_trial(trials)) for rule, trials in sweep.trials.groupby("rule", sort=False)
-    ]
     return {
         "best": [
             {
                 "accuracy": spread_text(row, "validation_accuracy", 100, 2),
-                "rule": model_name(params, rule),
+                "rule": model_name(params, str(rule)),
                 "run": sweep.runs.get(row["trial"]),
                 "values": [value_text(row[name]) for name in names],
             }
-            for rule, row in best
-            if row is not None
+            for rule, trials in sweep.trials.groupby("rule", sort=False)
+            if (row := best_trial(trials))
         ],
         "charts": heat_maps(params, sweep),
         "edges": [f"{edge}." for edge in edges(params, sweep.trials)],

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.params.schema import Params, RuleSettings
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
@@ -45,13 +42,3 @@ def check(params: Params, key: ModelKey) -> None:
 
 def _yaml(value: object) -> str:
     return "null" if value is None else repr(value)
-
-
-def check_images(recorded: Mapping[str, Any], key: ModelKey, checksum: str) -> None:
-    """Raises GaitError if images are not those that the model of a config.json was trained on."""
-    if recorded["data"]["sha256"] != checksum:
-        raise GaitError(
-            f"the model in {key.folder} was trained on other images of {key.dataset} (SHA-256"
-            f" {recorded['data']['sha256']}) than those here ({checksum}): run `gait train"
-            f" {key.dataset} {key.architecture} {key.model}`, or `gait repro`"
-        )

@@ -124,6 +124,12 @@ def log_scale(low: float, high: float, **options: Any) -> altair.Scale:
     return altair.Scale(type="log", domain=[low, high], nice=False, **options)
 
 
+def names_down(column: str, **options: Any) -> altair.Y:
+    """Names in the order in which they come, in lines that end where they have a |."""
+    axis = altair.Axis(labelExpr="split(datum.label, '|')", ticks=False, **options)
+    return altair.Y(f"{column}:N", title=None, sort=None, axis=axis)
+
+
 def over_epochs(last: int) -> altair.X:
     """The column ``epoch``; whole ones are marked, half a dozen of them at most."""
     steps = (step * 10**decade for decade in range(9) for step in (1, 2, 5))

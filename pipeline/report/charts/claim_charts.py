@@ -8,7 +8,15 @@ from typing import Any
 
 import altair
 
-from pipeline.report.charts.chart_look import Chart, finished, log_scale, named, table, tooltip
+from pipeline.report.charts.chart_look import (
+    Chart,
+    finished,
+    log_scale,
+    named,
+    names_down,
+    table,
+    tooltip,
+)
 from pipeline.report.verdicts import Finding
 from pipeline.results.equivalence import MARGIN
 
@@ -114,12 +122,7 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
     low, high = min(-160 * MARGIN, *ends), max(160 * MARGIN, *ends)
     scale = altair.Scale(domain=[low, high], nice=False)
     across = _points("difference", scale=scale, axis=altair.Axis(tickCount=6))
-    down = altair.Y(
-        "about:N",
-        title=None,
-        sort=None,
-        axis=altair.Axis(labelExpr="split(datum.label, '|')", labelLimit=400, ticks=False),
-    )
+    down = names_down("about", labelLimit=400)
     margin = altair.Chart(table([{"from": -100 * MARGIN, "to": 100 * MARGIN, "zero": 0}]))
     band = margin.mark_rect(color="var(--band)").encode(x=_points("from"), x2="to:Q")
     zero = margin.mark_rule(color="var(--line)").encode(x=_points("zero"))

@@ -20,6 +20,7 @@ from pipeline.report.charts.chart_look import (
     log_scale,
     log_ticks,
     model_scales,
+    names_down,
     over_epochs,
     table,
     tooltip,
@@ -127,12 +128,7 @@ def final_errors(params: Params, case: str, seeds: pandas.DataFrame) -> Chart:
                     values=log_ticks(low, high), labelExpr="format(100 - datum.value, '.4~g')"
                 ),
             ),
-            y=altair.Y(
-                "label:N",
-                title=None,
-                sort=None,
-                axis=altair.Axis(labelExpr="split(datum.label, '|')", ticks=False, grid=True),
-            ),
+            y=names_down("label", grid=True),
             yOffset=altair.YOffset("seed:N", scale=altair.Scale(paddingOuter=1)),
             color=model_scales(params)["color"],
             tooltip=tooltip(
