@@ -14,8 +14,7 @@ from pipeline.figures.heatmap import heat_map
 from pipeline.figures.layer_panels import alignment, orthogonality
 from pipeline.figures.learning import learning_curves, model_curves
 from pipeline.figures.style import WIDTH, StyledFigure, model_label, style
-from pipeline.figures.trade_off import can_draw as can_draw_trade_off
-from pipeline.figures.trade_off import trade_off
+from pipeline.figures.trade_off import can_draw_trade_off, trade_off
 
 __all__ = [
     "WIDTH",

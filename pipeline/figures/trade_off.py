@@ -35,7 +35,7 @@ _NAMES = {
 }
 
 
-def can_draw(params: Params) -> bool:
+def can_draw_trade_off(params: Params) -> bool:
     """Whether GAIT-prop's models are kept orthogonal in two ways at least."""
     return sum(params.rule_of(model) == "gait" for model in params.run.rules) > 1
 
