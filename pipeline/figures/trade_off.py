@@ -131,7 +131,7 @@ def _draw(
     look: Look,
     label: str,
     points: list[tuple[Array, Array]],
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
 ) -> None:
     means = numpy.array([(x.mean(), y.mean()) for x, y in points])
     spreads = [[each.std(ddof=1) if len(each) > 1 else 0.0 for each in point] for point in points]

@@ -22,7 +22,7 @@ from pipeline.params.looks import look_of
 from pipeline.params.schema import Params
 from pipeline.report import rules_table
 from pipeline.report.charts.chart_look import dash_lengths, layer_colours
-from pipeline.report.charts.claim_charts import FORMS, PRECISIONS
+from pipeline.report.charts.claim_charts import FORMS, PRECISIONS, leaky_rows
 from pipeline.report.charts.layer_charts import alignment, orthogonality
 from pipeline.report.charts.sweep_charts import heat_maps
 from pipeline.report.charts.training_charts import final_errors, learning
@@ -95,7 +95,7 @@ def _layers(count: int) -> list[dict[str, Any]]:
 def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row a leaky network: both precisions of both forms."""
     networks: dict[str, dict[str, Any]] = {}
-    for row in _leaky(verification):
+    for row in leaky_rows(verification):
         networks.setdefault(row["network"], {})[row["precision"]] = row
     return [
         {
@@ -110,16 +110,10 @@ def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
 def lost(verification: Mapping[str, Any]) -> dict[str, str]:
     """By precision, the first network whose update, as published, is all error."""
     lost: dict[str, str] = {}
-    for row in _leaky(verification):
+    for row in leaky_rows(verification):
         if size(row["literal"]) >= 1:
             lost.setdefault(row["precision"], row["network"])
     return {name: lost[name] for name in PRECISIONS if name in lost}
-
-
-def _leaky(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """GAIT-prop's rows of networks with leaky ReLU."""
-    kind = ("gait", "leaky_relu")
-    return [r for r in verification["comparisons"] if (r["rule"], r["activation"]) == kind]
 
 
 def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:

@@ -27,6 +27,12 @@ HIGHEST = 1e6
 """Where larger differences are drawn, at the frame's edge: they are no gradients any more."""
 
 
+def leaky_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """GAIT-prop's, of networks with leaky ReLU."""
+    kind = ("gait", "leaky_relu")
+    return [r for r in verification["comparisons"] if (r["rule"], r["activation"]) == kind]
+
+
 def error_against_depth(verification: Mapping[str, Any]) -> Chart:
     """GAIT-prop's difference to BP (log axis) against depth, in both forms and precisions."""
     rows = [
@@ -39,8 +45,8 @@ def error_against_depth(verification: Mapping[str, Any]) -> Chart:
             "network": row["network"],
             "wide": "784 wide" if row["width"] == 784 else "narrow",
         }
-        for row in verification["comparisons"]
-        if (row["rule"], row["activation"], row["shape"]) == ("gait", "leaky_relu", "square")
+        for row in leaky_rows(verification)
+        if row["shape"] == "square"
         for form, (label, _) in FORMS.items()
     ]
     names = [f"{label}, {precision}" for label, _ in FORMS.values() for precision in PRECISIONS]
