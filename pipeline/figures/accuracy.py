@@ -22,39 +22,35 @@ NEAR_REFERENCE = 5.0
 """Percentage points: models that close to BP share the enlarged axis of ``final_accuracy``."""
 
 
+@style()
 def final_accuracy(params: Params, seeds: pandas.DataFrame) -> Figure:
     """Test accuracy (percent) of every seed, and its mean ± standard deviation, a line a model.
 
     On the left the whole axis; on the right the models within ``NEAR_REFERENCE`` percentage points
     of BP, enlarged. A row of panels for each data set and architecture.
-
-    Args:
-        params: names the models and gives their order, top to bottom.
-        seeds: columns dataset, architecture, model, seed, test_accuracy (a fraction).
     """
-    with style():
-        cases = list(seeds.groupby(["dataset", "architecture"], sort=False))
-        height = 0.5 + 0.18 * len(params.models())
-        figure, panels = make_panels(len(cases), 2, height, ratios=(1, 1.25))
-        for (whole, near), (names, group) in zip(panels, cases, strict=True):
-            accuracies = {
-                model: numpy.asarray(100 * group[group.model == model].test_accuracy, float)
-                for model in params.models()
-            }
-            _draw_accuracies(whole, params, accuracies)
-            _draw_accuracies(near, params, accuracies)
-            _whole_axis(whole, params, 100 / image_set(names[0]).classes)
-            _near_axis(near, accuracies)
-            whole.set_title(case_title(*names), loc="left")
-            near.set_title("enlarged: models near BP", loc="left")
-        epoch = "the last epoch" if params.training.patience is None else "each seed's best epoch"
-        for panel in panels[-1]:
-            panel.set_xlabel("test accuracy (%)")
-        count = seeds.seed.nunique()
-        note = f"Dots: seeds, n = {count}; diamond, bar and numbers: mean ± 1 standard deviation."
-        note = f"{note if count > 1 else 'One seed.'} ◂: off the enlarged axis."
-        figure.supxlabel(f"After {epoch}. {note}", color="0.3")
-        return figure
+    cases = list(seeds.groupby(["dataset", "architecture"], sort=False))
+    height = 0.5 + 0.18 * len(params.models())
+    figure, panels = make_panels(len(cases), 2, height, width_ratios=(1, 1.25))
+    for (whole, near), (names, group) in zip(panels, cases, strict=True):
+        accuracies = {
+            model: numpy.asarray(100 * group[group.model == model].test_accuracy, float)
+            for model in params.models()
+        }
+        _draw_accuracies(whole, params, accuracies)
+        _draw_accuracies(near, params, accuracies)
+        _whole_axis(whole, params, 100 / image_set(names[0]).classes)
+        _near_axis(near, accuracies)
+        whole.set_title(case_title(*names), loc="left")
+        near.set_title("enlarged: models near BP", loc="left")
+    epoch = "the last epoch" if params.training.patience is None else "each seed's best epoch"
+    for panel in panels[-1]:
+        panel.set_xlabel("test accuracy (%)")
+    count = seeds.seed.nunique()
+    note = f"Dots: seeds, n = {count}; diamond, bar and numbers: mean ± 1 standard deviation."
+    note = f"{note if count > 1 else 'One seed.'} ◂: off the enlarged axis."
+    figure.supxlabel(f"After {epoch}. {note}", color="0.3")
+    return figure
 
 
 def _draw_accuracies(panel: Axes, params: Params, accuracies: Mapping[str, Array]) -> None:

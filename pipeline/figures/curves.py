@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy
 import pandas
@@ -11,25 +11,20 @@ from numpy.typing import NDArray
 
 Array = NDArray[numpy.float64]
 
-
 MOST_BANDS = 8
 """With more layers than this, bands would cover each other, so lines stand alone."""
-
 
 MOST_VERTICES = 5_000
 """In one figure, at some 25 bytes each; epochs are left out beyond, which no eye can see."""
 
-
 LEAST_ERROR = 0.01
 """Percent: an error axis shows no less, or one lone error would stretch it by decades."""
-
 
 QUANTITIES = {"validation": "validation", "training": "train"}
 """What is drawn of a history, and how its columns' names begin."""
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A quantity over E epochs; the bounds are the mean's own for a single seed."""
 
     epochs: Array
@@ -62,13 +57,8 @@ def arithmetic_mean(values: pandas.DataFrame, limit: int) -> Curve:
 
 def geometric_mean(values: pandas.DataFrame, limit: int) -> Curve:
     """The same of the logarithm: on a log axis the band is symmetric and never reaches zero."""
-    logarithms = arithmetic_mean(numpy.log(values.where(values > 0)), limit)
-    return Curve(
-        logarithms.epochs,
-        numpy.exp(logarithms.mean),
-        numpy.exp(logarithms.low),
-        numpy.exp(logarithms.high),
-    )
+    epochs, *logarithms = arithmetic_mean(numpy.log(values.where(values > 0)), limit)
+    return Curve(epochs, *map(numpy.exp, logarithms))
 
 
 def layer_curves(
@@ -93,14 +83,9 @@ def thinned(values: pandas.DataFrame, limit: int) -> pandas.DataFrame:
     return values.iloc[numpy.unique(numpy.linspace(0, len(values) - 1, limit).round().astype(int))]
 
 
-def epoch_limit(vertices_an_epoch: int) -> int:
-    """How many epochs a figure shows that draws so many vertices for each."""
-    return max(20, MOST_VERTICES // vertices_an_epoch)
-
-
-def layer_vertices(layers: int) -> int:
-    """Of a line, or of a line and its band."""
-    return 3 if layers <= MOST_BANDS else 1
+def epoch_limit(lines: int, bands: bool = True) -> int:
+    """How many epochs a figure of so many lines shows; a band has two vertices for each of them."""
+    return max(20, MOST_VERTICES // ((3 if bands else 1) * lines))
 
 
 def error_floor(curves: Iterable[Curve]) -> float:
@@ -111,4 +96,5 @@ def error_floor(curves: Iterable[Curve]) -> float:
 
 def raised(curve: Curve, least: float) -> Curve:
     """The curve with everything below ``least`` put at it."""
-    return Curve(curve.epochs, *(v.clip(least) for v in (curve.mean, curve.low, curve.high)))
+    epochs, *values = curve
+    return Curve(epochs, *(each.clip(least) for each in values))

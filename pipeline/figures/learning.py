@@ -1,35 +1,40 @@
-"""Error against epochs, all models."""
+"""Error against epochs: of all models, and of one, whose run is shown at a glance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from pipeline.data.image_sets import image_set
 from pipeline.figures.curves import (
+    MOST_BANDS,
     QUANTITIES,
-    Curve,
     arithmetic_mean,
+    by_seed,
+    count_layers,
     epoch_limit,
     error_floor,
     error_rates,
+    geometric_mean,
     raised,
 )
+from pipeline.figures.layer_panels import draw_alignment
 from pipeline.figures.panels import (
+    add_guide,
+    add_layer_bar,
     add_note,
     case_title,
     draw_curve,
     epoch_axes,
-    error_axis,
+    log_axis,
     make_panels,
 )
 from pipeline.figures.style import model_label, style
-from pipeline.params.looks import look_of
+from pipeline.params.looks import LOOKS, look_of
 from pipeline.params.schema import Params
 from pipeline.project.paths import ModelKey
 
@@ -37,58 +42,84 @@ _LEGEND_COLUMNS, _LEGEND_ROW = 3, 0.17
 """How many models stand beside each other in the legend, and how high they are, in inches."""
 
 
+@style()
 def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFrame]) -> Figure:
     """Validation and training error (percent, log axis) against epochs, a line a model.
 
     On a log axis of the error, rules that learn stand apart from one another, and rules that fail
     stay near chance. Columns: data sets; rows: architectures, validation above training. With a
     single data set, validation and training stand side by side.
-
-    Args:
-        params: says which models there are, and names them.
-        histories: of any number of data sets and architectures.
     """
-    with style():
-        figure, panels = _learning_panels(
-            histories, math.ceil(len(params.models()) / _LEGEND_COLUMNS)
-        )
-        limit = epoch_limit(3 * 2 * len(histories))
-        curves = {
-            (key, quantity): arithmetic_mean(error_rates(history, quantity), limit)
-            for key, history in histories.items()
-            for quantity in QUANTITIES
+    figure, panels = _learning_panels(histories, math.ceil(len(params.models()) / _LEGEND_COLUMNS))
+    limit = epoch_limit(2 * len(histories))
+    curves = {
+        (key, quantity): arithmetic_mean(error_rates(history, quantity), limit)
+        for key, history in histories.items()
+        for quantity in QUANTITIES
+    }
+    leaving = False
+    for (dataset, architecture, quantity), panel in panels.items():
+        # One floor for a data set's architectures, which are compared.
+        of_dataset = {
+            key: curve
+            for (key, shown), curve in curves.items()
+            if (key.dataset, shown) == (dataset, quantity)
         }
-        leaving = False
-        for (dataset, architecture, quantity), panel in panels.items():
-            # One floor for a data set's architectures, which are compared.
-            of_dataset = {
-                key: curve
-                for (key, shown), curve in curves.items()
-                if (key.dataset, shown) == (dataset, quantity)
-            }
-            floor = error_floor(of_dataset.values())
-            error_axis(panel, floor, 100 * (1 - 1 / image_set(dataset).classes))
-            for key, curve in of_dataset.items():
-                if key.architecture == architecture:
-                    _draw_model(panel, curve, floor, params, key.model)
-                    leaving |= bool((curve.mean < floor).any())
-        _model_legend(figure, params)
-        others = "Grey line: chance. " + ("Below the frame: fewer errors, or none." * leaving)
-        add_note(figure, histories.values(), others=others)
-        return figure
+        floor = error_floor(of_dataset.values())
+        _error_axis(panel, floor)
+        add_guide(panel, 100 * (1 - 1 / image_set(dataset).classes))
+        for key, curve in of_dataset.items():
+            if key.architecture == architecture:
+                look, label = look_of(params, key.model), model_label(params, key.model)
+                order = params.models().index(key.model)
+                # What lies below the axis' floor, 0 too, leaves the frame downwards.
+                draw_curve(panel, raised(curve, floor / 2), look, order, label)
+                leaving |= bool((curve.mean < floor).any())
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=_LEGEND_COLUMNS,
+    )
+    others = "Grey line: chance. " + ("Below the frame: fewer errors, or none." * leaving)
+    add_note(figure, histories.values(), others=others)
+    return figure
 
 
-def _different(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+@style()
+def model_curves(history: pandas.DataFrame, title: str) -> Figure:
+    """One model's run at a glance: error, loss, and each layer's agreement with BP."""
+    layers = count_layers(history)
+    figure, panels = make_panels(2, 2, 1.9, sharex=True)
+    bands = layers <= MOST_BANDS
+    limit = epoch_limit(2 * layers, bands)
+    error, loss = panels[0]
+    errors = {name: arithmetic_mean(error_rates(history, name), limit) for name in QUANTITIES}
+    floor = error_floor(errors.values())
+    for order, (quantity, look) in enumerate(zip(QUANTITIES, LOOKS.values(), strict=False)):
+        losses = geometric_mean(by_seed(history, f"{QUANTITIES[quantity]}_loss"), limit)
+        draw_curve(error, raised(errors[quantity], floor / 2), look, order, quantity)
+        draw_curve(loss, losses, look, order, quantity)
+    _error_axis(error, floor)
+    error.set_ylabel("error (%)")
+    loss.set_ylabel("loss")
+    loss.set_yscale("log")
+    log_axis(loss, *loss.get_ylim())
+    figure.legend(
+        *error.get_legend_handles_labels(), title=title, loc="outside upper center", ncols=2
+    )
+    draw_alignment(panels[1:], [history], limit)
+    epoch_axes(panels)
+    add_layer_bar(figure, panels[1], layers)
+    add_note(figure, [history], mean="mean (geometric for loss and norms)", bands=bands)
+    return figure
 
 
 def _learning_panels(
-    keys: Iterable[ModelKey], legend_rows: int
+    keys: Collection[ModelKey], legend_rows: int
 ) -> tuple[Figure, dict[tuple[str, str, str], Axes]]:
     """Axes by data set, architecture and quantity, with room for a legend above them."""
-    keys = list(keys)
-    datasets = _different(key.dataset for key in keys)
-    architectures = _different(key.architecture for key in keys)
+    datasets = list(dict.fromkeys(key.dataset for key in keys))
+    architectures = list(dict.fromkeys(key.architecture for key in keys))
     beside = len(datasets) == 1
     rows = len(architectures) * (1 if beside else 2)
     height = 2.2 if rows == 1 else 1.65
@@ -108,17 +139,6 @@ def _learning_panels(
     return figure, panels
 
 
-def _draw_model(panel: Axes, curve: Curve, floor: float, params: Params, model: str) -> None:
-    """One model's error; what lies below the axis' floor, 0 too, leaves the frame downwards."""
-    order = params.models().index(model)
-    look, label = look_of(params, model), model_label(params, model)
-    draw_curve(panel, raised(curve, floor / 2), look, order, label)
-
-
-def _model_legend(figure: Figure, params: Params) -> None:
-    handles = [
-        Line2D([], [], color=look.colour, linestyle=look.dashes, marker=look.marker)
-        for look in (look_of(params, model) for model in params.models())
-    ]
-    labels = [model_label(params, model) for model in params.models()]
-    figure.legend(handles, labels, loc="outside upper center", ncols=_LEGEND_COLUMNS)
+def _error_axis(panel: Axes, floor: float) -> None:
+    """A log axis of percent from the floor."""
+    log_axis(panel, floor, 130)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy
 import pandas
@@ -24,21 +24,13 @@ MOST_COLUMNS = 5
 """More panels beside each other would leave no room for their titles."""
 
 
-def make_panels(
-    rows: int,
-    columns: int,
-    height: float,
-    *,
-    sharex: bool | Literal["all", "row", "col"] = False,
-    sharey: bool | Literal["all", "row", "col"] = False,
-    ratios: Sequence[float] | None = None,
-) -> tuple[Figure, Any]:
-    """An empty figure and its axes, (rows, columns); ``height`` of a row in inches."""
+def make_panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, Any]:
+    """An empty figure and its axes, (rows, columns); ``height`` of a row in inches.
+
+    The options are those of ``Figure.subplots``.
+    """
     figure = StyledFigure(figsize=(WIDTH, rows * height + 0.6), layout="constrained")
-    panels = figure.subplots(
-        rows, columns, squeeze=False, sharex=sharex, sharey=sharey, width_ratios=ratios
-    )
-    return figure, panels
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def make_stacks(count: int, height: int) -> tuple[Figure, Any, Any]:
@@ -106,11 +98,12 @@ def draw_layers(panel: Axes, curves: Sequence[Curve]) -> None:
 def _number(panel: Axes, curve: Curve, layer: int, layers: int, colour: Any) -> None:
     """The layer's number on its line; every layer's at another epoch."""
     epoch = curve.epochs[0] + (curve.epochs[-1] - curve.epochs[0]) * (layer - 0.4) / (layers + 0.2)
-    # Lines are straight on the axis as it is scaled.
-    scale, unscale = (numpy.log, numpy.exp) if panel.get_yscale() == "log" else (_same, _same)
+    height = numpy.interp(epoch, curve.epochs, curve.mean)
+    if panel.get_yscale() == "log":  # where lines are straight, too
+        height = numpy.exp(numpy.interp(epoch, curve.epochs, numpy.log(curve.mean)))
     panel.annotate(
         str(layer),
-        (epoch, float(unscale(numpy.interp(epoch, curve.epochs, scale(curve.mean))))),
+        (epoch, float(height)),
         color=colour,
         ha="center",
         va="center",
@@ -118,10 +111,6 @@ def _number(panel: Axes, curve: Curve, layer: int, layers: int, colour: Any) -> 
         bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "alpha": 0.8, "linewidth": 0},
         zorder=4,
     )
-
-
-def _same(values: Any) -> Any:
-    return values
 
 
 def _band(panel: Axes, curve: Curve, colour: Any) -> None:
@@ -163,25 +152,6 @@ def log_axis(panel: Axes, low: float, high: float) -> None:
     panel.yaxis.set_minor_locator(NullLocator())
     if low > 1e-4 and high < 2e3:
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def error_axis(panel: Axes, floor: float, chance: float | None = None) -> None:
-    """A log axis of percent from the floor, with a grey line at chance."""
-    log_axis(panel, floor, 130)
-    if chance is not None:
-        add_guide(panel, chance)
-
-
-def cosine_axis(panel: Axes) -> None:
-    """As much of −1…1 as the lines take, and 0.9…1 at least."""
-    panel.set(ylabel="cosine with BP", ylim=(max(-1.05, min(0.9, panel.get_ylim()[0])), 1.02))
-
-
-def norm_axis(panel: Axes) -> None:
-    """A log axis that shows 0.5…2 at least."""
-    panel.set_ylabel("norm relative to BP")
-    low, high = panel.get_ylim()
-    log_axis(panel, min(low, 0.5), max(high, 2.0))
 
 
 def epoch_axes(panels: Any) -> None:

@@ -20,9 +20,7 @@ WIDTH = 7.1
 
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
-    "axes.facecolor": "white",
     "axes.grid": True,
-    "axes.labelsize": 8,
     "axes.linewidth": 0.6,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -33,21 +31,17 @@ STYLE: dict[Any, Any] = {
     "figure.labelsize": 8,
     "figure.titlesize": 9,
     "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 8,
+    "font.size": 8,  # of labels, ticks and legends, too
     "grid.color": "0.9",
     "grid.linewidth": 0.5,
-    "legend.fontsize": 8,
     "legend.frameon": False,
     "legend.title_fontsize": 9,
     "legend.handlelength": 2.8,  # long enough to tell dashes from dots
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
-    "savefig.facecolor": "white",
     "svg.fonttype": "path",
     "svg.hashsalt": "gait",  # names of clip paths would be random otherwise
-    "xtick.labelsize": 8,
     "xtick.major.width": 0.6,
-    "ytick.labelsize": 8,
     "ytick.major.width": 0.6,
     "ytick.minor.width": 0.4,
 }
@@ -73,12 +67,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def model_label(params: Params, model: str, break_line: bool = False) -> str:
-    """A model's name for readers, with its λ, in one line or two.
+def model_label(params: Params, model: str) -> str:
+    """A model's name for readers, and after a comma its λ.
 
     Of a rule with several settings, λ tells them apart, unless it is the same.
     """
-    between = "\n" if break_line else ", "
     weight = regularizer_of(params, model, "λ = ")
     rule = params.rule_of(model)
     same = [
@@ -87,7 +80,7 @@ def model_label(params: Params, model: str, break_line: bool = False) -> str:
         if params.rule_of(other) == rule and regularizer_of(params, other, "λ = ") == weight
     ]
     name = rule_name(rule) if same == [model] else model_name(params, model)
-    return f"{name}{between}{weight}"
+    return f"{name}, {weight}"
 
 
 def layer_shades(layers: int) -> list[str]:

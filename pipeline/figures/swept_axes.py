@@ -1,16 +1,22 @@
-"""The two settings that a sweep's figure is drawn over, and where a trial lies on them."""
+"""The axes of a sweep's figures: two of its settings, and accuracies.
+
+Accuracies are on the logarithm of the error: 98 and 99 % are as far apart as 80 and 90 %.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import pandas
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from pipeline.figures.curves import LEAST_ERROR
 from pipeline.params.labels import setting_name, value_text
 from pipeline.results.trial_ranking import hashable, swept_settings
 
@@ -19,6 +25,9 @@ _LOG_RATIO = 20.0
 
 _WIDE_RATIO = 300.0
 """Of numbers further apart than this, powers of ten alone are marked."""
+
+_ROUND = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+"""Errors, in percent, of round accuracies."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +103,25 @@ def _categories(values: Any) -> tuple[Any, ...] | None:
     keys = [hashable(value) for value in values]
     numeric = all(isinstance(key, int | float) for key in keys)
     return tuple(sorted(keys) if numeric else keys)
+
+
+def error_percent(accuracy: Any) -> Any:
+    """The error of an accuracy (a fraction); none is below what a log axis can show."""
+    return numpy.clip(100 * (1 - numpy.asarray(accuracy, float)), LEAST_ERROR, None)
+
+
+def error_range(errors: Iterable[float]) -> tuple[float, float]:
+    """The least and the greatest of some errors, never too close to tell them apart."""
+    finite = [error for error in errors if numpy.isfinite(error)] or [LEAST_ERROR, 100.0]
+    low, high = min(finite), max(finite)
+    return (low, high) if high > 1.2 * low else (low / 1.1, high * 1.1)
+
+
+def label_accuracies(axis: Axis, low: float, high: float) -> None:
+    """Marks a log axis of errors (percent) from low to high with round accuracies."""
+    marks = [error for error in _ROUND if low <= error <= high]
+    if len(marks) < 3:
+        marks = [e for e in MaxNLocator(4).tick_values(low, high) if low <= e <= high]
+    axis.set_major_locator(FixedLocator(marks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda error, _: f"{100 - error:.4g}"))

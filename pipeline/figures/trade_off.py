@@ -35,11 +35,12 @@ _NAMES = {
 }
 
 
-def can_draw(params: Params) -> bool:
+def can_draw_trade_off(params: Params) -> bool:
     """Whether GAIT-prop's models are kept orthogonal in two ways at least."""
     return sum(params.rule_of(model) == "gait" for model in params.run.rules) > 1
 
 
+@style()
 def trade_off(
     params: Params,
     histories: Mapping[str, pandas.DataFrame],
@@ -52,51 +53,41 @@ def trade_off(
     each seed's best epoch, all else of the last one): mean ± standard deviation over the seeds on
     both axes, in the second panel with its λ; under the constraint with its output gain, if any.
     On the horizontal axis, logarithmic, the mean of ‖WᵀW − I‖_F / √n over the layers that errors
-    pass through, which is all but the first. Models that differ in λ alone are joined.
-
-    Args:
-        params: names the models.
-        histories: of one data set and architecture, by model.
-        seeds: columns model, seed, test_accuracy (a fraction), of the same.
-        title: above the first panel.
+    pass through, which is all but the first. Models that differ in λ alone are joined. The tables
+    are of one data set and architecture.
     """
-    with style():
-        figure, (panels,) = make_panels(1, 2, 2.9, sharex=True)
-        error, angle = panels
-        for (rule, kind), models in _series(params).items():
-            look = _LOOKS[rule, kind]
-            label = f"{rule_name(rule)}, {_NAMES[kind]}"
-            points = [_points(histories[model], seeds[seeds.model == model]) for model in models]
-            notes = [_note(params, model) for model in models]
-            errors = [(x, 100 * (1 - y)) for x, y, _ in points]
-            _draw(
-                error, look, label, errors, notes if (rule, kind) == ("gait", "constraint") else ()
-            )
-            if rule != "bp":
-                far = [(x, numpy.maximum(1 - z, _ROUNDING)) for x, _, z in points]
-                _draw(angle, look, label, far, notes)
-        error.set(ylabel="test error (%)", xscale="log")
-        angle.set(ylabel="1 − cosine with BP, first layer")
-        for panel in panels:
-            low, high = panel.get_ylim()
-            log_axis(panel, low, high)
-            panel.set_xlabel("‖WᵀW − I‖ / √n")
-            panel.xaxis.set_major_locator(LogLocator(numticks=8))
-            panel.xaxis.set_minor_locator(NullLocator())
-            panel.margins(0.12)
-        handles, labels = error.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3)
-        error.set_title(title, loc="left")
-        count = seeds.seed.nunique()
-        text = f"Mean ± 1 standard deviation over {count} seeds." if count > 1 else "One seed."
-        axis = "Horizontal: mean over all layers but the first. Numbers: λ, at a line's two ends."
-        if any(params.settings_of(model).output_gain for model in params.run.rules):
-            axis += " ×: output gain."
-        early = params.training.patience is not None
-        best = "Test error: of each seed's best epoch; all else: of the last one."
-        when = best if early else "After training."
-        figure.supxlabel(f"{when} {text}\n{axis}", color="0.3")
-        return figure
+    figure, panels = make_panels(1, 2, 2.9, sharex=True)
+    error, angle = panels[0]
+    for (rule, kind), models in _series(params).items():
+        look = _LOOKS[rule, kind]
+        label = f"{rule_name(rule)}, {_NAMES[kind]}"
+        points = [_points(histories[model], seeds[seeds.model == model]) for model in models]
+        notes = [_note(params, model) for model in models]
+        errors = [(x, 100 * (1 - y)) for x, y, _ in points]
+        _draw(error, look, label, errors, notes if (rule, kind) == ("gait", "constraint") else ())
+        if rule != "bp":
+            far = [(x, numpy.maximum(1 - z, _ROUNDING)) for x, _, z in points]
+            _draw(angle, look, label, far, notes)
+    error.set(ylabel="test error (%)", xscale="log")
+    angle.set(ylabel="1 − cosine with BP, first layer")
+    for panel in (error, angle):
+        log_axis(panel, *panel.get_ylim())
+        panel.set_xlabel("‖WᵀW − I‖ / √n")
+        panel.xaxis.set_major_locator(LogLocator(numticks=8))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.margins(0.12)
+    figure.legend(*error.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    error.set_title(title, loc="left")
+    count = seeds.seed.nunique()
+    text = f"Mean ± 1 standard deviation over {count} seeds." if count > 1 else "One seed."
+    axis = "Horizontal: mean over all layers but the first. Numbers: λ, at a line's two ends."
+    if any(params.settings_of(model).output_gain for model in params.run.rules):
+        axis += " ×: output gain."
+    early = params.training.patience is not None
+    best = "Test error: of each seed's best epoch; all else: of the last one."
+    when = best if early else "After training."
+    figure.supxlabel(f"{when} {text}\n{axis}", color="0.3")
+    return figure
 
 
 def _series(params: Params) -> dict[tuple[str, str], list[str]]:
@@ -140,18 +131,20 @@ def _draw(
     look: Look,
     label: str,
     points: list[tuple[Array, Array]],
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
 ) -> None:
     means = numpy.array([(x.mean(), y.mean()) for x, y in points])
     spreads = [[each.std(ddof=1) if len(each) > 1 else 0.0 for each in point] for point in points]
     across, up = means.T
+    # A bar down to zero has no end on a log axis.
+    bars_across, bars_up = numpy.minimum(spreads, 0.9 * means).T
     panel.set_yscale("log")
     panel.plot(across, up, color=look.colour, linestyle=look.dashes, linewidth=0.8, zorder=2)
     panel.errorbar(
         across,
         up,
-        xerr=[numpy.minimum(s[0], 0.9 * m[0]) for s, m in zip(spreads, means, strict=True)],
-        yerr=[numpy.minimum(s[1], 0.9 * m[1]) for s, m in zip(spreads, means, strict=True)],
+        xerr=bars_across,
+        yerr=bars_up,
         color=look.colour,
         linestyle="none",
         marker=look.marker,

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import EntryPoint
 from typing import Any
 
 from gaitprop.rules import other_rules
@@ -33,21 +32,13 @@ _PAPER = ("bp", "gait", "itp", "tp")
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper.
+    """A claim of the paper."""
 
-    Attributes:
-        name: for programs.
-        statement: what the paper claims.
-        criterion: when it counts as supported, and when as not.
-        command: that makes what it is judged by.
-        findings: one at least.
-    """
-
-    name: str
+    name: str  # for programs
     statement: str
-    criterion: str
-    command: str
-    findings: list[Finding]
+    criterion: str  # when it counts as supported, and when as not
+    command: str  # that makes what it is judged by
+    findings: list[Finding]  # one at least
 
 
 def judge(evidence: Evidence) -> list[Claim]:
@@ -80,7 +71,7 @@ def judge(evidence: Evidence) -> list[Claim]:
             " backpropagation.",
             near,
             "gait repro",
-            [equivalent(evidence, case) for case in _near_bp(evidence)],
+            [equivalent(evidence, case) for case in _near_bp(params)],
         ),
         Claim(
             INFERIOR,
@@ -92,16 +83,23 @@ def judge(evidence: Evidence) -> list[Claim]:
             "gait repro",
             [
                 inferior(evidence, case)
-                for case in _cases(evidence, _of_rules(params, "tp", "itp"), (REFERENCE,))
+                for case in _cases(params, _of_rules(params, "tp", "itp"), (REFERENCE,))
             ],
         ),
     ]
-    others = tuple(each for each in params.run.rules if params.rule_of(each) not in _PAPER)
-    findings = [equivalent(evidence, case) for case in _cases(evidence, others, (REFERENCE,))]
-    findings += [without_entry(rule, entry) for rule, entry in _without_entry(params)]
+    others = [each for each in params.run.rules if params.rule_of(each) not in _PAPER]
+    findings = [equivalent(evidence, case) for case in _cases(params, others, (REFERENCE,))]
+    # Those that packages offer here, and that params.yaml says nothing of.
+    findings += [
+        without_entry(rule, entry)
+        for rule, entry in other_rules().items()
+        if rule not in params.rules
+    ]
     if findings:
-        statement = "Other rules train near-identically to backpropagation, too. (No claim of the"
-        statement += " paper's: each rule that this profile trains is tested, whoever offers it.)"
+        statement = (
+            "Other rules train near-identically to backpropagation, too. (No claim of the paper's:"
+            " each rule that this profile trains is tested, whoever offers it.)"
+        )
         found.append(Claim(OTHERS, statement, near, "gait repro", findings))
     return found
 
@@ -111,32 +109,20 @@ def as_document(params: Params, claims: list[Claim]) -> dict[str, Any]:
     return {
         "claims": [_plain(asdict(claim)) for claim in claims],
         "profile": params.profile,
-        "settings": {
-            "alpha": ALPHA,
-            "confidence": CONFIDENCE,
-            "margin": MARGIN,
-            "power": POWER,
-        },
+        "settings": {"alpha": ALPHA, "confidence": CONFIDENCE, "margin": MARGIN, "power": POWER},
     }
 
 
-def _without_entry(params: Params) -> list[tuple[str, EntryPoint]]:
-    """Rules that packages offer here, and that params.yaml says nothing of."""
-    return [(rule, entry) for rule, entry in other_rules().items() if rule not in params.rules]
-
-
-def _of_rules(params: Params, *rules: str) -> tuple[str, ...]:
+def _of_rules(params: Params, *rules: str) -> list[str]:
     """The models of each rule, or its name where the profile has none: it is said to lack it."""
-    found = [
-        [each for each in params.run.rules if params.rule_of(each) == rule] or [rule]
-        for rule in rules
-    ]
-    return tuple(itertools.chain.from_iterable(found))
+    found = []
+    for rule in rules:
+        found += [each for each in params.run.rules if params.rule_of(each) == rule] or [rule]
+    return found
 
 
-def _near_bp(evidence: Evidence) -> list[dict[str, str]]:
+def _near_bp(params: Params) -> list[dict[str, str]]:
     """GAIT-prop against BP without a regularizer, and against BP with its own."""
-    params = evidence.params
     found = []
     for model in _of_rules(params, "gait"):
         twins = ["bp"]
@@ -144,7 +130,7 @@ def _near_bp(evidence: Evidence) -> list[dict[str, str]]:
             own = _held(params, model)
             near = [each for each in params.run.rules if _held(params, each) == own]
             twins = [each for each in near if params.rule_of(each) == "bp"]
-        found += _cases(evidence, (model,), (REFERENCE, *twins))
+        found += _cases(params, [model], (REFERENCE, *twins))
     return found
 
 
@@ -153,12 +139,9 @@ def _held(params: Params, model: str) -> tuple[str, float | None]:
     return regularizer_of(params, model), params.settings_of(model).output_gain
 
 
-def _cases(
-    evidence: Evidence, models: tuple[str, ...], others: tuple[str, ...]
-) -> list[dict[str, str]]:
-    run = evidence.params.run
+def _cases(params: Params, models: Sequence[str], others: Sequence[str]) -> list[dict[str, str]]:
     names = ("dataset", "architecture", "model", "against")
-    cases = itertools.product(run.datasets, run.architectures, models, others)
+    cases = itertools.product(params.run.datasets, params.run.architectures, models, others)
     return [dict(zip(names, case, strict=True)) for case in cases]
 
 

@@ -20,11 +20,15 @@ from pipeline.params.labels import (
 )
 from pipeline.params.looks import look_of
 from pipeline.params.schema import Params
-from pipeline.project.paths import ModelKey
-from pipeline.report import charts, rules_table
+from pipeline.report import rules_table
+from pipeline.report.charts.chart_look import dash_lengths, layer_colours
+from pipeline.report.charts.claim_charts import FORMS, PRECISIONS, leaky_rows
+from pipeline.report.charts.layer_charts import alignment, orthogonality
+from pipeline.report.charts.sweep_charts import heat_maps
+from pipeline.report.charts.training_charts import final_errors, learning
 from pipeline.report.evidence import Evidence, Sweep
 from pipeline.report.verdicts import size, theorem_verdict
-from pipeline.results import summary_tables
+from pipeline.results import seeds_table, summary_tables
 from pipeline.results.trial_edges import edges
 from pipeline.results.trial_ranking import best_trial, swept_settings
 from pipeline.training.epochs import STOPPED
@@ -36,24 +40,18 @@ MOST_LAYERS = 10
 def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[str, Any]:
     """What is shown of one data set and architecture."""
     params = evidence.params
-    histories = {
-        key.model: table
-        for key, table in evidence.histories.items()
-        if (key.dataset, key.architecture) == (dataset, architecture)
-    }
-    results = {
-        model: evidence.models[ModelKey(params.profile, dataset, architecture, model)]["result"]
-        for model in histories
-    }
-    seeds = evidence.seeds
-    seeds = seeds[(seeds.dataset == dataset) & (seeds.architecture == architecture)]
+    case = (dataset, architecture)
+    keys = [key for key in evidence.histories if (key.dataset, key.architecture) == case]
+    histories = {key.model: evidence.histories[key] for key in keys}
+    results = {key.model: evidence.models[key]["result"] for key in keys}
+    seeds = seeds_table.of_case(evidence.seeds, dataset, architecture)
     name = f"{dataset}-{architecture}"
     return {
-        "alignment": charts.alignment(params, name, histories),
-        "final": charts.final_errors(params, name, seeds),
+        "alignment": alignment(params, name, histories),
+        "final": final_errors(params, name, seeds),
         "layers": _layers(count_layers(next(iter(histories.values())))),
-        "learning": charts.learning(params, name, histories, results),
-        "orthogonality": charts.orthogonality(params, name, histories),
+        "learning": learning(params, name, histories, results),
+        "orthogonality": orthogonality(params, name, histories),
         "rows": [
             _row(params, row, seeds[seeds.model == row["model"]])
             for row in summary_tables.summarize(params, seeds).to_dict("records")
@@ -80,7 +78,7 @@ def model_look(params: Params, model: str) -> dict[str, Any]:
     """How a model is named and drawn."""
     return {
         "colour": look_of(params, model).colour,
-        "dashes": charts.dash_lengths(params, model),
+        "dashes": dash_lengths(params, model),
         "label": model_label(params, model),
         "name": model,
     }
@@ -90,20 +88,19 @@ def _layers(count: int) -> list[dict[str, Any]]:
     """The key to the layers' colours: all of them, or some of many."""
     step = math.ceil(count / MOST_LAYERS)
     numbers = sorted({*range(1, count + 1, step), count})
-    colours = charts.layer_colours(count)
+    colours = layer_colours(count)
     return [{"number": number, "colour": colours[number - 1]} for number in numbers]
 
 
 def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row a leaky network: both precisions of both forms."""
     networks: dict[str, dict[str, Any]] = {}
-    for row in verification["comparisons"]:
-        if (row["rule"], row["activation"]) == ("gait", "leaky_relu"):
-            networks.setdefault(row["network"], {})[row["precision"]] = row
+    for row in leaky_rows(verification):
+        networks.setdefault(row["network"], {})[row["precision"]] = row
     return [
         {
             "network": network,
-            "values": [rows[p][form] for form in charts.FORMS for p in charts.PRECISIONS],
+            "values": [rows[p][form] for form in FORMS for p in PRECISIONS],
             "verdict": theorem_verdict(rows.values()),
         }
         for network, rows in networks.items()
@@ -113,30 +110,27 @@ def depth_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
 def lost(verification: Mapping[str, Any]) -> dict[str, str]:
     """By precision, the first network whose update, as published, is all error."""
     lost: dict[str, str] = {}
-    for row in verification["comparisons"]:
-        if (row["rule"], row["activation"]) == ("gait", "leaky_relu") and size(row["literal"]) >= 1:
+    for row in leaky_rows(verification):
+        if size(row["literal"]) >= 1:
             lost.setdefault(row["precision"], row["network"])
-    return {name: lost[name] for name in charts.PRECISIONS if name in lost}
+    return {name: lost[name] for name in PRECISIONS if name in lost}
 
 
 def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:
     """A sweep's heat maps and its best trials, and which of these lie on an edge."""
     names = swept_settings(sweep.trials)
-    best = [
-        (str(rule), best_trial(trials)) for rule, trials in sweep.trials.groupby("rule", sort=False)
-    ]
     return {
         "best": [
             {
                 "accuracy": spread_text(row, "validation_accuracy", 100, 2),
-                "rule": model_name(params, rule),
+                "rule": model_name(params, str(rule)),
                 "run": sweep.runs.get(row["trial"]),
                 "values": [value_text(row[name]) for name in names],
             }
-            for rule, row in best
-            if row is not None
+            for rule, trials in sweep.trials.groupby("rule", sort=False)
+            if (row := best_trial(trials))
         ],
-        "charts": charts.heat_maps(params, sweep),
+        "charts": heat_maps(params, sweep),
         "edges": [f"{edge}." for edge in edges(params, sweep.trials)],
         "name": sweep.folder.name,
         "settings": [setting_name(name) for name in names],

@@ -25,40 +25,24 @@ VERIFY = f"gait verify --json > {VERIFICATION}"
 
 @dataclass(frozen=True)
 class Sweep:
-    """One sweep's published table.
+    """One sweep's published table."""
 
-    Attributes:
-        folder: results/<profile>/sweep/<name>.
-        trials: as ``pipeline.results.trial_ranking`` describes it.
-        runs: MLflow's id of each trial's run, as far as they are known.
-    """
-
-    folder: Path
-    trials: pandas.DataFrame
-    runs: Mapping[str, str]
+    folder: Path  # results/<profile>/sweep/<name>
+    trials: pandas.DataFrame  # as ``pipeline.results.trial_ranking`` describes it
+    runs: Mapping[str, str]  # MLflow's id of each trial's run, as far as they are known
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that the report shows.
-
-    Attributes:
-        params: of the profile.
-        seeds: test figures, a row a model and seed.
-        histories: of every model.
-        models: ``provenance.of_model`` of every model.
-        verification: as `gait verify --json` writes it; None if there is none.
-        sweeps: in the order of their names.
-        inputs: SHA-256 of every table that was read.
-    """
+    """Everything that the report shows."""
 
     params: Params
-    seeds: pandas.DataFrame
+    seeds: pandas.DataFrame  # test figures, a row a model and seed
     histories: Mapping[ModelKey, pandas.DataFrame]
-    models: Mapping[ModelKey, Mapping[str, Any]]
-    verification: Mapping[str, Any] | None
-    sweeps: list[Sweep]
-    inputs: Mapping[str, str]
+    models: Mapping[ModelKey, Mapping[str, Any]]  # ``provenance.of_model`` of each
+    verification: Mapping[str, Any] | None  # as `gait verify --json` writes it
+    sweeps: list[Sweep]  # in the order of their names
+    inputs: Mapping[str, str]  # SHA-256 of every table that was read
 
 
 def gather(params: Params) -> Evidence:
@@ -69,10 +53,7 @@ def gather(params: Params) -> Evidence:
     """
     keys = model_keys(params)
     for key in keys:
-        if not key.folder.is_dir():
-            raise GaitError(f"there is no trained model in {key.folder}: run `gait repro`")
         trained.check(params, key)
-    models = {key: of_model(key) for key in keys}
     table = seeds_table.path_of(params)
     folders = sorted((results_folder(params.profile) / "sweep").glob("*/trials.csv"))
     sweeps = [_sweep(path.parent) for path in folders]
@@ -82,7 +63,7 @@ def gather(params: Params) -> Evidence:
         params=params,
         seeds=seeds_table.read_of_models(params, keys),
         histories={key: history.read(key.folder / model_files.HISTORY) for key in keys},
-        models=models,
+        models={key: of_model(key) for key in keys},
         verification=_verification(),
         sweeps=sweeps,
         inputs={str(path): sha256(path.read_bytes()) for path in read},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.data.image_sets import image_set
-from pipeline.report import charts, rules_table
-from pipeline.report.charts import Chart
+from pipeline.report import rules_table
+from pipeline.report.charts.chart_look import Chart
+from pipeline.report.charts.claim_charts import differences, error_against_depth
 from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, OTHERS, Claim
 from pipeline.report.content import case_content, depth_rows, lost, model_look, sweep_content
 from pipeline.report.evidence import Evidence
@@ -40,29 +42,27 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    params = evidence.params
+    params, verification = evidence.params, evidence.verification
     by_name = {claim.name: claim for claim in claims}
     content = {
         "cases": [
-            case_content(evidence, dataset, architecture)
-            for dataset in params.run.datasets
-            for architecture in params.run.architectures
+            case_content(evidence, *case)
+            for case in itertools.product(params.run.datasets, params.run.architectures)
         ],
         "checksums": {str(key): checksums for key, checksums in evidence.models.items()},
         "claims": [{**vars(claim), "short": SHORT[claim.name]} for claim in claims],
-        "depth_chart": evidence.verification and charts.error_against_depth(evidence.verification),
-        "depth_rows": evidence.verification and depth_rows(evidence.verification),
+        "depth_chart": verification and error_against_depth(verification),
+        "depth_rows": verification and depth_rows(verification),
         "equivalence_chart": _differences(by_name[EQUIVALENT], "equivalence", ("low", "high")),
         "inferiority_chart": _differences(
             by_name[INFERIOR], "inferiority", ("difference_low", "difference_high")
         ),
         "inputs": evidence.inputs,
-        "lost": evidence.verification and lost(evidence.verification),
+        "lost": verification and lost(verification),
         "models": [model_look(params, model) for model in params.models()],
         "sweeps": [sweep_content(params, sweep) for sweep in evidence.sweeps],
-        "verification": evidence.verification,
+        "verification": verification,
     }
-    specifications = {chart.name: chart.spec for chart in _charts_in(content)}
     return environment.get_template("page.html").render(
         **content,
         margin=MARGIN,
@@ -76,7 +76,7 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         script=_inline("charts.js"),
         settings=json.dumps(params.model_dump(exclude={"archives", "sweep"}), indent=2),
         signed=lambda share: f"{100 * share:+.2f}".replace("-", "−"),
-        specifications=_json(specifications),
+        specifications=_json({chart.name: chart.spec for chart in _charts_in(content)}),
         style=_inline("style.css"),
         titles=[image_set(dataset).title for dataset in params.run.datasets],
         training=params.training,
@@ -86,7 +86,7 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
 
 def _differences(claim: Claim, name: str, interval: tuple[str, str]) -> Chart | None:
     shown = [finding for finding in claim.findings if finding.differences]
-    return charts.differences(name, shown, interval) if shown else None
+    return differences(name, shown, interval) if shown else None
 
 
 def _charts_in(content: Any) -> list[Chart]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Any
 
 import pandas
 
@@ -14,8 +14,9 @@ from pipeline.params.schema import REFERENCE
 from pipeline.project.paths import ModelKey
 from pipeline.report.evidence import Evidence
 from pipeline.report.verdicts import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, equivalent
+from pipeline.results import seeds_table
 from pipeline.results.equivalence import ALPHA, MARGIN
-from pipeline.results.summary_tables import summarize
+from pipeline.results.summary_tables import difference_text, summarize
 
 VERDICTS = {
     SUPPORTED: "equivalent",
@@ -36,8 +37,7 @@ HEADINGS = (
 def rows(evidence: Evidence, dataset: str, architecture: str) -> list[dict[str, str]]:
     """A row a model by ``HEADINGS``, the best mean test accuracy first."""
     params = evidence.params
-    seeds = evidence.seeds
-    seeds = seeds[(seeds.dataset == dataset) & (seeds.architecture == architecture)]
+    seeds = seeds_table.of_case(evidence.seeds, dataset, architecture)
     models = summarize(params, seeds).sort_values(
         "test_accuracy_mean", ascending=False, kind="stable"
     )
@@ -74,13 +74,10 @@ def as_markdown(evidence: Evidence) -> str:
     """All of it, for readers."""
     params = evidence.params
     lines = [f"# Every rule of the profile `{params.profile}`", "", notes()]
-    for dataset in params.run.datasets:
-        for architecture in params.run.architectures:
-            lines += ["", f"## {case_title(dataset, architecture)}", ""]
-            lines += [f"| {' | '.join(HEADINGS)} |", "|---|--:|--:|---|--:|---|"]
-            lines += [
-                f"| {' | '.join(row.values())} |" for row in rows(evidence, dataset, architecture)
-            ]
+    for case in itertools.product(params.run.datasets, params.run.architectures):
+        lines += ["", f"## {case_title(*case)}", ""]
+        lines += [f"| {' | '.join(HEADINGS)} |", "|---|--:|--:|---|--:|---|"]
+        lines += [f"| {' | '.join(row.values())} |" for row in rows(evidence, *case)]
     return "\n".join(lines) + "\n"
 
 
@@ -89,11 +86,10 @@ def _compared(evidence: Evidence, key: ModelKey) -> tuple[str, str]:
         return "–", "–"
     case = {"dataset": key.dataset, "architecture": key.architecture, "model": key.model}
     finding = equivalent(evidence, {**case, "against": REFERENCE})
-    numbers: dict[str, Any] = dict(finding.numbers)
-    if finding.verdict == NOT_TESTED:
-        return f"{100 * numbers['mean']:+.2f}" if numbers else "–", VERDICTS[finding.verdict]
-    mean, low, high = (f"{100 * numbers[name]:+.2f}" for name in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]", VERDICTS[finding.verdict]
+    numbers = finding.numbers
+    bounds = [numbers.get(name, math.nan) for name in ("low", "high")]
+    text = difference_text(numbers["mean"], *bounds) if numbers else "–"
+    return text, VERDICTS[finding.verdict]
 
 
 def _cosines(history: pandas.DataFrame) -> str:

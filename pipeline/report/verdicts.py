@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
-import pandas
-
 from gaitprop import plugins
 from pipeline.figures.panels import case_title
 from pipeline.params.labels import model_name, regularizer_of, rule_name
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.report.evidence import Evidence
+from pipeline.results import seeds_table
 from pipeline.results.equivalence import (
     MARGIN,
     deviation_interval,
@@ -23,7 +22,7 @@ from pipeline.results.equivalence import (
     seeds_needed,
     untestable,
 )
-from pipeline.results.summary_tables import confidence_interval
+from pipeline.results.summary_tables import confidence_interval, paired_differences
 
 SUPPORTED, NOT_SUPPORTED = "supported", "not supported"
 INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested here"
@@ -31,23 +30,15 @@ INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested here"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one comparison says of a claim.
+    """What one comparison says of a claim; differences are fractions of 1."""
 
-    Attributes:
-        about: what was compared, for readers.
-        case: the same for programs: dataset, architecture, model, against; empty for the theorem.
-        verdict: one of the four.
-        reason: why it was not tested; "" if it was.
-        numbers: what the verdict follows from; differences as fractions of 1.
-        differences: to the other model, by seed, as fractions of 1.
-    """
-
-    about: str
+    about: str  # what was compared, for readers
+    # The same for programs: dataset, architecture, model, against; empty for the theorem.
     case: Mapping[str, str]
-    verdict: str
-    reason: str = ""
-    numbers: Mapping[str, Any] = field(default_factory=dict)
-    differences: Mapping[int, float] = field(default_factory=dict)
+    verdict: str  # one of the four
+    reason: str = ""  # why it was not tested
+    numbers: Mapping[str, Any] = field(default_factory=dict)  # what the verdict follows from
+    differences: Mapping[int, float] = field(default_factory=dict)  # to the other model, by seed
 
 
 def identical(verification: Mapping[str, Any] | None) -> Finding:
@@ -123,7 +114,8 @@ def _compared(evidence: Evidence, case: dict[str, str]) -> tuple[Finding, list[f
     finding = Finding(_about(params, **case), case, NOT_TESTED)
     if why := _incomparable(params, case["model"], case["against"]):
         return replace(finding, reason=why), []
-    differences = _differences(evidence.seeds, **case)
+    seeds = seeds_table.of_case(evidence.seeds, case["dataset"], case["architecture"])
+    differences = paired_differences(seeds, case["model"], case["against"])
     values = [float(value) for value in differences]
     mean, low, high = confidence_interval(values)
     finding = replace(
@@ -161,16 +153,6 @@ def _about(params: Params, dataset: str, architecture: str, model: str, against:
         else "the same regularizer"
     )
     return f"{case}{model_name(params, model)} against BP with {regularizer}"
-
-
-def _differences(
-    seeds: pandas.DataFrame, dataset: str, architecture: str, model: str, against: str
-) -> pandas.Series:
-    case = seeds[(seeds.dataset == dataset) & (seeds.architecture == architecture)]
-    ours, theirs = (
-        case[case.model == name].set_index("seed").test_accuracy for name in (model, against)
-    )
-    return ours - theirs
 
 
 def theorem_verdict(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -28,24 +28,15 @@ MOST_SEEDS = 200
 
 @dataclass(frozen=True)
 class Equivalence:
-    """What the test says of S paired differences.
-
-    Attributes:
-        seeds: S.
-        mean: of the differences.
-        deviation: their sample standard deviation.
-        low: the mean's interval of confidence 1 − 2 ALPHA, from here
-        high: to here; within ±margin just where the test shows equivalence.
-        p_value: the larger of the two one-sided ones.
-        margin: that was tested against.
-    """
+    """What the test says of paired differences."""
 
     seeds: int
     mean: float
-    deviation: float
+    deviation: float  # the sample's
+    # The mean's interval of confidence 1 − 2 ALPHA: within ±margin just where equivalence is shown.
     low: float
     high: float
-    p_value: float
+    p_value: float  # the larger of the two one-sided ones
     margin: float
 
     @property
@@ -60,11 +51,7 @@ class Equivalence:
 
 
 def paired_test(differences: Sequence[float], margin: float = MARGIN) -> Equivalence:
-    """Tests whether the mean difference is nearer to zero than the margin.
-
-    Args:
-        differences: of accuracies of one seed each, two at least, not all the same.
-        margin: more than 0.
+    """Tests whether the mean difference is nearer to zero than the margin, which is more than 0.
 
     Raises:
         ValueError: see ``untestable``.
@@ -98,30 +85,25 @@ def untestable(differences: Sequence[float]) -> str | None:
     return None
 
 
-def power(seeds: int, deviation: float, difference: float = 0.0, margin: float = MARGIN) -> float:
+def power(seeds: int, deviation: float, difference: float = 0.0) -> float:
     """How likely the test is to show equivalence.
 
-    Args:
-        seeds: two at least.
-        deviation: true standard deviation of the paired differences, more than 0.
-        difference: their true mean.
-        margin: as in ``paired_test``.
+    The true standard deviation of the paired differences is more than 0; ``difference`` is their
+    true mean.
     """
     # The mean over the sample's own deviation, which chi² has the distribution of, by quantiles.
     quantiles = (numpy.arange(2000) + 0.5) / 2000
     sample = deviation * numpy.sqrt(stats.chi2.ppf(quantiles, seeds - 1) / (seeds - 1))
     error = deviation / math.sqrt(seeds)
     # The test passes if the mean is no further from 0 than this.
-    room = numpy.maximum(margin - stats.t.ppf(1 - ALPHA, seeds - 1) * sample / math.sqrt(seeds), 0)
+    room = numpy.maximum(MARGIN - stats.t.ppf(1 - ALPHA, seeds - 1) * sample / math.sqrt(seeds), 0)
     above, below = (stats.norm.cdf((each - difference) / error) for each in (room, -room))
     return float(numpy.mean(above - below))
 
 
-def seeds_needed(deviation: float, difference: float = 0.0, margin: float = MARGIN) -> int | None:
+def seeds_needed(deviation: float, difference: float = 0.0) -> int | None:
     """The fewest seeds of which the test has the power ``POWER``; None above ``MOST_SEEDS``."""
-    enough = (
-        n for n in range(2, MOST_SEEDS + 1) if power(n, deviation, difference, margin) >= POWER
-    )
+    enough = (n for n in range(2, MOST_SEEDS + 1) if power(n, deviation, difference) >= POWER)
     return next(enough, None)
 
 

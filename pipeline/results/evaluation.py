@@ -9,8 +9,8 @@ from gaitprop.losses import find_loss
 from gaitprop.training import evaluate
 from pipeline.data import image_tensors
 from pipeline.params.schema import Params
+from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
-from pipeline.results import trained
 from pipeline.training import history, model_files
 from pipeline.training.epochs import KEPT
 from pipeline.training.experiment import choose_device, choose_numerics, training_settings
@@ -24,8 +24,13 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
     """
     choose_numerics(params)
     images = image_tensors.load(data_file(key.profile, key.dataset))
-    recorded = model_files.read_config(key.folder)
-    trained.check_images(recorded, key, images.checksum)
+    trained_on = model_files.read_config(key.folder)["data"]["sha256"]
+    if trained_on != images.checksum:
+        raise GaitError(
+            f"the model in {key.folder} was trained on other images of {key.dataset} (SHA-256"
+            f" {trained_on}) than those here ({images.checksum}): run `gait train {key.dataset}"
+            f" {key.architecture} {key.model}`, or `gait repro`"
+        )
     device = choose_device(params.training.device)
     network = model_files.load_network(key.folder / model_files.NETWORK, device)
     test_images, test_labels = image_tensors.test_set(images)

@@ -28,15 +28,10 @@ def describe(
     files: Mapping[str, bytes],
     sweep: bool = False,
 ) -> dict[str, Any]:
-    """The content of provenance.json.
+    """The content of provenance.json: what command made these files, by name, of which models.
 
-    Args:
-        command: that makes the files.
-        params: as they are made with.
-        keys: the trained models that they are made from.
-        code: files and folders of ``pipeline`` that make them.
-        files: the content of each, by name.
-        sweep: whether the section ``sweep`` of the params has a part in it.
+    ``code`` names the files and folders of ``pipeline`` that have a part in it, and ``sweep`` says
+    whether the section ``sweep`` of the params has one.
     """
     return {
         "code": code_checksum(code),

@@ -51,6 +51,11 @@ def parsed(
     return table
 
 
+def of_case(seeds: pandas.DataFrame, dataset: str, architecture: str) -> pandas.DataFrame:
+    """The rows of one data set and architecture."""
+    return seeds[(seeds.dataset == dataset) & (seeds.architecture == architecture)]
+
+
 def read_of_models(params: Params, keys: Iterable[ModelKey]) -> pandas.DataFrame:
     """The profile's table, which is of the very models in these models' folders, and no others.
 

@@ -34,9 +34,9 @@ def summarize(params: Params, seeds: pandas.DataFrame) -> pandas.DataFrame:
     """
     rows = []
     for (dataset, architecture), group in seeds.groupby(["dataset", "architecture"], sort=False):
-        reference = _test_accuracy(group, REFERENCE)
         for model in group.model.unique():
             settings = params.settings_of(model)
+            values = group[group.model == model]
             row: dict[str, Any] = {
                 "dataset": dataset,
                 "architecture": architecture,
@@ -45,20 +45,26 @@ def summarize(params: Params, seeds: pandas.DataFrame) -> pandas.DataFrame:
                 "learning_rate": settings.learning_rate,
                 "orthogonality": settings.orthogonality,
                 "gamma": settings.gamma,
-                "seeds": len(reference),
+                "seeds": len(values),
             }
-            values = group[group.model == model]
             for quantity in (*QUANTITIES, *([KEPT] if KEPT in group else [])):
                 row[f"{quantity}_mean"] = values[quantity].mean()
                 row[f"{quantity}_std"] = values[quantity].std(ddof=1)
-            difference = _test_accuracy(group, model) - reference
+            difference = paired_differences(group, model, REFERENCE).tolist()
             # Of the reference to itself it is known.
-            own = model == REFERENCE
-            mean, low, high = (0.0,) * 3 if own else confidence_interval(difference.tolist())
-            row["difference_to_bp_mean"] = mean
-            row["difference_to_bp_low"], row["difference_to_bp_high"] = low, high
+            found = (0.0,) * 3 if model == REFERENCE else confidence_interval(difference)
+            for name, value in zip(("mean", "low", "high"), found, strict=True):
+                row[f"difference_to_bp_{name}"] = value
             rows.append(row)
     return pandas.DataFrame(rows)
+
+
+def paired_differences(seeds: pandas.DataFrame, model: str, against: str) -> pandas.Series:
+    """Of test accuracy, by seed; the table is of one data set and architecture."""
+    ours, theirs = (
+        seeds[seeds.model == name].set_index("seed").test_accuracy for name in (model, against)
+    )
+    return ours - theirs
 
 
 def confidence_interval(values: list[float]) -> tuple[float, float, float]:
@@ -87,14 +93,12 @@ def as_tree(models: pandas.DataFrame) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     texts = ("dataset", "architecture", "model", "rule")
     for row in models.to_dict("records"):
-        numbers = {
+        of_dataset = tree.setdefault(row["dataset"], {})
+        of_dataset.setdefault(row["architecture"], {})[row["model"]] = {
             name: value
             for name, value in row.items()
             if name not in texts and not (isinstance(value, float) and math.isnan(value))
         }
-        tree.setdefault(row["dataset"], {}).setdefault(row["architecture"], {})[row["model"]] = (
-            numbers
-        )
     return tree
 
 
@@ -142,6 +146,7 @@ def reference_text(params: Params) -> str:
 
 def _markdown_row(params: Params, row: dict[str, Any], other: list[str]) -> str:
     gamma = params.gamma_of(row["model"])
+    difference = (row[f"difference_to_bp_{part}"] for part in ("mean", "low", "high"))
     cells = [
         model_name(params, row["model"]),
         f"{row['learning_rate']:g}",
@@ -151,7 +156,7 @@ def _markdown_row(params: Params, row: dict[str, Any], other: list[str]) -> str:
         str(row["seeds"]),
         spread_text(row, "test_accuracy", 100, 2),
         spread_text(row, "test_loss", 1, 4),
-        "–" if row["model"] == REFERENCE else _difference(row),
+        "–" if row["model"] == REFERENCE else difference_text(*difference),
         spread_text(row, "train_accuracy_peak", 100, 2),
         spread_text(row, "train_accuracy_final", 100, 2),
         *([spread_text(row, KEPT, 1, 1)] if f"{KEPT}_mean" in row else []),
@@ -168,12 +173,7 @@ def _epoch(training: Training) -> str:
     )
 
 
-def _difference(row: dict[str, Any]) -> str:
-    mean, low, high = (row[f"difference_to_bp_{part}"] * 100 for part in ("mean", "low", "high"))
-    if math.isnan(low):
-        return f"{mean:+.2f}"
-    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def _test_accuracy(group: pandas.DataFrame, model: str) -> pandas.Series:
-    return group[group.model == model].set_index("seed").test_accuracy
+def difference_text(mean: float, low: float, high: float) -> str:
+    """In percentage points; no bounds where they are NaN."""
+    bounds = "" if math.isnan(low) else f" [{100 * low:+.2f}, {100 * high:+.2f}]"
+    return f"{100 * mean:+.2f}{bounds}"

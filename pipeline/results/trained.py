@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.params.schema import Params, RuleSettings
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
@@ -21,8 +18,12 @@ def check(params: Params, key: ModelKey) -> None:
     """Looks whether a model's files are whole, and made with these settings.
 
     Raises:
-        GaitError: a file is missing or damaged, or the model's own record names other settings.
+        GaitError: there is none, or a file is missing or damaged, or the model's own record names
+            other settings.
     """
+    train = f"run `gait train {key.dataset} {key.architecture} {key.model}`, or `gait repro`"
+    if not key.folder.is_dir():
+        raise GaitError(f"there is no trained model in {key.folder}: {train} for all of them")
     model_files.check(key.folder)
     recorded = model_files.read_config(key.folder)
     described_here = described(params, key, recorded["data"]["sha256"])
@@ -35,20 +36,9 @@ def check(params: Params, key: ModelKey) -> None:
     more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     raise GaitError(
         f"the model in {key.folder} was trained with other settings than params.yaml's ({listed}"
-        f"{more}): run `gait train {key.dataset} {key.architecture} {key.model}`, or `gait repro`,"
-        " or set params.yaml back"
+        f"{more}): {train}, or set params.yaml back"
     )
 
 
 def _yaml(value: object) -> str:
     return "null" if value is None else repr(value)
-
-
-def check_images(recorded: Mapping[str, Any], key: ModelKey, checksum: str) -> None:
-    """Raises GaitError if images are not those that the model of a config.json was trained on."""
-    if recorded["data"]["sha256"] != checksum:
-        raise GaitError(
-            f"the model in {key.folder} was trained on other images of {key.dataset} (SHA-256"
-            f" {recorded['data']['sha256']}) than those here ({checksum}): run `gait train"
-            f" {key.dataset} {key.architecture} {key.model}`, or `gait repro`"
-        )

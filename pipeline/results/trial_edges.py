@@ -24,23 +24,14 @@ POWERS = 20.0
 
 
 class Edge(NamedTuple):
-    """A setting of a rule's best trial that is the smallest or largest of those tried.
+    """A setting of a rule's best trial that is the smallest or largest of those tried."""
 
-    Attributes:
-        rule: whose best trial it is, by its name in params.yaml.
-        label: its name for readers.
-        name: the setting, by its dotted name.
-        value: in the best trial.
-        end: ``smallest`` or ``largest``.
-        further: a value beyond the edge, as far as the step before it.
-    """
-
-    rule: str
-    label: str
-    name: str
-    value: float
-    end: str
-    further: float
+    rule: str  # by its name in params.yaml
+    label: str  # the rule's name for readers
+    name: str  # of the setting, dotted
+    value: float  # in the best trial
+    end: str  # ``smallest`` or ``largest``
+    further: float  # a value beyond the edge, as far as the step before it
 
     def __str__(self) -> str:
         """What a reader should do about it."""
@@ -55,17 +46,15 @@ class Edge(NamedTuple):
 def edges(params: Params, trials: pandas.DataFrame) -> list[Edge]:
     """Of each rule's best trial, the settings on an edge that params.yaml could move.
 
-    Zero is no edge where nothing is allowed below it.
-
-    Args:
-        params: says what is allowed.
-        trials: as ``pipeline.results.trial_ranking`` describes them.
+    Zero is no edge where nothing is allowed below it. The table is as
+    ``pipeline.results.trial_ranking`` describes it.
     """
     found = []
     for rule, of_rule in trials.groupby("rule", sort=False):
         best = best_trial(of_rule)
-        for name in swept_settings(trials) if best is not None else []:
-            assert best is not None
+        if best is None:
+            continue
+        for name in swept_settings(trials):
             edge = _edge((str(rule), model_name(params, str(rule))), name, best, of_rule)
             if edge is not None and _allowed(params, edge):
                 found.append(edge)

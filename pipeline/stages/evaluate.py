@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas
 
@@ -17,11 +16,7 @@ from pipeline.project.paths import results_folder
 from pipeline.results import provenance, seeds_table, summary_tables, trained
 from pipeline.results.evaluation import evaluate_model, mean_curve
 from pipeline.tracking import delivery, store
-from pipeline.training import model_files
 from pipeline.training.resuming import STATES
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 # What decides the tables, beside the library.
 CODE = ("data", "params", "results", "stages/evaluate.py", "training")
@@ -37,12 +32,6 @@ def run(params: Params) -> list[Path]:
         GaitError: a model or its data is missing or damaged.
     """
     keys = model_keys(params)
-    for key in keys:
-        if not (key.folder / model_files.CONFIG).is_file():
-            raise GaitError(
-                f"there is no trained model in {key.folder}: run `gait train {key.dataset}"
-                f" {key.architecture} {key.model}`, or `gait repro` for all of them"
-            )
     for key in keys:
         trained.check(params, key)
     seeds = pandas.concat([evaluate_model(params, key) for key in keys], ignore_index=True)
@@ -100,20 +89,16 @@ def _csv(table: pandas.DataFrame) -> bytes:
 def _track(params: Params, seeds: pandas.DataFrame) -> None:
     """Adds the test figures to the runs that made these models, where this store has them."""
     opened = store.existing_experiment(params.profile)
-    if opened is not None:
-        with store.explained():
-            _add_test_figures(*opened, seeds, params.training.epochs)
-
-
-def _add_test_figures(
-    client: MlflowClient, experiment_id: str, seeds: pandas.DataFrame, step: int
-) -> None:
-    for result, of_model in seeds.groupby("result"):
-        rows = of_model.set_index("seed")[list(TEST_FIGURES)]
-        for run in store.find_runs(client, experiment_id, str(result)):
-            if set(TEST_FIGURES) <= set(run.data.metrics):
-                continue
-            seed = run.data.params.get("seed")
-            values = rows.mean() if seed is None else rows.loc[int(seed)]
-            figures = {name: float(value) for name, value in values.items()}
-            store.log_metrics(client, run.info.run_id, figures, step)
+    if opened is None:
+        return
+    client, experiment_id = opened
+    with store.explained():
+        for result, of_model in seeds.groupby("result"):
+            rows = of_model.set_index("seed")[list(TEST_FIGURES)]
+            for run in store.find_runs(client, experiment_id, str(result)):
+                if set(TEST_FIGURES) <= set(run.data.metrics):
+                    continue
+                seed = run.data.params.get("seed")
+                values = rows.mean() if seed is None else rows.loc[int(seed)]
+                figures = {name: float(value) for name, value in values.items()}
+                store.log_metrics(client, run.info.run_id, figures, params.training.epochs)

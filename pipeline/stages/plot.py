@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from pipeline import figures
 from pipeline.figures.panels import case_title
 from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
-from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, whole_folder, write_whole
 from pipeline.project.paths import ModelKey, results_folder
 from pipeline.results import provenance, seeds_table, trained
@@ -27,14 +27,12 @@ def run(params: Params) -> list[Path]:
     """Writes results/<profile>/plots/*.svg, all of them or none.
 
     Raises:
-        GaitError: a model's history or the evaluation's table is missing or does not have what
-            params.yaml asks for.
+        GaitError: a model or the evaluation's table is missing or is not what params.yaml asks for.
     """
     keys = model_keys(params)
     for key in keys:
-        if key.folder.is_dir():
-            trained.check(params, key)
-    histories = {key: _history(key) for key in keys}
+        trained.check(params, key)
+    histories = {key: history.read(key.folder / model_files.HISTORY) for key in keys}
     seeds = seeds_table.read_of_models(params, keys)
     drawn = draw(params, histories, seeds)
     folder = results_folder(params.profile) / PLOTS
@@ -57,29 +55,17 @@ def draw(
         "final_accuracy.svg": figures.final_accuracy(params, seeds),
         "learning_curves.svg": figures.learning_curves(params, histories),
     }
-    for dataset in params.run.datasets:
-        for architecture in params.run.architectures:
-            models = {
-                key.model: table
-                for key, table in histories.items()
-                if (key.dataset, key.architecture) == (dataset, architecture)
-            }
-            title = case_title(dataset, architecture)
-            case = f"{dataset}-{architecture}.svg"
-            if any(params.rule_of(model) != "bp" for model in models):
-                drawn[f"alignment-{case}"] = figures.alignment(params, models, title)
-            drawn[f"orthogonality-{case}"] = figures.orthogonality(params, models, title)
-            if figures.can_draw_trade_off(params):
-                of_case = seeds[(seeds.dataset == dataset) & (seeds.architecture == architecture)]
-                drawn[f"trade_off-{case}"] = figures.trade_off(params, models, of_case, title)
+    for case in itertools.product(params.run.datasets, params.run.architectures):
+        models = {
+            key.model: table
+            for key, table in histories.items()
+            if (key.dataset, key.architecture) == case
+        }
+        title, file = case_title(*case), f"{'-'.join(case)}.svg"
+        if any(params.rule_of(model) != "bp" for model in models):
+            drawn[f"alignment-{file}"] = figures.alignment(params, models, title)
+        drawn[f"orthogonality-{file}"] = figures.orthogonality(params, models, title)
+        if figures.can_draw_trade_off(params):
+            of_case = seeds_table.of_case(seeds, *case)
+            drawn[f"trade_off-{file}"] = figures.trade_off(params, models, of_case, title)
     return drawn
-
-
-def _history(key: ModelKey) -> pandas.DataFrame:
-    path = key.folder / model_files.HISTORY
-    if not path.is_file():
-        raise GaitError(
-            f"{path} is missing: run `gait train {key.dataset} {key.architecture} {key.model}`,"
-            " or `gait repro` for all models"
-        )
-    return history.read(path)

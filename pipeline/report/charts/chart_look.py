@@ -48,19 +48,12 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart of the page.
+    """One chart of the page."""
 
-    Attributes:
-        name: of its element, unique in the page.
-        title: above it; "" where the section's own says it all.
-        description: what it shows, for those who cannot see it.
-        spec: for Vega-Lite.
-    """
-
-    name: str
-    title: str
-    description: str
-    spec: Mapping[str, Any]
+    name: str  # of its element, unique in the page
+    title: str  # above it; "" where the section's own says it all
+    description: str  # what it shows, for those who cannot see it
+    spec: Mapping[str, Any]  # for Vega-Lite
 
 
 def finished(
@@ -126,11 +119,23 @@ def log_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def epoch_axis(last: int) -> altair.Axis:
-    """Whole epochs, half a dozen of them at most."""
+def log_scale(low: float, high: float, **options: Any) -> altair.Scale:
+    """From low to high and no further."""
+    return altair.Scale(type="log", domain=[low, high], nice=False, **options)
+
+
+def names_down(column: str, **options: Any) -> altair.Y:
+    """Names in the order in which they come, in lines that end where they have a |."""
+    axis = altair.Axis(labelExpr="split(datum.label, '|')", ticks=False, **options)
+    return altair.Y(f"{column}:N", title=None, sort=None, axis=axis)
+
+
+def over_epochs(last: int) -> altair.X:
+    """The column ``epoch``; whole ones are marked, half a dozen of them at most."""
     steps = (step * 10**decade for decade in range(9) for step in (1, 2, 5))
     step = next(step for step in steps if last / step <= 6)
-    return altair.Axis(grid=False, values=list(range(0, last + 1, step)), format="d")
+    axis = altair.Axis(grid=False, values=list(range(0, last + 1, step)), format="d")
+    return altair.X("epoch:Q", scale=altair.Scale(nice=False), axis=axis)
 
 
 def _rounded(value: Any) -> Any:

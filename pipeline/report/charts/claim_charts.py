@@ -8,16 +8,29 @@ from typing import Any
 
 import altair
 
-from pipeline.report.charts.chart_look import Chart, finished, named, table, tooltip
+from pipeline.report.charts.chart_look import (
+    Chart,
+    finished,
+    log_scale,
+    named,
+    names_down,
+    table,
+    tooltip,
+)
 from pipeline.report.verdicts import Finding
 from pipeline.results.equivalence import MARGIN
 
 FORMS = {"stable": ("stable form", "var(--stable)"), "literal": ("as published", "var(--literal)")}
 PRECISIONS = {"float64": [1, 0], "float32": [7, 3]}
-TITLE = "difference (percentage points)"
 
 HIGHEST = 1e6
 """Where larger differences are drawn, at the frame's edge: they are no gradients any more."""
+
+
+def leaky_rows(verification: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """GAIT-prop's, of networks with leaky ReLU."""
+    kind = ("gait", "leaky_relu")
+    return [r for r in verification["comparisons"] if (r["rule"], r["activation"]) == kind]
 
 
 def error_against_depth(verification: Mapping[str, Any]) -> Chart:
@@ -32,41 +45,38 @@ def error_against_depth(verification: Mapping[str, Any]) -> Chart:
             "network": row["network"],
             "wide": "784 wide" if row["width"] == 784 else "narrow",
         }
-        for row in verification["comparisons"]
-        if (row["rule"], row["activation"], row["shape"]) == ("gait", "leaky_relu", "square")
+        for row in leaky_rows(verification)
+        if row["shape"] == "square"
         for form, (label, _) in FORMS.items()
     ]
-    series = [
-        (f"{label}, {precision}", colour, dashes)
-        for label, colour in FORMS.values()
-        for precision, dashes in PRECISIONS.items()
-    ]
-    names = [name for name, _, _ in series]
+    names = [f"{label}, {precision}" for label, _ in FORMS.values() for precision in PRECISIONS]
+    colours = [colour for _, colour in FORMS.values() for _ in PRECISIONS]
+    dashes = list(PRECISIONS.values()) * len(FORMS)
     depths = sorted({row["depth"] for row in rows})
     base = altair.Chart(table(rows)).encode(
         x=altair.X(
             "depth:Q",
             title="hidden layers",
-            scale=altair.Scale(type="log", domain=[depths[0] / 1.1, depths[-1] * 1.1], nice=False),
+            scale=log_scale(depths[0] / 1.1, depths[-1] * 1.1),
             axis=altair.Axis(values=[d for d in depths if math.log2(d) % 1 == 0], grid=False),
         ),
         y=altair.Y(
             "drawn:Q",
             title="difference to BP, relative",
-            scale=altair.Scale(type="log", domain=[1e-16, HIGHEST], nice=False),
+            scale=log_scale(1e-16, HIGHEST),
             axis=altair.Axis(
                 values=[10.0**n for n in range(-16, 7, 4)],
                 labelExpr="datum.value == 1 ? '1' : '1e' + round(log(datum.value) / log(10))",
             ),
         ),
-        color=named(altair.Color, "form", names, [colour for _, colour, _ in series]),
+        color=named(altair.Color, "form", names, colours),
         tooltip=tooltip(
             form="evaluated", network="hidden layers × width", difference="relative difference"
         ),
     )
     narrow = base.transform_filter("datum.wide == 'narrow'")
     line = narrow.mark_line(strokeWidth=2, clip=True).encode(
-        strokeDash=named(altair.StrokeDash, "form", names, [dashes for _, _, dashes in series])
+        strokeDash=named(altair.StrokeDash, "form", names, dashes)
     )
     dots = narrow.mark_point(filled=True, size=50, opacity=1)
     paper = base.transform_filter("datum.wide != 'narrow'").mark_point(
@@ -90,10 +100,7 @@ def error_against_depth(verification: Mapping[str, Any]) -> Chart:
 def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str]) -> Chart:
     """Differences in test accuracy (percentage points), a line a comparison, a dot a seed.
 
-    Args:
-        name: of the chart.
-        findings: those that have differences.
-        interval: the numbers' names of its bounds, which only findings with a spread have.
+    ``interval`` names the numbers that are its bounds, which only findings with a spread have.
     """
     points: list[dict[str, Any]] = [
         {
@@ -117,35 +124,20 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
     ]
     drawn = [(points, ["difference"]), (bars, ["low", "high"])]
     reach = [float(row[name]) for rows, names in drawn for row in rows for name in names]
-    low = min(-160 * MARGIN, *(1.1 * value for value in reach if math.isfinite(value)))
-    high = max(160 * MARGIN, *(1.1 * value for value in reach if math.isfinite(value)))
-    across = altair.X(
-        "difference:Q",
-        title=TITLE,
-        scale=altair.Scale(domain=[low, high], nice=False),
-        axis=altair.Axis(tickCount=6),
-    )
-    down = altair.Y(
-        "about:N",
-        title=None,
-        sort=None,
-        axis=altair.Axis(labelExpr="split(datum.label, '|')", labelLimit=400, ticks=False),
-    )
+    ends = [1.1 * value for value in reach if math.isfinite(value)]
+    low, high = min(-160 * MARGIN, *ends), max(160 * MARGIN, *ends)
+    scale = altair.Scale(domain=[low, high], nice=False)
+    across = _points("difference", scale=scale, axis=altair.Axis(tickCount=6))
+    down = names_down("about", labelLimit=400)
     margin = altair.Chart(table([{"from": -100 * MARGIN, "to": 100 * MARGIN, "zero": 0}]))
-    band = margin.mark_rect(color="var(--band)").encode(
-        x=altair.X("from:Q", title=TITLE), x2="to:Q"
-    )
-    zero = margin.mark_rule(color="var(--line)").encode(x=altair.X("zero:Q", title=TITLE))
+    band = margin.mark_rect(color="var(--band)").encode(x=_points("from"), x2="to:Q")
+    zero = margin.mark_rule(color="var(--line)").encode(x=_points("zero"))
     means = altair.Chart(table(bars)).encode(
         y=down,
         tooltip=tooltip(mean="mean difference", low="interval from", high="to", n="seeds"),
     )
-    bar = means.mark_rule(strokeWidth=3, color="var(--text)").encode(
-        x=altair.X("low:Q", title=TITLE), x2="high:Q"
-    )
-    tick = means.mark_tick(thickness=3, size=20, color="var(--text)").encode(
-        x=altair.X("mean:Q", title=TITLE)
-    )
+    bar = means.mark_rule(strokeWidth=3, color="var(--text)").encode(x=_points("low"), x2="high:Q")
+    tick = means.mark_tick(thickness=3, size=20, color="var(--text)").encode(x=_points("mean"))
     dots = (
         altair.Chart(table(points))
         .mark_point(filled=True, size=70, opacity=0.85, color="var(--model-gait)")
@@ -161,7 +153,7 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
         "",
         "Differences in test accuracy between two models, a dot a seed, with mean and confidence"
         f" interval; the band is ±{100 * MARGIN:g} percentage point. "
-        + " ".join(_sentence(each) for each in findings),
+        + " ".join(f"{f.about}: mean {100 * f.numbers['mean']:+.2f}." for f in findings),
         76 * len(findings),
         band,
         zero,
@@ -171,13 +163,14 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
     )
 
 
+def _points(column: str, **options: Any) -> altair.X:
+    """A column along the axis that all layers share, and so its title."""
+    return altair.X(f"{column}:Q", title="difference (percentage points)", **options)
+
+
 def _broken(finding: Finding) -> str:
     """A comparison's name in short lines."""
     about = finding.about
     for between, shorter in ((": ", ":|"), (" against ", "|− "), (" with ", "|")):
         about = about.replace(between, shorter)
     return about
-
-
-def _sentence(finding: Finding) -> str:
-    return f"{finding.about}: mean {100 * finding.numbers['mean']:+.2f}."

@@ -14,11 +14,12 @@ from pipeline.report.charts.chart_look import (
     MOST_EPOCHS,
     Chart,
     Histories,
-    epoch_axis,
     finished,
     layer_colours,
+    log_scale,
     log_ticks,
     named,
+    over_epochs,
     table,
     tooltip,
 )
@@ -69,8 +70,7 @@ def orthogonality(params: Params, case: str, histories: Histories) -> list[Chart
 
 
 def _log_layers(name: str, title: str, curves: list[Curve], low: float, high: float) -> Chart:
-    scale = altair.Scale(type="log", domain=[low, high], nice=False)
-    return _layers(name, title, curves, scale, log_ticks(low, high))
+    return _layers(name, title, curves, log_scale(low, high), log_ticks(low, high))
 
 
 def _layers(
@@ -80,13 +80,11 @@ def _layers(
     rows: list[dict[str, Any]] = [
         {"layer": layer, "epoch": int(epoch), "value": mean, "low": low, "high": high}
         for layer, curve in enumerate(curves, start=1)
-        for epoch, mean, low, high in zip(
-            curve.epochs, curve.mean, curve.low, curve.high, strict=True
-        )
+        for epoch, mean, low, high in zip(*curve, strict=True)
     ]
     names = [str(layer) for layer in range(1, len(curves) + 1)]  # as CSV has them
     base = altair.Chart(table(rows)).encode(
-        x=altair.X("epoch:Q", scale=altair.Scale(nice=False), axis=epoch_axis(rows[-1]["epoch"])),
+        x=over_epochs(rows[-1]["epoch"]),
         y=altair.Y("value:Q", title=None, scale=scale, axis=altair.Axis(format="~g", values=ticks)),
         color=named(altair.Color, "layer", names, layer_colours(len(names))),
     )
@@ -95,11 +93,5 @@ def _layers(
         tooltip=tooltip(layer="layer", epoch="epoch", value="mean", low="− 1 sd", high="+ 1 sd")
     )
     last = ", ".join(f"layer {n}: {c.mean[-1]:.3g}" for n, c in enumerate(curves, start=1))
-    return finished(
-        name,
-        title,
-        f"{title}, over the epochs, a line a layer. At the end, {last}.",
-        200,
-        line,
-        targets,
-    )
+    description = f"{title}, over the epochs, a line a layer. At the end, {last}."
+    return finished(name, title, description, 200, line, targets)

@@ -9,7 +9,7 @@ import altair
 import pandas
 
 from pipeline.figures.curves import LEAST_ERROR
-from pipeline.figures.swept_axes import SweptAxis, choose_axes
+from pipeline.figures.swept_axes import SweptAxis, choose_axes, error_percent
 from pipeline.params.labels import model_name, setting_name, value_text
 from pipeline.params.schema import Params
 from pipeline.report.charts.chart_look import Chart, finished, table, tooltip
@@ -29,18 +29,10 @@ def heat_maps(params: Params, sweep: Sweep) -> list[Chart]:
     """
     trials = sweep.trials
     across, up, _ = choose_axes(trials, _space(trials))
-    errors = (100 * (1 - trials[METRIC].dropna())).clip(LEAST_ERROR)
+    errors = error_percent(trials[METRIC].dropna())
     limits = [float(errors.min()), float(errors.max())] if len(errors) else [1.0, 100.0]
     return [
-        _heat_map(
-            f"{sweep.folder.name}-{rule}",
-            model_name(params, str(rule)),
-            of_rule,
-            sweep.runs,
-            (across, up),
-            limits,
-        )
-        for rule, of_rule in trials.groupby("rule", sort=False)
+        _heat_map(params, sweep, str(rule), (across, up), limits) for rule in trials.rule.unique()
     ]
 
 
@@ -51,19 +43,15 @@ def _space(trials: pandas.DataFrame) -> dict[str, Any]:
 
 
 def _heat_map(
-    name: str,
-    label: str,
-    trials: pandas.DataFrame,
-    runs: Mapping[str, str],
-    axes: tuple[SweptAxis, SweptAxis],
-    limits: list[float],
+    params: Params, sweep: Sweep, rule: str, axes: tuple[SweptAxis, SweptAxis], limits: list[float]
 ) -> Chart:
     across, up = axes
-    rows = _rows(trials, runs, across, up)
+    label = model_name(params, rule)
+    rows = _rows(sweep.trials[sweep.trials.rule == rule], sweep.runs, across, up)
     cells = across.categories is not None and up.categories is not None
     base = altair.Chart(table(rows)).encode(
-        x=_position(altair.X, across),
-        y=_position(altair.Y, up),
+        x=_position("x", across),
+        y=_position("y", up),
         tooltip=tooltip(
             x=setting_name(across.name),
             y=setting_name(up.name),
@@ -98,16 +86,14 @@ def _heat_map(
         small = altair.when("datum.stopped == 1").then(altair.value(30))
         dots = base.mark_point(filled=True, opacity=0.9)
         layers = [dots.encode(color=colour, size=small.otherwise(altair.value(90)))]
-    best = next((row for row in rows if row["best"]), None)
-    title = label + (f": best {best['accuracy']:.2f} %" if best else ": none finished")
-    where = (
-        f" Best: {best['accuracy']:.2f} % at {setting_name(across.name)} {best['x']}"
-        + (f", {setting_name(up.name)} {best['y']}" if up.name else "")
-        if best
-        else ""
-    )
+    title, where = f"{label}: none finished", ""
+    if best := next((row for row in rows if row["best"]), None):
+        accuracy = f"{best['accuracy']:.2f} %"
+        title = f"{label}: best {accuracy}"
+        where = f" Best: {accuracy} at {setting_name(across.name)} {best['x']}"
+        where += f", {setting_name(up.name)} {best['y']}" if up.name else ""
     return finished(
-        f"sweep-{name}",
+        f"sweep-{sweep.folder.name}-{rule}",
         title,
         f"{label}: validation accuracy over the swept settings.{where}.",
         32 * up.length if cells else 240,
@@ -143,9 +129,9 @@ def _rows(
     return list(rows.values())
 
 
-def _position(channel: Any, axis: SweptAxis) -> Any:
+def _position(field: str, axis: SweptAxis) -> Any:
     """Categories in their order, or a range of numbers."""
-    field = "x" if channel is altair.X else "y"
+    channel: Any = altair.X if field == "x" else altair.Y
     if axis.categories is not None:
         order = [value_text(value) for value in axis.categories]
         if field == "y":

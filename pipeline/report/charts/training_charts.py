@@ -16,10 +16,12 @@ from pipeline.report.charts.chart_look import (
     MOST_EPOCHS,
     Chart,
     Histories,
-    epoch_axis,
     finished,
+    log_scale,
     log_ticks,
     model_scales,
+    names_down,
+    over_epochs,
     table,
     tooltip,
 )
@@ -30,11 +32,7 @@ def learning(
 ) -> list[Chart]:
     """Validation and training error (percent, log axis) over the epochs: every seed and the mean.
 
-    Args:
-        params: names the models.
-        case: data set and architecture, for the charts' names.
-        histories: by model.
-        results: checksum by model, by which its MLflow run is found.
+    ``results`` has a checksum by model, by which its MLflow run is found.
     """
     return [
         _learning(params, f"{case}-{quantity}", quantity, histories, results)
@@ -71,14 +69,10 @@ def _learning(
     down = altair.Y(
         "drawn:Q",
         title=f"{quantity} error (%)",
-        scale=altair.Scale(type="log", domain=[low, 100], nice=False),
+        scale=log_scale(low, 100),
         axis=altair.Axis(values=log_ticks(low, 100), format="~g"),
     )
-    across = altair.X(
-        "epoch:Q",
-        scale=altair.Scale(nice=False),
-        axis=epoch_axis(max(each["epoch"] for each in means)),
-    )
+    across = over_epochs(max(each["epoch"] for each in means))
     of_seeds = altair.Chart(table(rows)).encode(x=across, y=down, color=scales["color"])
     thin = of_seeds.mark_line(strokeWidth=0.8, opacity=0.35).encode(detail="seed:N")
     targets = of_seeds.mark_point(filled=True, size=60, opacity=0).encode(
@@ -107,13 +101,7 @@ def _learning(
 
 
 def final_errors(params: Params, case: str, seeds: pandas.DataFrame) -> Chart:
-    """Test accuracy of every model and seed, on the logarithm of the error.
-
-    Args:
-        params: names the models, top to bottom.
-        case: for the chart's name.
-        seeds: of one data set and architecture.
-    """
+    """Test accuracy of every model and seed, on the logarithm of the error."""
     errors = 100 * (1 - seeds.test_accuracy.to_numpy())
     low = max(0.8 * float(errors[errors > 0].min(initial=100.0)), LEAST_ERROR)
     high = max(1.1 * float(errors.max()), 2 * low)
@@ -135,17 +123,12 @@ def final_errors(params: Params, case: str, seeds: pandas.DataFrame) -> Chart:
             x=altair.X(
                 "drawn:Q",
                 title="test accuracy (%), log scale of the error",
-                scale=altair.Scale(type="log", domain=[low, high], nice=False, reverse=True),
+                scale=log_scale(low, high, reverse=True),
                 axis=altair.Axis(
                     values=log_ticks(low, high), labelExpr="format(100 - datum.value, '.4~g')"
                 ),
             ),
-            y=altair.Y(
-                "label:N",
-                title=None,
-                sort=None,
-                axis=altair.Axis(labelExpr="split(datum.label, '|')", ticks=False, grid=True),
-            ),
+            y=names_down("label", grid=True),
             yOffset=altair.YOffset("seed:N", scale=altair.Scale(paddingOuter=1)),
             color=model_scales(params)["color"],
             tooltip=tooltip(

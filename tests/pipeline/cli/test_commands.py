@@ -67,7 +67,7 @@ def files(project: Path) -> set[str]:
         (["download", "mnits"], "did you mean 'mnist'?"),
         (["profile", "minst_256"], "unknown profile 'minst_256' (did you mean 'mnist_256'?)"),
         (["evaluate"], "there is no trained model in models/digits/digits/square/reference"),
-        (["plot"], "history.csv"),
+        (["plot"], "there is no trained model in models/digits/digits/square/reference"),
         (["report"], "there is no trained model in"),
         (["train", "digits", "square", "gait"], "run `gait download`"),
         (["ui", "--port", "0"], "--port"),

@@ -158,7 +158,6 @@ def test_labels_name_the_rule_and_its_lambda() -> None:
     params = make_params()
     assert figures.model_label(params, "reference") == "BP reference, λ = 0"
     assert figures.model_label(params, "gait") == "GAIT-prop, λ = 0.25"
-    assert figures.model_label(params, "tp", break_line=True) == "TP\nλ = 0.25"
 
 
 def test_learning_curves_show_every_model_on_both_sets() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas
 import vl_convert
 
-from pipeline.report import charts
-from pipeline.report.charts import Chart
+from pipeline.report.charts.chart_look import Chart
+from pipeline.report.charts.sweep_charts import heat_maps
+from pipeline.report.charts.training_charts import learning
 from pipeline.report.evidence import Sweep
 from pipeline.training.epochs import FAILED, FINISHED, STOPPED
 from tests.pipeline import sweep_tables
@@ -26,7 +27,7 @@ def heat_map(statuses: list[str]) -> Chart:
         )
         for n, status in enumerate(statuses, start=1)
     ]
-    (chart,) = charts.heat_maps(make_params(), Sweep(Path("one"), pandas.DataFrame(rows), {}))
+    (chart,) = heat_maps(make_params(), Sweep(Path("one"), pandas.DataFrame(rows), {}))
     return chart
 
 
@@ -67,7 +68,7 @@ def test_stopped_dots_are_small() -> None:
 def test_the_epochs_of_the_longest_training_are_marked() -> None:
     """With early stopping the last model may have ended before the others."""
     histories = {"reference": make_history("reference", epochs=40), "gait": make_history("gait")}
-    chart, _ = charts.learning(
+    chart, _ = learning(
         make_params(), "digits-square", histories, {"reference": "0" * 64, "gait": "1" * 64}
     )
     axes = [layer["encoding"]["x"]["axis"]["values"] for layer in chart.spec["layer"]]

@@ -13,7 +13,7 @@ import pytest
 from pipeline import figures
 from pipeline.params.schema import Params
 from pipeline.report import claims, page
-from pipeline.report.charts import layer_colours
+from pipeline.report.charts.chart_look import layer_colours
 from tests.pipeline.figures.test_figures import make_history, make_params
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY
