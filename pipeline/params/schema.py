@@ -28,6 +28,7 @@ from pipeline.params.section import Name, Section
 from pipeline.params.sweep_section import Sweep
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.paths import ModelKey
 
 REFERENCE = "reference"
 # Folders of results/ that are no profile's.
@@ -543,6 +544,11 @@ class Params(Section):
     def models(self) -> list[str]:
         """Names of the models of one data set and architecture: the reference and each rule."""
         return [REFERENCE, *self.run.rules]
+
+    def model_keys(self) -> list[ModelKey]:
+        """Every model of the profile, in the order of params.yaml."""
+        every = itertools.product(self.run.datasets, self.run.architectures, self.models())
+        return [ModelKey(self.profile, *each) for each in every]
 
     def rule_of(self, model: str) -> str:
         """The learning rule that trains a model."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas
 
-from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, results_folder
@@ -67,7 +66,7 @@ def gather(params: Params) -> Evidence:
     Raises:
         GaitError: a model or its evaluation is missing, or a file is damaged or outdated.
     """
-    keys = model_keys(params)
+    keys = params.model_keys()
     for key in keys:
         if not key.folder.is_dir():
             raise GaitError(f"there is no trained model in {key.folder}: run `gait repro`")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pandas
 
-from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, whole_folder
@@ -36,7 +35,7 @@ def run(params: Params) -> list[Path]:
     Raises:
         GaitError: a model or its data is missing or damaged.
     """
-    keys = model_keys(params)
+    keys = params.model_keys()
     for key in keys:
         if not (key.folder / model_files.CONFIG).is_file():
             raise GaitError(

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from pipeline import figures
 from pipeline.figures.panels import case_title
-from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, whole_folder, write_whole
@@ -30,7 +29,7 @@ def run(params: Params) -> list[Path]:
         GaitError: a model's history or the evaluation's table is missing or does not have what
             params.yaml asks for.
     """
-    keys = model_keys(params)
+    keys = params.model_keys()
     for key in keys:
         if key.folder.is_dir():
             trained.check(params, key)
