@@ -30,9 +30,7 @@ def read(
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """An image set of torchvision's: its tensors, and the MD5 of each archive.
 
-    Archives lie in ``<root>/<torchvision class>/raw``. Good ones are only read, so that the root
-    may be read-only; others are fetched from the mirror, or else from torchvision's mirrors.
-    Raises GaitError if an archive cannot be got, written or read.
+    See ``image_tensors.prepare``; GaitError if an archive cannot be got, written or read.
     """
     assert chosen.source is not None
     source = getattr(importlib.import_module("torchvision.datasets"), chosen.source)

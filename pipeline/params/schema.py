@@ -180,11 +180,7 @@ class Architecture(Section):
         return self
 
     def on(self, images: ImageSet) -> layers.Architecture:
-        """The layers on these images.
-
-        Raises:
-            ArgumentError: they do not fit.
-        """
+        """The layers on these images; ArgumentError if they do not fit."""
         if self.widths is None:
             assert self.hidden_layers is not None
             widths = [self.projection or images.inputs] * (self.hidden_layers + 2)
@@ -261,9 +257,8 @@ _COMMON = RuleSettings.model_fields.keys()
 def settings_of_rule(rule: str) -> type[RuleSettings]:
     """The settings that a rule has: those of every rule, and the hyperparameters that it declares.
 
-    Raises:
-        ArgumentError: there is no such rule, its package cannot be used, or it declares what is no
-            name for a setting.
+    Raises ArgumentError if there is no such rule, its package cannot be used, or it declares what
+    is no name for a setting.
     """
     own = hyperparameters_of(rule)
     for name in own:
@@ -385,13 +380,9 @@ class Training(Section):
     )
 
     @model_validator(mode="after")
-    def _different_seeds(self) -> Training:
+    def _consistent(self) -> Training:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds are {self.seeds}; allowed: each seed once")
-        return self
-
-    @model_validator(mode="after")
-    def _momentum_of_sgd(self) -> Training:
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(
                 f"momentum is {self.momentum} with optimizer {self.optimizer}; allowed: 0, or"
