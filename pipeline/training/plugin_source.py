@@ -28,11 +28,7 @@ class Plugin(TypedDict):
 
 @cache  # What a process has imported stays as it was, whatever becomes of the files.
 def plugin_of(rule: str) -> Plugin | None:
-    """Where a rule comes from; None for a built-in one.
-
-    Raises:
-        ArgumentError: its package cannot be used.
-    """
+    """Where a rule comes from, None for a built-in one; ArgumentError if it cannot be used."""
     entry = other_rules().get(rule)
     if entry is None:
         return None
@@ -49,11 +45,7 @@ def tags_of(rule: str) -> dict[str, str]:
 
 
 def check(rule: str, recorded: Plugin | None, version: str | None = None) -> None:
-    """Refuses to go on with other code of a rule than the recorded one.
-
-    Raises:
-        GaitError: the rule's package is missing, or its source has changed.
-    """
+    """Refuses, by a GaitError, to go on with other code of a rule than the recorded one."""
     found = plugin_of(rule)
     if found == recorded:
         return
@@ -74,8 +66,7 @@ def check(rule: str, recorded: Plugin | None, version: str | None = None) -> Non
 def link(params: Params) -> None:
     """Lets DVC see the source of what the params ask other packages for, and of named variants.
 
-    Raises:
-        ArgumentError: a package cannot be used.
+    ArgumentError if a package cannot be used.
     """
     rules, datasets = other_rules(), other_sets()
     for model in params.run.rules:

@@ -63,10 +63,6 @@ def as_plain(training: Training) -> dict[str, Any]:
 
 
 def from_plain(content: dict[str, Any]) -> Training:
-    """The record that ``as_plain`` was given.
-
-    Raises:
-        TypeError, KeyError: it is not one.
-    """
+    """The record that ``as_plain`` was given; TypeError or KeyError if it is not one."""
     epochs = [Epoch(**each) for each in content["epochs"]]
     return Training(**{**content, "epochs": epochs})
