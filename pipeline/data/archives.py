@@ -7,11 +7,9 @@ import hashlib
 import http.client
 import importlib
 import os
-import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
-from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -107,13 +105,15 @@ def _downloaded(address: str, progress: bool) -> bytes:
 
     # Some mirrors refuse Python by its own name.
     request = urllib.request.Request(address, headers={"User-Agent": "pytorch/vision"})
-    content = BytesIO()
+    content = bytearray()
     with (
         urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT_S) as response,
-        tqdm.wrapattr(response, "read", total=response.length, disable=not progress) as stream,
+        tqdm(total=response.length, unit="B", unit_scale=True, disable=not progress) as bar,
     ):
-        shutil.copyfileobj(stream, content)
-    return content.getvalue()
+        while chunk := response.read(2**15):
+            content += chunk
+            bar.update(len(chunk))
+    return bytes(content)
 
 
 def _reason(error: BaseException, mirror: str) -> str:

@@ -18,11 +18,7 @@ LINE_S = 10.0
 class TrainingProgress:
     """Epochs, steps per second and validation accuracy of one model in training.
 
-    Args:
-        title: the model.
-        epochs: in all.
-        steps_per_epoch: of each.
-        behind: so many of the epochs were trained by another process, before this one.
+    ``behind`` of its epochs were trained by another process, before this one.
     """
 
     def __init__(self, title: str, epochs: int, steps_per_epoch: int, behind: int = 0) -> None:

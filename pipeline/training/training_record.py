@@ -59,7 +59,7 @@ def ended(training: Training, status: str, outcome: dict[str, str]) -> Training:
 
 def as_plain(training: Training) -> dict[str, Any]:
     """The record as JSON and states can hold it."""
-    return {**asdict(training), "epochs": [asdict(each) for each in training.epochs]}
+    return asdict(training)
 
 
 def from_plain(content: dict[str, Any]) -> Training:
