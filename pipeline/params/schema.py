@@ -9,14 +9,13 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     SerializeAsAny,
-    ValidationError,
     create_model,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from gaitprop import layers
 from gaitprop.errors import ArgumentError
@@ -391,6 +390,29 @@ class Training(Section):
         return self
 
 
+def _entry(named: tuple[str, Any]) -> Any:
+    """An entry of `rules` by what its rule declares; as it is where that cannot be known."""
+    name, entry = named
+    if not isinstance(entry, dict):
+        return entry
+    rule = entry.get("rule") or name
+    if not isinstance(rule, str):
+        return entry
+    if rule not in rule_names():
+        # Its own keys would be called unknown, and hide that the rule is.
+        if not entry.keys() <= _COMMON:
+            raise ArgumentError(_no_rule(rule))
+        return entry
+    try:
+        kind = settings_of_rule(rule)
+    except ArgumentError:
+        # Whoever trains with it will be told; others need it only for keys of its own.
+        if entry.keys() <= _COMMON:
+            return entry
+        raise
+    return kind.model_validate(entry)
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -404,7 +426,7 @@ class Params(Section):
         min_length=1, description="networks, by names of your own"
     )
     reference: RuleSettings = Field(description="BP that the others are compared to")
-    rules: dict[Name, SerializeAsAny[RuleSettings]] = Field(
+    rules: dict[Name, Annotated[SerializeAsAny[RuleSettings], BeforeValidator(_entry)]] = Field(
         min_length=1, description="settings of each rule, by its name or by one of your own"
     )
     training: Training = Field(description="what all models share")
@@ -427,23 +449,9 @@ class Params(Section):
 
     @field_validator("rules", mode="before")
     @classmethod
-    def _with_their_own_keys(cls, rules: Any) -> Any:
-        """Each entry as the settings of its rule, all that is wrong with them reported at once."""
-        if not isinstance(rules, dict):
-            return rules
-        found: dict[Any, Any] = {}
-        problems: list[Any] = []
-        for name, entry in rules.items():
-            try:
-                found[name] = _entry(name, entry)
-            except ValidationError as error:
-                problems += [{**each, "loc": (name, *each["loc"])} for each in error.errors()]
-            except ArgumentError as error:
-                said = PydanticCustomError("value_error", "{said}", {"said": str(error)})
-                problems.append({"type": said, "loc": (name,), "input": entry})
-        if problems:
-            raise ValidationError.from_exception_data("rules", problems)
-        return found
+    def _with_their_names(cls, rules: Any) -> Any:
+        """For ``_entry``, since what an entry may say depends on its name."""
+        return {name: (name, rules[name]) for name in rules} if isinstance(rules, dict) else rules
 
     @field_validator("profile")
     @classmethod
@@ -556,28 +564,6 @@ class Params(Section):
     def settings_of(self, model: str) -> RuleSettings:
         """How a model is trained."""
         return self.reference if model == REFERENCE else self.rules[model]
-
-
-def _entry(name: str, entry: Any) -> Any:
-    """An entry of `rules` by what its rule declares; as it is where that cannot be known."""
-    if not isinstance(entry, dict):
-        return entry
-    rule = entry.get("rule") or name
-    if not isinstance(rule, str):
-        return entry
-    if rule not in rule_names():
-        # Its own keys would be called unknown, and hide that the rule is.
-        if not entry.keys() <= _COMMON:
-            raise ArgumentError(_no_rule(rule))
-        return entry
-    try:
-        kind = settings_of_rule(rule)
-    except ArgumentError:
-        # Whoever trains with it will be told; others need it only for keys of its own.
-        if entry.keys() <= _COMMON:
-            return entry
-        raise
-    return kind.model_validate(entry)
 
 
 def _names(section: Any, key: str) -> list[str]:
