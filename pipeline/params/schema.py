@@ -24,7 +24,7 @@ from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.rules.hyperparameters import Hyperparameter
 from pipeline.data.image_sets import ImageSet, image_set, set_names
 from pipeline.params.section import Name, Section
-from pipeline.params.sweep_section import Sweep
+from pipeline.params.sweep_section import Sweep, repeats
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 from pipeline.project.paths import ModelKey
@@ -62,8 +62,7 @@ class Run(Section):
     def _known(self) -> Run:
         _refuse_unknown("datasets", self.datasets, set_names())
         for key in ("datasets", "architectures", "rules"):
-            names = getattr(self, key)
-            if len(set(names)) != len(names):
+            if repeats(names := getattr(self, key)):
                 raise ValueError(f"{key} are {names}; allowed: each name once")
         return self
 
@@ -380,7 +379,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Training:
-        if len(set(self.seeds)) != len(self.seeds):
+        if repeats(self.seeds):
             raise ValueError(f"seeds are {self.seeds}; allowed: each seed once")
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(
