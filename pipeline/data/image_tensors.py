@@ -65,6 +65,8 @@ def prepare(
     Archives lie in `<root>/<torchvision class>/raw`. Good ones are only read, so that the root may
     be read-only; missing and broken ones are fetched from `mirror`, the http(s) address of a
     folder, or else from torchvision's mirrors. The same archives always give the same bytes.
+    GaitError if the name or mirror is wrong, something cannot be got or written, or a set of one's
+    own holds what it should not.
     """
     chosen = image_set(name)
     if mirror is not None:

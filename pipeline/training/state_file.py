@@ -57,7 +57,7 @@ def write(path: Path, state: dict[str, Any], notes: dict[str, Any]) -> None:
 
 
 def read(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """What ``write`` wrote, its tensors on the device; None if there is no file."""
+    """What ``write`` wrote, on the device; None without a file, DamagedStateError for another."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
