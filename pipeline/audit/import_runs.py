@@ -12,7 +12,6 @@ from collections.abc import Set
 from pathlib import Path
 
 from pipeline.audit.provenance_chain import commit_of
-from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey
@@ -35,7 +34,7 @@ def run(params: Params) -> dict[str, str]:
         GaitError: there is no model at all, one is damaged or of other settings than params.yaml's,
             or the store cannot be used.
     """
-    keys = model_keys(params)
+    keys = params.model_keys()
     there = [key for key in keys if (key.folder / model_files.CONFIG).is_file()]
     if not there:
         raise GaitError(

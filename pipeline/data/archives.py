@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import gzip
+import hashlib
 import http.client
 import importlib
-import io
 import os
-import shutil
-import socket
-import ssl
-import tempfile
 import urllib.error
 import urllib.parse
-from collections.abc import Iterator
+import urllib.request
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from pipeline.data.image_sets import ImageSet
+from pipeline.data.image_sets import TENSORS, ImageSet
 from pipeline.project.errors import GaitError, explained_os_error
+from pipeline.project.files import write_whole
 from pipeline.project.redaction import shown, without_password
 
 NETWORK_TIMEOUT_S = 60.0
-"""Seconds without one byte after which a mirror counts as dead; torchvision would wait for ever."""
-
-# What goes wrong on the way to the disk; every other OSError of a download is the network's.
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+"""Seconds without one byte after which a mirror counts as dead."""
 
 
 def read(
@@ -36,20 +28,21 @@ def read(
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """An image set of torchvision's: its tensors, and the MD5 of each archive.
 
-    Archives lie in ``<root>/<torchvision class>/raw``. Good ones are only read, so that the root
-    may be read-only; others are fetched from the mirror, or else from torchvision's mirrors.
-
-    Raises:
-        GaitError: an archive cannot be got, written or read.
+    See ``image_tensors.prepare``; GaitError if an archive cannot be got, written or read.
     """
     assert chosen.source is not None
     source = getattr(importlib.import_module("torchvision.datasets"), chosen.source)
+    is_good = importlib.import_module("torchvision.datasets.utils").check_integrity
     raw = root / chosen.source / "raw"
-    _complete(chosen, source, raw, mirror, progress)
-    with explained_os_error(
-        f"unpack {chosen.title} from {raw}", "check that TMPDIR has 200 MB free"
-    ):
-        tensors = _read_archives(source, raw, progress)
+    elsewhere = f"set GAIT_DATA_ROOT to a folder that holds {chosen.source}/raw"
+    with explained_os_error(f"read {raw}", f"make it readable, or {elsewhere}"):
+        bad = [(name, md5) for name, md5 in source.resources if not is_good(raw / name, md5)]
+    for name, md5 in bad:
+        _fetch(raw / name, md5, [mirror] if mirror else source.mirrors, elsewhere, progress)
+    with explained_os_error(f"read {raw}", f"make it readable, or {elsewhere}"):
+        # In the order of TENSORS, too.
+        contents = [(raw / name).read_bytes() for name, _ in source.resources]
+    tensors = {name: _numbers(each) for name, each in zip(TENSORS, contents, strict=True)}
     return tensors, dict(source.resources)
 
 
@@ -68,87 +61,59 @@ def checked_mirror(mirror: str) -> str:
     return mirror.rstrip("/") + "/"
 
 
-def _read_archives(source: Any, raw: Path, progress: bool) -> dict[str, torch.Tensor]:
-    """Let torchvision read verified archives, in a copy, because it unpacks beside them."""
-    tensors = {}
-    with tempfile.TemporaryDirectory(prefix="gait-") as folder, _quiet(progress):
-        copy = Path(folder) / source.__name__ / "raw"
-        copy.mkdir(parents=True)
-        for filename, _ in source.resources:
-            shutil.copyfile(raw / filename, copy / filename)
-        for part in ("train", "test"):
-            read = source(folder, train=part == "train", download=True)
-            tensors[f"{part}_images"] = read.data.flatten(1).to(torch.uint8)
-            tensors[f"{part}_labels"] = read.targets.to(torch.uint8)
-    return tensors
+def _numbers(archive: bytes) -> torch.Tensor:
+    """Images (N, inputs), or labels (N,), of a verified archive.
 
-
-def _complete(chosen: ImageSet, source: Any, raw: Path, mirror: str | None, progress: bool) -> None:
-    """Make every archive in `raw` a good one; touch nothing if all are."""
-    utils = importlib.import_module("torchvision.datasets.utils")
-    elsewhere = f"set GAIT_DATA_ROOT to a folder that holds {chosen.source}/raw"
-    with explained_os_error(f"read {raw}", f"make it readable, or {elsewhere}"):
-        bad = [(f, md5) for f, md5 in source.resources if not utils.check_integrity(raw / f, md5)]
-    for filename, md5 in bad:
-        archive = raw / filename
-        state = "broken" if os.path.exists(archive) else "missing"
-        advice = f"{elsewhere}, or to one with room to write in"
-        with explained_os_error(f"store the {state} archive {archive}", advice):
-            raw.mkdir(parents=True, exist_ok=True)
-            failures = _fetch(archive, md5, [mirror] if mirror else source.mirrors, progress)
-        if failures:
-            raise GaitError(
-                f"{archive} is {state} and could not be fetched (tried {'; '.join(failures)}): "
-                f"check the network or the mirror, copy the archive to that path, or {elsewhere}."
-            )
-
-
-def _fetch(archive: Path, md5: str, mirrors: list[str], progress: bool) -> list[str]:
-    """Put `archive` in its place and return []; or return, for each mirror, why it failed.
-
-    Only the disk's errors are raised, as OSError.
+    It is 0, 0, the numbers' kind, how many dimensions, their sizes of four bytes each, the numbers.
     """
-    utils = importlib.import_module("torchvision.datasets.utils")
+    content = bytearray(gzip.decompress(archive))
+    numbers = torch.frombuffer(content, dtype=torch.uint8, offset=4 + 4 * content[3])
+    return numbers.reshape(int.from_bytes(content[4:8]), -1).squeeze(1)
+
+
+def _fetch(archive: Path, md5: str, mirrors: list[str], elsewhere: str, progress: bool) -> None:
+    """Puts an archive in its place; raises GaitError, saying why each mirror failed, or the disk.
+
+    A kill never leaves a part of it under its name.
+    """
+    state = "broken" if os.path.exists(archive) else "missing"
     failures = []
-    # A folder of its own: an interrupted download never has an archive's name, nor two the same.
-    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".incomplete-") as folder:
-        fetched = Path(folder) / archive.name
-        for mirror in mirrors:
+    with explained_os_error(
+        f"store the {state} archive {archive}", f"{elsewhere}, or to one with room to write in"
+    ):
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        # By http where https fails, as torchvision does it: the MD5 says whether it is the one.
+        tried = (m for each in mirrors for m in (each, each.replace("https:", "http:", 1)))
+        for mirror in dict.fromkeys(tried):
             try:
-                with _quiet(progress), _network_timeout(NETWORK_TIMEOUT_S):
-                    utils.download_url(f"{mirror}{archive.name}", folder)
-            except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
-                if (disk := _of_the_disk(error)) is not None:
-                    raise disk from None
+                content = _downloaded(f"{mirror}{archive.name}", progress)
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 failures.append(f"{shown(mirror)}{archive.name}: {_reason(error, mirror)}")
-            else:
-                if utils.check_integrity(fetched, md5):
-                    with fetched.open("rb") as stream:
-                        os.fsync(stream.fileno())
-                    os.replace(fetched, archive)
-                    return []
-                failures.append(
-                    f"{shown(mirror)}{archive.name}: served a file whose MD5 is not {md5}"
-                )
-            fetched.unlink(missing_ok=True)
-    return failures
+                continue
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
+                write_whole(archive, content)
+                return
+            failures.append(f"{shown(mirror)}{archive.name}: served a file whose MD5 is not {md5}")
+    raise GaitError(
+        f"{archive} is {state} and could not be fetched (tried {'; '.join(failures)}): "
+        f"check the network or the mirror, copy the archive to that path, or {elsewhere}."
+    )
 
 
-def _of_the_disk(error: BaseException | None) -> OSError | None:
-    """The disk's error in what was raised: torchvision goes on from any one at https with http."""
-    network: list[BaseException | str] = []
-    while error is not None:
-        if isinstance(error, urllib.error.URLError):
-            network.append(error.reason)
-        elif (
-            isinstance(error, OSError)
-            and not isinstance(error, ssl.SSLError)  # whose numbers are OpenSSL's own
-            and error.errno in _DISK_ERRORS
-            and error not in network
-        ):
-            return error
-        error = error.__context__
-    return None
+def _downloaded(address: str, progress: bool) -> bytes:
+    from tqdm import tqdm
+
+    # Some mirrors refuse Python by its own name.
+    request = urllib.request.Request(address, headers={"User-Agent": "pytorch/vision"})
+    content = bytearray()
+    with (
+        urllib.request.urlopen(request, timeout=NETWORK_TIMEOUT_S) as response,
+        tqdm(total=response.length, unit="B", unit_scale=True, disable=not progress) as bar,
+    ):
+        while chunk := response.read(2**15):
+            content += chunk
+            bar.update(len(chunk))
+    return bytes(content)
 
 
 def _reason(error: BaseException, mirror: str) -> str:
@@ -157,24 +122,3 @@ def _reason(error: BaseException, mirror: str) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     said = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     return without_password(said, mirror)
-
-
-@contextlib.contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    """torchvision takes no timeout, so that only the process's default can set one."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-@contextlib.contextmanager
-def _quiet(progress: bool) -> Iterator[None]:
-    """Swallow torchvision's prints and progress bars, unless they are wanted."""
-    if progress:
-        yield
-        return
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield

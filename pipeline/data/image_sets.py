@@ -68,11 +68,7 @@ IMAGE_SETS: dict[str, ImageSet] = {
 
 
 def image_set(name: str) -> ImageSet:
-    """The image set called `name`.
-
-    Raises:
-        GaitError: there is none, or the package that offers it cannot be used.
-    """
+    """The image set of a name; GaitError if there is none, or its package cannot be used."""
     if name in IMAGE_SETS:
         return IMAGE_SETS[name]
     try:
@@ -87,24 +83,19 @@ def image_set(name: str) -> ImageSet:
 
 
 def set_names() -> list[str]:
-    """Of all image sets that there are, the built-in ones first.
-
-    Raises:
-        ArgumentError: a package offers one under a name that it may not have.
-    """
+    """Of all image sets, the built-in ones first; ArgumentError if one may not have its name."""
     return [*IMAGE_SETS, *other_sets()]
 
 
 def other_sets() -> Mapping[str, EntryPoint]:
-    """The image sets of installed packages, none of which is imported; see ``set_names``."""
+    """The image sets of installed packages, none of which is imported; raises as ``set_names``."""
     return plugins.offered(GROUP, tuple(IMAGE_SETS))
 
 
 def read_own(chosen: ImageSet) -> dict[str, torch.Tensor]:
     """What ``chosen.read`` returns: images (N, inputs), uint8 or float32, labels (N,), uint8.
 
-    Raises:
-        GaitError: it fails, or returns what cannot be kept so.
+    Raises GaitError if it fails, or returns what cannot be kept so.
     """
     assert chosen.read is not None
     try:
@@ -164,14 +155,11 @@ def _usable(entry: EntryPoint, found: Any) -> ImageSet:
         raise ArgumentError(f"{told} is {found!r}; allowed: an ImageSet with a function `read`")
     if found.name != entry.name:
         raise ArgumentError(f"{told} calls itself {found.name!r}; allowed: one name for both")
-    for quantity, least, most in (
-        ("inputs", 1, None),
-        ("classes", 2, _LARGEST + 1),
-        ("maximum", 1, _LARGEST),
+    for quantity, value, least, most in (
+        ("inputs", found.inputs, 1, None),
+        ("classes", found.classes, 2, _LARGEST + 1),
+        ("maximum", 1 if found.maximum is None else found.maximum, 1, _LARGEST),
     ):
-        value = getattr(found, quantity)
-        if quantity == "maximum" and value is None:
-            continue
         if not isinstance(value, int) or value < least or (most is not None and value > most):
             until = f"to {most}" if most is not None else "or more"
             raise ArgumentError(f"{told} has {quantity} {value!r}; allowed: {least} {until}")

@@ -65,36 +65,32 @@ def prepare(
     Archives lie in `<root>/<torchvision class>/raw`. Good ones are only read, so that the root may
     be read-only; missing and broken ones are fetched from `mirror`, the http(s) address of a
     folder, or else from torchvision's mirrors. The same archives always give the same bytes.
-    Raises GaitError if the name or mirror is wrong, an archive or file cannot be got or written, or
-    a set of one's own holds what it should not.
+    GaitError if the name or mirror is wrong, something cannot be got or written, or a set of one's
+    own holds what it should not.
     """
     chosen = image_set(name)
     if mirror is not None:
         mirror = archives.checked_mirror(mirror)
-    facts: dict[str, object] = {"image_set": name, "classes": chosen.classes}
+    classes, maximum = chosen.classes, chosen.maximum
+    facts: dict[str, object] = {"image_set": name, "classes": classes, "maximum": maximum}
     if chosen.read is not None:
         tensors = read_own(chosen)
         # What convolutions see is decided by the shape, too: a set that changes it is another.
-        facts |= {"maximum": chosen.maximum, **({"shape": chosen.shape} if chosen.shape else {})}
+        facts |= {"shape": chosen.shape} if chosen.shape else {}
     elif chosen.source is None:
         tensors, made = _FROM_PACKAGES[name]()
-        facts |= {"maximum": chosen.maximum, "archives": {}, **made}
+        facts |= {"archives": {}, **made}
     else:
-        tensors, checksums = archives.read(chosen, root, mirror, progress)
-        facts |= {"maximum": chosen.maximum, "archives": checksums}
+        tensors, facts["archives"] = archives.read(chosen, root, mirror, progress)
     try:
-        _check(
-            ImageData(**tensors, classes=chosen.classes, maximum=chosen.maximum, checksum=""),
-            chosen.inputs,
-        )
+        _check(ImageData(**tensors, classes=classes, maximum=maximum, checksum=""), chosen.inputs)
     except ValueError as error:
         where = f" ({plugins.source(other_sets()[name])})" if chosen.read is not None else ""
         raise GaitError(f"The image set '{name}' cannot be used: {error}{where}.") from error
     # One key, because safetensors writes several in an order that changes from run to run.
     content = safetensors.torch.save(tensors, {"gait": json.dumps(facts, sort_keys=True)})
-    with explained_os_error(
-        f"write {destination}", "choose a file in a folder with room to write in"
-    ):
+    advice = "choose a file in a folder with room to write in"
+    with explained_os_error(f"write {destination}", advice):
         write_whole(destination, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -131,8 +127,7 @@ def training_and_validation(
     """Split the training images at random; the same seed (>= 0) gives every model the same split.
 
     The first round(validation_fraction * N) of a permutation are for validation, the rest to train
-    on, or the first `train_size` of the rest. Raises GaitError if either part would be empty, or
-    the rest is smaller than `train_size`.
+    on, or the first `train_size` of the rest. GaitError if a part would be empty or too small.
     """
     count, held_out = len(data.train_images), _held_out(data, validation_fraction)
     size = training_count(data, validation_fraction, train_size)
@@ -191,17 +186,12 @@ def _check(data: ImageData, inputs: int) -> None:
             raise ValueError(f"{part} tensors are not {kind} and uint8")
         if not len(labels) or images.shape != (len(labels), inputs) or labels.ndim != 1:
             raise ValueError(f"{part} tensors have shapes {images.shape} and {labels.shape}")
-        for what, found, most in (
-            ("labels", labels, data.classes - 1),
-            ("images", images, data.maximum),
-        ):
+        checked = (("labels", labels, data.classes - 1), ("images", images, data.maximum))
+        for what, found, most in checked:
             # By NumPy: PyTorch, once it has computed, can be portable no longer.
-            values = found.numpy()
-            if most is not None and int(values.max()) > most:
-                raise ValueError(
-                    f"{part}_{what} are of {int(values.min())} to {int(values.max())}; allowed: 0"
-                    f" to {most}"
-                )
+            low, high = found.numpy().min(), found.numpy().max()
+            if most is not None and high > most:
+                raise ValueError(f"{part}_{what} are of {low} to {high}; allowed: 0 to {most}")
         _check_contrast(f"{part}_images", images.numpy(), data.maximum)
 
 

@@ -62,14 +62,7 @@ def setting_name(place: str) -> str:
 
 
 def regularizer_text(orthogonality: float, penalty: str, constraint: str, name: str = "") -> str:
-    """What holds weights near orthogonal: λ, and what it weighs unless that is as published.
-
-    Args:
-        orthogonality: λ, of no use with a constraint.
-        penalty: see ``RuleSettings``.
-        constraint: see ``RuleSettings``.
-        name: stands before λ's value.
-    """
+    """What holds weights near orthogonal: λ, and what it weighs unless that is as published."""
     if constraint != "none":
         return f"{constraint} W"
     weighs = f" ({penalty})" if penalty != "off_diagonal" and orthogonality else ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gaitprop.rules import RULES, hyperparameters_of
@@ -31,14 +32,11 @@ def line_of(document: CommentedMap, place: tuple[int | str, ...]) -> int:
     """The line, from 1, of the deepest part of a place that the file has."""
     node: Any = document
     line = 0
-    for key in place:
-        if not isinstance(node, CommentedMap | CommentedSeq):
-            break
-        try:
+    # A scalar has no lines, and what the file does not have is not among them.
+    with suppress(AttributeError, LookupError, TypeError):
+        for key in place:
             line = node.lc.data[key][0]
             node = node[key]
-        except (KeyError, IndexError, TypeError):
-            break
     return line + 1
 
 

@@ -26,12 +26,7 @@ def current() -> str | None:
 
 
 def use(name: str, force: bool = False) -> None:
-    """Copies the profile to params.yaml.
-
-    Raises:
-        GaitError: there is no such profile, it is not valid, or params.yaml holds edits that
-            would be lost and ``force`` is false.
-    """
+    """Copies the profile to params.yaml, whose edits are lost with ``force`` alone."""
     if name not in names():
         hint = did_you_mean(name, names())
         raise GaitError(f"unknown profile {name!r}{hint}; allowed: {', '.join(names())}")
@@ -49,11 +44,7 @@ def use(name: str, force: bool = False) -> None:
 
 
 def file_of(profile: str) -> Path:
-    """The file with a profile's settings: params.yaml if it is of that profile, else its own.
-
-    Raises:
-        GaitError: params.yaml is not valid, or of another profile, which has no file of its own.
-    """
+    """The file with a profile's settings: params.yaml if it is of that profile, else its own."""
     if params_file.PARAMS_FILE.is_file() and params_file.load().profile == profile:
         return params_file.PARAMS_FILE
     if (path := path_of(profile)).is_file():

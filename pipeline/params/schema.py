@@ -9,14 +9,13 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     SerializeAsAny,
-    ValidationError,
     create_model,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from gaitprop import layers
 from gaitprop.errors import ArgumentError
@@ -25,9 +24,10 @@ from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.rules.hyperparameters import Hyperparameter
 from pipeline.data.image_sets import ImageSet, image_set, set_names
 from pipeline.params.section import Name, Section
-from pipeline.params.sweep_section import Sweep
+from pipeline.params.sweep_section import Sweep, repeats
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
+from pipeline.project.paths import ModelKey
 
 REFERENCE = "reference"
 # Folders of results/ that are no profile's.
@@ -62,8 +62,7 @@ class Run(Section):
     def _known(self) -> Run:
         _refuse_unknown("datasets", self.datasets, set_names())
         for key in ("datasets", "architectures", "rules"):
-            names = getattr(self, key)
-            if len(set(names)) != len(names):
+            if repeats(names := getattr(self, key)):
                 raise ValueError(f"{key} are {names}; allowed: each name once")
         return self
 
@@ -179,11 +178,7 @@ class Architecture(Section):
         return self
 
     def on(self, images: ImageSet) -> layers.Architecture:
-        """The layers on these images.
-
-        Raises:
-            ArgumentError: they do not fit.
-        """
+        """The layers on these images; ArgumentError if they do not fit."""
         if self.widths is None:
             assert self.hidden_layers is not None
             widths = [self.projection or images.inputs] * (self.hidden_layers + 2)
@@ -260,9 +255,8 @@ _COMMON = RuleSettings.model_fields.keys()
 def settings_of_rule(rule: str) -> type[RuleSettings]:
     """The settings that a rule has: those of every rule, and the hyperparameters that it declares.
 
-    Raises:
-        ArgumentError: there is no such rule, its package cannot be used, or it declares what is no
-            name for a setting.
+    Raises ArgumentError if there is no such rule, its package cannot be used, or it declares what
+    is no name for a setting.
     """
     own = hyperparameters_of(rule)
     for name in own:
@@ -384,19 +378,38 @@ class Training(Section):
     )
 
     @model_validator(mode="after")
-    def _different_seeds(self) -> Training:
-        if len(set(self.seeds)) != len(self.seeds):
+    def _consistent(self) -> Training:
+        if repeats(self.seeds):
             raise ValueError(f"seeds are {self.seeds}; allowed: each seed once")
-        return self
-
-    @model_validator(mode="after")
-    def _momentum_of_sgd(self) -> Training:
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(
                 f"momentum is {self.momentum} with optimizer {self.optimizer}; allowed: 0, or"
                 " optimizer sgd"
             )
         return self
+
+
+def _entry(named: tuple[str, Any]) -> Any:
+    """An entry of `rules` by what its rule declares; as it is where that cannot be known."""
+    name, entry = named
+    if not isinstance(entry, dict):
+        return entry
+    rule = entry.get("rule") or name
+    if not isinstance(rule, str):
+        return entry
+    if rule not in rule_names():
+        # Its own keys would be called unknown, and hide that the rule is.
+        if not entry.keys() <= _COMMON:
+            raise ArgumentError(_no_rule(rule))
+        return entry
+    try:
+        kind = settings_of_rule(rule)
+    except ArgumentError:
+        # Whoever trains with it will be told; others need it only for keys of its own.
+        if entry.keys() <= _COMMON:
+            return entry
+        raise
+    return kind.model_validate(entry)
 
 
 class Params(Section):
@@ -412,7 +425,7 @@ class Params(Section):
         min_length=1, description="networks, by names of your own"
     )
     reference: RuleSettings = Field(description="BP that the others are compared to")
-    rules: dict[Name, SerializeAsAny[RuleSettings]] = Field(
+    rules: dict[Name, Annotated[SerializeAsAny[RuleSettings], BeforeValidator(_entry)]] = Field(
         min_length=1, description="settings of each rule, by its name or by one of your own"
     )
     training: Training = Field(description="what all models share")
@@ -435,23 +448,9 @@ class Params(Section):
 
     @field_validator("rules", mode="before")
     @classmethod
-    def _with_their_own_keys(cls, rules: Any) -> Any:
-        """Each entry as the settings of its rule, all that is wrong with them reported at once."""
-        if not isinstance(rules, dict):
-            return rules
-        found: dict[Any, Any] = {}
-        problems: list[Any] = []
-        for name, entry in rules.items():
-            try:
-                found[name] = _entry(name, entry)
-            except ValidationError as error:
-                problems += [{**each, "loc": (name, *each["loc"])} for each in error.errors()]
-            except ArgumentError as error:
-                said = PydanticCustomError("value_error", "{said}", {"said": str(error)})
-                problems.append({"type": said, "loc": (name,), "input": entry})
-        if problems:
-            raise ValidationError.from_exception_data("rules", problems)
-        return found
+    def _with_their_names(cls, rules: Any) -> Any:
+        """For ``_entry``, since what an entry may say depends on its name."""
+        return {name: (name, rules[name]) for name in rules} if isinstance(rules, dict) else rules
 
     @field_validator("profile")
     @classmethod
@@ -544,6 +543,11 @@ class Params(Section):
         """Names of the models of one data set and architecture: the reference and each rule."""
         return [REFERENCE, *self.run.rules]
 
+    def model_keys(self) -> list[ModelKey]:
+        """Every model of the profile, in the order of params.yaml."""
+        every = itertools.product(self.run.datasets, self.run.architectures, self.models())
+        return [ModelKey(self.profile, *each) for each in every]
+
     def rule_of(self, model: str) -> str:
         """The learning rule that trains a model."""
         entry = self.rules.get(model)
@@ -559,28 +563,6 @@ class Params(Section):
     def settings_of(self, model: str) -> RuleSettings:
         """How a model is trained."""
         return self.reference if model == REFERENCE else self.rules[model]
-
-
-def _entry(name: str, entry: Any) -> Any:
-    """An entry of `rules` by what its rule declares; as it is where that cannot be known."""
-    if not isinstance(entry, dict):
-        return entry
-    rule = entry.get("rule") or name
-    if not isinstance(rule, str):
-        return entry
-    if rule not in rule_names():
-        # Its own keys would be called unknown, and hide that the rule is.
-        if not entry.keys() <= _COMMON:
-            raise ArgumentError(_no_rule(rule))
-        return entry
-    try:
-        kind = settings_of_rule(rule)
-    except ArgumentError:
-        # Whoever trains with it will be told; others need it only for keys of its own.
-        if entry.keys() <= _COMMON:
-            return entry
-        raise
-    return kind.model_validate(entry)
 
 
 def _names(section: Any, key: str) -> list[str]:

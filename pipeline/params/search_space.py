@@ -6,6 +6,8 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import reduce
+from operator import getitem
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,17 +57,20 @@ def problems(params: Params) -> list[dict[str, Any]]:
     sweep = params.sweep
     found: list[dict[str, Any]] = []
 
-    def add(message: str, *place: str) -> None:
-        problem = {"loc": ("sweep", *place), "type": "value_error", "msg": message}
+    def add(message: str, *at: str) -> None:
+        problem = {"loc": ("sweep", *at), "type": "value_error", "msg": message}
         if message not in [each["msg"] for each in found]:
             found.append(problem)
 
-    for part, names in (("fixed", sweep.fixed), ("space", sweep.space)):
-        for name in names:
+    known: dict[str, dict[str, Any]] = {"fixed": {}, "space": {}}
+    for part in known:
+        for name, each in getattr(sweep, part).items():
             if unknown := _unknown(params, name):
                 add(unknown, part, name)
-    known = _withknown_names(params)
-    refused = [each for rule in sweep.rules for each in _refusals(known, rule)]
+            else:
+                known[part][name] = each
+    of_known = _with(params, known)
+    refused = [each for rule in sweep.rules for each in _refusals(of_known, rule)]
     for blamed, why, _ in refused:
         if blamed is not None:
             add(why, "space" if blamed in sweep.space else "fixed", blamed)
@@ -92,16 +97,11 @@ def problems(params: Params) -> list[dict[str, Any]]:
 
 
 def in_full(params: Params) -> Params:
-    """With the sweep's lists and mappings as experiments have them, and trials' records then.
-
-    Args:
-        params: without ``problems``.
-    """
+    """Params without ``problems``, with the sweep's lists and mappings as trials have them."""
     sweep = params.sweep
-    anywhere_ = {name: anywhere(dimension) for name, dimension in sweep.space.items()}
 
     def full(name: str, value: Any) -> Any:
-        values = {**anywhere_, name: value}
+        values = {**anywhere(params), name: value}
         return configuration(params, sweep.rules[0], values).values[name]
 
     space = {
@@ -114,16 +114,11 @@ def in_full(params: Params) -> Params:
         name: full(name, value) if isinstance(value, list | dict) else value
         for name, value in sweep.fixed.items()
     }
-    known = {"space": {**sweep.space, **space}, "fixed": fixed}
-    return params.model_copy(update={"sweep": sweep.model_copy(update=known)})
+    return _with(params, {"space": {**sweep.space, **space}, "fixed": fixed})
 
 
 def experiment(params: Params, configuration: Configuration) -> Params:
-    """The params of one trial's experiment.
-
-    Raises:
-        GaitError: the values do not go together.
-    """
+    """The params of one trial's experiment; GaitError if the values do not go together."""
     try:
         return _applied(params, configuration)
     except ValidationError as error:
@@ -135,20 +130,17 @@ def experiment(params: Params, configuration: Configuration) -> Params:
 def configuration(params: Params, rule: str, values: dict[str, Any]) -> Configuration:
     """A configuration with its values as the experiment has them: 10 is 10.0 where it is a float.
 
-    Raises:
-        GaitError: the values do not go together.
+    Raises GaitError as ``experiment``.
     """
     whole = experiment(params, Configuration(rule, values)).model_dump(exclude={"sweep"})
-    return Configuration(
-        rule, {name: _section(whole, params, rule, name)[_field(name)] for name in values}
-    )
+    places = {name: place(name, rule, params.sweep.architecture) for name in values}
+    return Configuration(rule, {name: reduce(getitem, at, whole) for name, at in places.items()})
 
 
 def configurations(params: Params) -> list[Configuration]:
     """Those of a grid or of random search, rule by rule; optuna's are known as they come.
 
-    Raises:
-        GaitError: some values do not go together.
+    Raises GaitError as ``experiment``.
     """
     sweep = params.sweep
     values = list(_grid(params) if sweep.search == "grid" else _drawn(params))
@@ -157,13 +149,10 @@ def configurations(params: Params) -> list[Configuration]:
 
 def outermost(params: Params) -> list[Configuration]:
     """Each value at the ends of its dimension, the others anywhere: what optuna may come to."""
-    sweep = params.sweep
-    anywhere_ = {name: anywhere(dimension) for name, dimension in sweep.space.items()}
     return [
-        configuration(params, rule, {**anywhere_, name: value})
-        for rule in sweep.rules
-        for name, dimension in sweep.space.items()
-        for value in _extremes(dimension)
+        configuration(params, rule, values)
+        for rule in params.sweep.rules
+        for _, values in _outermost(params)
     ]
 
 
@@ -172,9 +161,16 @@ def key(params: Params, rule: str) -> ModelKey:
     return ModelKey(params.profile, params.sweep.dataset, params.sweep.architecture, rule)
 
 
-def anywhere(dimension: Dimension) -> Any:
-    """Some value of a dimension, always the same."""
-    return _extremes(dimension)[0]
+def anywhere(params: Params) -> dict[str, Any]:
+    """Some value of each dimension, always the same."""
+    return {name: _extremes(dimension)[0] for name, dimension in params.sweep.space.items()}
+
+
+def _outermost(params: Params) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A dimension's name, and values of all of them: its own at its ends."""
+    for name, dimension in params.sweep.space.items():
+        for value in _extremes(dimension):
+            yield name, {**anywhere(params), name: value}
 
 
 def draw(random: np.random.Generator, space: Mapping[str, Dimension]) -> dict[str, Any]:
@@ -210,19 +206,17 @@ def _most_trials(params: Params, are_valid: bool) -> float:
     most = math.prod(math.inf if each is None else len(each) for each in listed)
     if params.sweep.search != "optuna" or most > COUNTED or not are_valid:
         return most
-    return min(_count(params, rule) for rule in params.sweep.rules)
+    # No more are counted than are asked for.
+    return min(
+        sum(1 for _ in itertools.islice(_going_together(params, rule), params.sweep.trials))
+        for rule in params.sweep.rules
+    )
 
 
-def _count(params: Params, rule: str) -> int:
-    """Of a rule's configurations, those that go together, up to the trials that are asked for."""
-    count = 0
+def _going_together(params: Params, rule: str) -> Iterator[Params]:
     for values in _grid(params):
         with suppress(ValidationError):
-            _applied(params, Configuration(rule, values))
-            count += 1
-        if count == params.sweep.trials:
-            break
-    return count
+            yield _applied(params, Configuration(rule, values))
 
 
 def _listed(dimension: Dimension) -> Sequence[Any] | None:
@@ -258,27 +252,25 @@ def _applied(params: Params, configuration: Configuration) -> Params:
     whole["training"]["threads"] = sweep.resources.cpus
     whole["training"]["device"] = "cuda" if sweep.resources.gpus else "cpu"
     for name, value in {**sweep.fixed, **configuration.values}.items():
-        _section(whole, params, configuration.rule, name)[_field(name)] = value
+        *section, field = place(name, configuration.rule, sweep.architecture)
+        reduce(getitem, section, whole)[field] = value
     return Params.model_validate(whole).model_copy(update={"sweep": sweep})
 
 
-def _section(whole: dict[str, Any], params: Params, rule: str, name: str) -> dict[str, Any]:
-    """The mapping of a dumped params file that holds a dotted name's field."""
-    first, *inner, _ = name.split(".")
-    found: dict[str, Any]
-    if first == "rule":
-        found = whole["rules"][rule]
-    elif first == "architecture":
-        found = whole["architectures"][params.sweep.architecture]
-    else:
-        found = whole[first]
-    for part in inner:
-        found = found[part]
-    return found
+def place(name: str, rule: str, architecture: str) -> tuple[str, ...]:
+    """Where params.yaml has a setting by its dotted name, of a trial of a rule and architecture."""
+    section, *keys = name.split(".")
+    sections = {"rule": ("rules", rule), "architecture": ("architectures", architecture)}
+    return (*sections.get(section, (section,)), *keys)
 
 
 def _field(name: str) -> str:
-    return name.rsplit(".", 1)[-1]
+    return name.rpartition(".")[2]
+
+
+def _with(params: Params, changes: dict[str, Any]) -> Params:
+    """With another `sweep`, which is not checked."""
+    return params.model_copy(update={"sweep": params.sweep.model_copy(update=changes)})
 
 
 def known_names(sections: dict[str, type[BaseModel]]) -> list[str]:
@@ -315,24 +307,10 @@ def _unknown(params: Params, name: str) -> str | None:
     return f"unknown name {name!r}{did_you_mean(name, known)}; allowed: {', '.join(known)}"
 
 
-def _withknown_names(params: Params) -> Params:
-    sweep = params.sweep
-    known = {
-        part: {
-            name: each for name, each in getattr(sweep, part).items() if not _unknown(params, name)
-        }
-        for part in ("fixed", "space")
-    }
-    return params.model_copy(update={"sweep": sweep.model_copy(update=known)})
-
-
 def _refusals(params: Params, rule: str) -> Iterator[tuple[str | None, str, Configuration]]:
     """Names whose values are not allowed, why, and where; no name where they do not go together."""
-    sweep = params.sweep
-    anywhere_ = {name: anywhere(dimension) for name, dimension in sweep.space.items()}
-    changed = [(name, value) for name, d in sweep.space.items() for value in _extremes(d)]
-    for name, value in [*sweep.fixed.items(), *changed]:
-        values = anywhere_ if name in sweep.fixed else {**anywhere_, name: value}
+    fixed = ((name, anywhere(params)) for name in params.sweep.fixed)
+    for name, values in itertools.chain(fixed, _outermost(params)):
         try:
             _applied(params, Configuration(rule, values))
         except ValidationError as error:

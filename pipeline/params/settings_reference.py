@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from gaitprop.errors import ArgumentError
@@ -13,6 +14,7 @@ from pipeline.params.search_space import NOT_SWEPT, SECTIONS
 
 # What of a section follows from others where it is not given, and so is required of nobody.
 _FILLED_IN = {"Sweep": ("dataset", "architecture", "rules"), "Params": ("sweep",)}
+_SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 _HEAD = """\
 # params.yaml: every setting
 
@@ -69,7 +71,7 @@ def as_markdown() -> str:
         section = schema["$defs"][name]
         heading = " and ".join(f"`{place}`" for place in places)
         lines += ["", f"## {heading}", "", inspect.cleandoc(section["description"]), ""]
-        lines += _table(section, name)
+        lines += _table(section, places[-1])
     return "\n".join(lines) + "\n"
 
 
@@ -88,31 +90,36 @@ def _sections(schema: dict[str, Any]) -> dict[tuple[str, ...], str]:
     return {tuple(where): name for name, where in places.items()}
 
 
-def _references(node: dict[str, Any], how: str = "") -> list[tuple[str, str]]:
+def _references(node: dict[str, Any], how: str = "") -> Iterator[tuple[str, str]]:
     """Names of the sections that a key's value is made of, and how they stand below the key."""
-    if "$ref" in node:
-        return [(node["$ref"].rpartition("/")[2], how)]
-    found = []
-    for each in node.get("anyOf", node.get("oneOf", [])):
-        found += _references(each, how)
-    found += _references(node["items"], f"{how}[]") if "items" in node else []
-    return found + (_references(_values(node), f"{how}.<name>") if _values(node) else [])
+    for kind in _kinds(node):
+        if "$ref" in kind:
+            yield kind["$ref"].rpartition("/")[2], how
+        elif kind.get("type") == "array":
+            yield from _references(kind["items"], f"{how}[]")
+        elif kind.get("type") == "object":
+            yield from _references(_values(kind), f"{how}.<name>")
+
+
+def _kinds(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """The kinds of value that a key takes."""
+    kinds: list[dict[str, Any]] = node.get("anyOf", node.get("oneOf", [node]))
+    return kinds
 
 
 def _values(node: dict[str, Any]) -> dict[str, Any]:
-    """The kind of a mapping's values; empty for what is no mapping or holds anything."""
+    """The kind of a mapping's values; empty for one that holds anything."""
     values = next(
         iter(node.get("patternProperties", {}).values()), node.get("additionalProperties")
     )
     return values if isinstance(values, dict) else {}
 
 
-def _table(section: dict[str, Any], name: str) -> list[str]:
+def _table(section: dict[str, Any], place: str) -> list[str]:
     rows = [
         "| key | type | allowed | default | what it decides | swept as |",
         "|---|---|---|---|---|---|",
     ]
-    prefix = _swept_prefix(name)
     for key, value in section["properties"].items():
         cells = [
             f"`{key}`",
@@ -120,38 +127,22 @@ def _table(section: dict[str, Any], name: str) -> list[str]:
             _allowed(value),
             _default(section, key, value),
             value["description"],
-            _swept(prefix, key, value),
+            _swept(f"{place}.{key}", value),
         ]
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return rows
 
 
-def _swept_prefix(name: str) -> str | None:
-    """``rule.`` for the section of a rule; None for what no sweep changes."""
-    for prefix, model in SECTIONS.items():
-        if model.__name__ == name:
-            return prefix
-        for key, field in model.model_fields.items():
-            if getattr(field.annotation, "__name__", None) == name:
-                return f"{prefix}.{key}"
-    return None
-
-
-def _swept(prefix: str | None, key: str, value: dict[str, Any]) -> str:
-    place = f"{prefix}.{key}"
-    if prefix is None or place in NOT_SWEPT or "$ref" in value:
-        return ""
-    return f"`{place}`"
-
-
-def _kinds(node: dict[str, Any]) -> list[dict[str, Any]]:
-    """The kinds of value that a key takes, null left out."""
-    kinds = node.get("anyOf", node.get("oneOf", [node]))
-    return [kind for kind in kinds if kind.get("type") != "null"]
+def _swept(place: str, value: dict[str, Any]) -> str:
+    """What a sweep calls a setting; nothing where none changes it."""
+    for section, placed in (("rule", "rules.<name>."), ("architecture", "architectures.<name>.")):
+        place = place.replace(placed, f"{section}.")
+    swept = place.split(".")[0] in SECTIONS and place not in NOT_SWEPT
+    return f"`{place}`" if swept and "[]" not in place and "$ref" not in value else ""
 
 
 def _type(node: dict[str, Any]) -> str:
-    names = {"number": "number", "integer": "integer", "string": "text", "boolean": "true or false"}
+    names = {"string": "text", "boolean": "true or false"}
     words = []
     for kind in _kinds(node):
         if "$ref" in kind:
@@ -162,9 +153,8 @@ def _type(node: dict[str, Any]) -> str:
         elif kind.get("type") == "object":
             words.append(f"mapping of names to {_type(_values(kind))}s")
         else:
-            words.append(names[kind["type"]] if "type" in kind else "value")
-    nullable = len(_kinds(node)) < len(node.get("anyOf", node.get("oneOf", [node])))
-    return " or ".join([*words, "null"] if nullable else words)
+            words.append(names.get(kind["type"], kind["type"]) if "type" in kind else "value")
+    return " or ".join(words)
 
 
 def _allowed(node: dict[str, Any]) -> str:
@@ -172,24 +162,13 @@ def _allowed(node: dict[str, Any]) -> str:
     for kind in _kinds(node):
         if "enum" in kind:
             said.append(", ".join(f"`{value}`" for value in kind["enum"]))
-        for word, sign in (
-            ("minimum", "≥"),
-            ("exclusiveMinimum", ">"),
-            ("maximum", "≤"),
-            ("exclusiveMaximum", "<"),
-        ):
-            if word in kind:
-                said.append(f"{sign} {_text(kind[word])}")
-        if kind.get("type") == "string" and "pattern" in kind:
+        said += [f"{sign} {_text(kind[word])}" for word, sign in _SIGNS.items() if word in kind]
+        if "pattern" in kind:
             said.append(f"`{kind['pattern']}`")
-        if kind.get("type") == "array":
-            low, high = kind.get("minItems"), kind.get("maxItems")
-            if low is not None and low == high:
-                said.append(f"{low} of them")
-            elif low is not None:
-                said.append(f"at least {low}")
-            if inner := _allowed(kind.get("items", {})):
-                said.append(f"each {inner}")
+        if (low := kind.get("minItems")) is not None:
+            said.append(f"{low} of them" if low == kind.get("maxItems") else f"at least {low}")
+        if "items" in kind and (inner := _allowed(kind["items"])):
+            said.append(f"each {inner}")
     return ", ".join(said)
 
 

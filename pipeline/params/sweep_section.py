@@ -118,7 +118,7 @@ class Sweep(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Sweep:
-        if len(set(self.rules)) != len(self.rules):
+        if repeats(self.rules):
             raise ValueError(f"rules are {self.rules}; allowed: each rule once")
         for name, dimension in self.space.items():
             if name in self.fixed:

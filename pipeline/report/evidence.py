@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas
 
-from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, results_folder
@@ -51,7 +50,7 @@ def gather(params: Params) -> Evidence:
     Raises:
         GaitError: a model or its evaluation is missing, or a file is damaged or outdated.
     """
-    keys = model_keys(params)
+    keys = params.model_keys()
     for key in keys:
         trained.check(params, key)
     table = seeds_table.path_of(params)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas
 
-from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, whole_folder
@@ -31,7 +30,7 @@ def run(params: Params) -> list[Path]:
     Raises:
         GaitError: a model or its data is missing or damaged.
     """
-    keys = model_keys(params)
+    keys = params.model_keys()
     for key in keys:
         trained.check(params, key)
     seeds = pandas.concat([evaluate_model(params, key) for key in keys], ignore_index=True)

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from pipeline import figures
 from pipeline.figures.panels import case_title
-from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.files import as_json, whole_folder, write_whole
 from pipeline.project.paths import ModelKey, results_folder
@@ -29,7 +28,7 @@ def run(params: Params) -> list[Path]:
     Raises:
         GaitError: a model or the evaluation's table is missing or is not what params.yaml asks for.
     """
-    keys = model_keys(params)
+    keys = params.model_keys()
     for key in keys:
         trained.check(params, key)
     histories = {key: history.read(key.folder / model_files.HISTORY) for key in keys}

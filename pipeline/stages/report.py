@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.paths import results_folder
 from pipeline.results import provenance
@@ -32,6 +31,6 @@ def run(params: Params) -> list[Path]:
         CLAIMS: (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(),
         RULES: rules_table.as_markdown(found).encode(),
     }
-    made = provenance.describe("gait report", params, model_keys(params), CODE, contents)
+    made = provenance.describe("gait report", params, params.model_keys(), CODE, contents)
     made["inputs"] = found.inputs
     return provenance.write(results_folder(params.profile), contents, made, PROVENANCE)

@@ -48,11 +48,9 @@ from pipeline.training.training_record import Training, ended
 def run(params: Params, key: ModelKey) -> Path:
     """Trains the model and writes its folder: network, history, config.
 
-    Raises:
-        GaitError: the data is missing or too small for a batch, another process trains the
-            model, the tracking store cannot be used at the start, or training diverged; the
-            model's folder is then as it was before.
-        Interrupted: a signal asked for it; the state is kept.
+    After a GaitError the folder is as it was before: the data is missing or too small for a batch,
+    another process trains the model, the tracking store cannot be used at the start, or training
+    diverged. After Interrupted, which a signal asked for, there is a state to go on from.
     """
     choose_numerics(params)
     images = image_tensors.load(data_file(params.profile, key.dataset))

@@ -12,7 +12,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from ruamel.yaml.comments import CommentedSeq
 
-from pipeline.params import params_file
+from pipeline.params import params_file, search_space
 from pipeline.params.labels import model_name, setting_name, value_text
 from pipeline.params.params_file import PARAMS_FILE
 from pipeline.params.schema import Params
@@ -178,12 +178,7 @@ def _values(found: Winners, rule: str | None) -> dict[Place, Any]:
 
 def _place(found: Winners, rule: str, setting: str) -> Place:
     """Where params.yaml keeps a setting of a trial."""
-    section, *keys = setting.split(".")
-    sections: Mapping[str, Place] = {
-        "rule": ("rules", rule),
-        "architecture": ("architectures", found.architecture),
-    }
-    return (*sections.get(section, (section,)), *keys)
+    return search_space.place(setting, rule, found.architecture)
 
 
 def _get(whole: Mapping[str, Any], place: Place) -> Any:

@@ -352,7 +352,7 @@ def _facts_now(params: Params, rule: str, options: Options) -> dict[str, str]:
     code = training_code_checksum(params.rule_of(rule))
     if options.address is not None:
         return as_facts({"code": code, **ray_cluster.libraries()})
-    values = {name: search_space.anywhere(each) for name, each in params.sweep.space.items()}
+    values = search_space.anywhere(params)
     of_trial = search_space.experiment(params, Configuration(rule, values))
     choose_numerics(of_trial)
     return as_facts(computing(code, choose_device(of_trial.training.device)))

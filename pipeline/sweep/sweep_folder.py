@@ -122,7 +122,7 @@ def definition(params: Params, images: ImageData) -> dict[str, Any]:
     What the space replaces is left out, so that a winner may be put into params.yaml.
     """
     sweep = params.sweep
-    anywhere = {name: search_space.anywhere(each) for name, each in sweep.space.items()}
+    anywhere = search_space.anywhere(params)
     content = {
         "sweep": sweep.model_dump(exclude={"resources", "fixed"}),
         "experiments": {

@@ -25,7 +25,7 @@ from pipeline.training import state_file
 from pipeline.training.epochs import FAILED, FINISHED, Epoch, kept
 from pipeline.training.experiment import Experiment, choose_device, choose_numerics, prepare
 from pipeline.training.identity import CODE_TAG, computing, machine, training_code_checksum
-from pipeline.training.plugin_source import Plugin, check
+from pipeline.training.plugin_source import check
 from pipeline.training.resuming import usable
 from pipeline.training.training_loop import trained
 
@@ -58,7 +58,7 @@ class Task:
     params: Params
     images: ImageData
     libraries: Mapping[str, str] = field(default_factory=ray_cluster.libraries)
-    plugins: Mapping[str, Plugin] = field(default_factory=dict)
+    plugins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     ended: Mapping[str, Record] = field(default_factory=dict)
     states: Path | None = None

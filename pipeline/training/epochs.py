@@ -43,10 +43,9 @@ class Epoch:
 
 
 def kept(epochs: Sequence[Epoch]) -> Epoch:
-    """The last epoch, with the figures of the weights that are kept: each seed's own best, if so.
+    """The last of a training's epochs, all of them from 0 on, with the figures of what is kept.
 
-    Args:
-        epochs: all of a training, from 0 on.
+    With early stopping that is each seed's own best.
     """
     last = epochs[-1]
     rows = [

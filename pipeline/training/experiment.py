@@ -35,9 +35,7 @@ class Experiment(NamedTuple):
 def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> Experiment:
     """Everything that ``gaitprop.training.train`` needs, on the device that params.yaml names.
 
-    Raises:
-        GaitError: the device is not there, or memory for the network; or the data are too small
-            for their split or for a batch.
+    Raises GaitError as ``check``, and if the device is not there, or memory for the network.
     """
     check(params, key, images)
     settings = training_settings(params, key)
@@ -66,9 +64,8 @@ def prepare(params: Params, key: ModelKey, images: image_tensors.ImageData) -> E
 def check(params: Params, key: ModelKey, images: image_tensors.ImageData) -> None:
     """Looks whether the model can be trained on the images, before anything is made from them.
 
-    Raises:
-        GaitError: they are too few for the split or for a batch, or the weights that should stay
-            orthogonal are not so at the start.
+    GaitError if they are too few for the split or for a batch, or the weights that should stay
+    orthogonal are not so at the start.
     """
     count = image_tensors.training_count(
         images, params.data.validation_fraction, params.data.train_size
@@ -125,11 +122,7 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device that params.yaml names; ``auto`` is a GPU where there is one.
-
-    Raises:
-        GaitError: a GPU is asked for and there is none.
-    """
+    """The device that params.yaml names; GaitError if that is a GPU, and there is none."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise GaitError(
             "params.yaml, training.device: received cuda, but PyTorch sees no GPU here; allowed:"
@@ -149,14 +142,10 @@ def described(params: Params, key: ModelKey, images: str) -> dict[str, Any]:
     """All that decides the model's figures, for its config.json: parameters, data, and more.
 
     ``plugin``, the rule's own package, is there only if the rule is not built in; the number of
-    threads only if it may decide a bit.
-
-    Args:
-        params: the whole of params.yaml.
-        key: the model.
-        images: their file's checksum.
+    threads only if it may decide a bit. ``images`` is their file's checksum.
     """
     plugin = plugin_of(params.rule_of(key.model))
+    portable = params.training.numerics == "portable"
     return {
         **({"plugin": plugin} if plugin is not None else {}),
         "profile": key.profile,
@@ -166,7 +155,7 @@ def described(params: Params, key: ModelKey, images: str) -> dict[str, Any]:
         "settings": params.settings_of(key.model).model_dump(exclude={"rule"}, exclude_none=True),
         "architecture": params.architectures[key.architecture].model_dump(),
         "architecture_name": key.architecture,
-        "training": _training(params),
+        "training": params.training.model_dump(exclude={"threads"} if portable else None),
         "data": {**params.data.model_dump(), "sha256": images},
     }
 
@@ -189,20 +178,11 @@ def parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def choose_numerics(params: Params) -> None:
-    """Has this process compute as params.yaml says, from here on.
-
-    Raises:
-        GaitError: it has computed otherwise already.
-    """
+    """Has this process compute as params.yaml says; GaitError if it has done otherwise already."""
     try:
         numerics.use(params.training.numerics, params.training.threads)
     except ArgumentError as error:
         raise GaitError(f"params.yaml, training.numerics: {error}") from None
-
-
-def _training(params: Params) -> dict[str, Any]:
-    portable = params.training.numerics == "portable"
-    return params.training.model_dump(exclude={"threads"} if portable else None)
 
 
 def _rule(params: Params, key: ModelKey) -> str | Rule:

@@ -29,9 +29,7 @@ _ELSEWHERE = ("nn", "theorem")
 def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
     """Equal identities give equal bits; where two differ, the keys say in what.
 
-    Args:
-        config: from ``pipeline.training.experiment.described``.
-        device: where it is trained, by ``gaitprop.numerics`` as chosen now.
+    ``config`` is what ``experiment.described`` gives; the numerics are those chosen now.
     """
     apart = ("data.sha256", "plugin.distribution", "plugin.sha256")
     settings = {name: value for name, value in flat(config).items() if name not in apart}
@@ -46,9 +44,7 @@ def identity(config: dict[str, Any], device: torch.device) -> dict[str, str]:
 def computing(code: str, device: torch.device) -> dict[str, str]:
     """What decides bits beside parameters and data: code, libraries, and where it matters, machine.
 
-    Args:
-        code: see ``training_code_checksum``.
-        device: as of ``identity``.
+    ``code`` is what ``training_code_checksum`` gives.
     """
     return {
         "code": code,
@@ -62,8 +58,7 @@ def computing(code: str, device: torch.device) -> dict[str, str]:
 def why_not_portable(params: Params) -> str | None:
     """Why other machines may give other bits than this one; None where they give the same.
 
-    Raises:
-        GaitError: see ``choose_numerics`` and ``choose_device``.
+    Raises GaitError as ``choose_numerics`` and ``choose_device``.
     """
     if choose_device(params.training.device).type != "cpu":
         return "a GPU computes"
@@ -81,11 +76,7 @@ def machine() -> dict[str, str]:
 
 
 def training_code_checksum(rule: str) -> str:
-    """Of the library, what in the pipeline decides what training gives, and the rule's package.
-
-    Args:
-        rule: only one that is not built in makes a difference.
-    """
+    """Of the library, what in the pipeline decides what training gives, and the rule's package."""
     own = code_checksum(CODE, library_files())
     plugin = plugin_of(rule)
     if plugin is None:
@@ -99,12 +90,7 @@ def library_files() -> list[Path]:
 
 
 def code_checksum(names: Iterable[str], library: Iterable[Path] = ()) -> str:
-    """Of files, and all that folders hold, wherever the project is.
-
-    Args:
-        names: of files and folders in the pipeline.
-        library: the same in the library.
-    """
+    """Of files, and all that folders of the pipeline and of the library hold, wherever they are."""
     code = [*library, *(_PIPELINE / name for name in names)]
     files = [file for path in code for file in ([path] if path.is_file() else path.rglob("*"))]
     return checksum(sorted((_name(path), path) for path in files))

@@ -13,17 +13,11 @@ from pipeline.project.paths import data_file
 def download_images(params: Params, dataset: str, progress: bool) -> Path:
     """Fetches what is missing or broken, verifies everything, writes data/<profile>/<set>.
 
-    Raises:
-        GaitError: the set is unknown, or an archive can neither be read nor fetched.
+    GaitError if the set is unknown, or an archive can neither be read nor fetched.
     """
     destination = data_file(params.profile, dataset)
-    image_tensors.prepare(
-        dataset,
-        destination,
-        root=archive_root(params),
-        mirror=archive_mirror(params),
-        progress=progress,
-    )
+    mirror = environment.given(environment.DATA_MIRROR) or params.archives.mirror
+    image_tensors.prepare(dataset, destination, archive_root(params), mirror, progress)
     return destination
 
 
@@ -31,8 +25,3 @@ def archive_root(params: Params) -> Path:
     """The folder of the image archives: GAIT_DATA_ROOT, else params.yaml's."""
     given = environment.folder(environment.DATA_ROOT)
     return given or environment.expanded(params.archives.root, "params.yaml, archives.root")
-
-
-def archive_mirror(params: Params) -> str | None:
-    """The address to fetch archives from: GAIT_DATA_MIRROR, else params.yaml's."""
-    return environment.given(environment.DATA_MIRROR) or params.archives.mirror

@@ -20,14 +20,7 @@ from pipeline.project.errors import GaitError
 from pipeline.training.epochs import KEPT
 
 # What reading a damaged model raises.
-_BROKEN = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    csv.Error,
-    safetensors.SafetensorError,
-)
+_BROKEN = (OSError, ValueError, LookupError, TypeError, csv.Error, safetensors.SafetensorError)
 NETWORK, HISTORY, CONFIG = "network.safetensors", "history.csv", "config.json"
 
 
@@ -79,11 +72,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check(folder: Path) -> None:
-    """Looks whether a model's files are whole, before anything is made from them.
-
-    Raises:
-        GaitError: one of them is missing or damaged.
-    """
+    """Looks whether a model's files are whole; GaitError if one is missing or damaged."""
     try:
         config = read_config(folder)
         with (folder / HISTORY).open(encoding="utf-8") as file:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TypedDict
 
 from gaitprop import plugins
 from gaitprop.rules import other_rules
@@ -19,19 +19,11 @@ WATCHED = Path("watched")
 CHECKSUM_TAG = "plugin.sha256"
 
 
-class Plugin(TypedDict):
-    """A rule's package, and the SHA-256 of its source."""
-
-    distribution: str
-    sha256: str
-
-
 @cache  # What a process has imported stays as it was, whatever becomes of the files.
-def plugin_of(rule: str) -> Plugin | None:
-    """Where a rule comes from; None for a built-in one.
+def plugin_of(rule: str) -> dict[str, str] | None:
+    """A rule's package, and the SHA-256 of its source; None of a built-in rule.
 
-    Raises:
-        ArgumentError: its package cannot be used.
+    ArgumentError if the package cannot be used.
     """
     entry = other_rules().get(rule)
     if entry is None:
@@ -48,12 +40,8 @@ def tags_of(rule: str) -> dict[str, str]:
     return {f"version.{plugin['distribution']}": entry.dist.version, CHECKSUM_TAG: plugin["sha256"]}
 
 
-def check(rule: str, recorded: Plugin | None, version: str | None = None) -> None:
-    """Refuses to go on with other code of a rule than the recorded one.
-
-    Raises:
-        GaitError: the rule's package is missing, or its source has changed.
-    """
+def check(rule: str, recorded: Mapping[str, str] | None, version: str | None = None) -> None:
+    """Refuses, by a GaitError, to go on with other code of a rule than the recorded one."""
     found = plugin_of(rule)
     if found == recorded:
         return
@@ -74,8 +62,7 @@ def check(rule: str, recorded: Plugin | None, version: str | None = None) -> Non
 def link(params: Params) -> None:
     """Lets DVC see the source of what the params ask other packages for, and of named variants.
 
-    Raises:
-        ArgumentError: a package cannot be used.
+    ArgumentError if a package cannot be used.
     """
     rules, datasets = other_rules(), other_sets()
     for model in params.run.rules:

@@ -5,16 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 # The bar is redrawn a few times a second at most, however fast the steps are; where there is no
 # terminal a line comes as rarely as this.
@@ -25,11 +18,7 @@ LINE_S = 10.0
 class TrainingProgress:
     """Epochs, steps per second and validation accuracy of one model in training.
 
-    Args:
-        title: the model.
-        epochs: in all.
-        steps_per_epoch: of each.
-        behind: so many of the epochs were trained by another process, before this one.
+    ``behind`` of its epochs were trained by another process, before this one.
     """
 
     def __init__(self, title: str, epochs: int, steps_per_epoch: int, behind: int = 0) -> None:
@@ -56,14 +45,9 @@ class TrainingProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._bar.stop()
-        if error is None:
+        if kind is None:
             seconds = time.monotonic() - self._started
             print(
                 f"{self._title}: {self._last_epoch - self._behind} epochs in {seconds:.1f} s"

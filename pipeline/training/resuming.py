@@ -31,14 +31,10 @@ _STATE, _BEGUN, _LOCK = "state.pt", "training.json", ".lock"
 
 
 class Begun(NamedTuple):
-    """A training as far as it is, and where it was.
+    """A training as far as its state goes, the state to go on from, and what was there before.
 
-    Attributes:
-        training: as far as the state goes.
-        state: to go on from.
-        replaced: the id of a training that this one replaces.
-        store: the MLflow store that has its runs so far, or those of what it replaces, if that is
-            another one.
+    ``replaced`` is the id of a training that this one replaces; ``store`` the MLflow store that has
+    its runs so far, or those of what it replaces, if that is another one.
     """
 
     training: Training
@@ -55,7 +51,7 @@ def begun(profile: str) -> list[tuple[ModelKey, Path]]:
 
 def training_id(folder: Path) -> str | None:
     """Of the training that was begun there, by which its runs are found."""
-    known = (_read(folder / _BEGUN) or {}).get("training")
+    known = _read(folder / _BEGUN).get("training")
     return known if isinstance(known, str) else None
 
 
@@ -63,8 +59,7 @@ def training_id(folder: Path) -> str | None:
 def held(key: ModelKey) -> Iterator[Path]:
     """Holds the model against every other training of it in this folder; yields its place.
 
-    Raises:
-        GaitError: another process trains it, or the place cannot be written.
+    GaitError if another process trains it, or the place cannot be written.
     """
     folder = STATES / key.profile / str(key)
     check_writable(folder)
@@ -88,15 +83,9 @@ def begin(
 ) -> Begun:
     """Goes on with what lies in the folder if it is the same training, else begins the new one.
 
-    Args:
-        folder: from ``held``.
-        key: the model.
-        identity: see ``pipeline.training.identity``.
-        new: a training that nothing is known of yet.
-        device: where the state's tensors are to be.
-        store: the MLflow store's name, without a password.
+    ``folder`` comes from ``held``; ``store`` names the MLflow store, without a password.
     """
-    known = _read(folder / _BEGUN) or {}
+    known = _read(folder / _BEGUN)
     state = usable(
         folder / _STATE, device, identity, str(key), lambda notes: from_plain(notes["training"])
     )
@@ -107,7 +96,6 @@ def begin(
         training = replace(new, id=known["training"], started_ms=known["started_ms"])
     else:
         training = new
-    before = known.get("training")
     content = {
         "identity": identity,
         "started_ms": training.started_ms,
@@ -115,7 +103,7 @@ def begin(
         "store": store,
     }
     write_whole(folder / _BEGUN, as_json(content))
-    was = known.get("store", store)
+    before, was = known.get("training"), known.get("store", store)
     replaced = before if before != training.id else None
     return Begun(training, state, replaced, was if was != store else None)
 
@@ -123,10 +111,9 @@ def begin(
 def save(
     folder: Path, identity: dict[str, str], training: Training, state: dict[str, Any]
 ) -> Training:
-    """Writes a state; returns the training as far as the state goes.
+    """Writes a state; returns the training as far as it goes.
 
-    Raises:
-        OSError: the disk does not take it; the state before it is still there.
+    After an OSError the state before it is still there.
     """
     epochs = [each for each in training.epochs if each.epoch <= state["epoch"]]
     until = replace(training, epochs=epochs)
@@ -187,9 +174,9 @@ def _holder(lock: Path) -> str:
     return "another process, of another user or machine perhaps: wait until it is done"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}

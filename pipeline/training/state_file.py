@@ -33,13 +33,9 @@ def snapshot(
     epoch: int,
     best: BestEpochs | None = None,
 ) -> dict[str, Any]:
-    """The state after an epoch, in memory; further training does not change it.
+    """The state after so many epochs, in memory; further training does not change it.
 
-    Args:
-        network: as trained so far, with what its rule keeps.
-        optimizer: over the network's parameters.
-        epoch: how many epochs have been trained.
-        best: with early stopping, each seed's best weights so far.
+    ``best`` has, with early stopping, each seed's best weights so far.
     """
     return {
         "parameters": [each.detach().cpu().clone() for each in network.tensors()],
@@ -61,11 +57,7 @@ def write(path: Path, state: dict[str, Any], notes: dict[str, Any]) -> None:
 
 
 def read(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """What ``write`` wrote, its tensors on the device; None if there is no file.
-
-    Raises:
-        DamagedStateError: there is one, but not as it was written.
-    """
+    """What ``write`` wrote, on the device; None without a file, DamagedStateError for another."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -12,13 +12,7 @@ from typing import Any, NamedTuple
 
 from gaitprop import InvertibleNetwork
 from gaitprop.diagnostics import close_to_singular
-from gaitprop.training import (
-    EpochRecord,
-    make_best_epochs,
-    make_optimizer,
-    steps_per_epoch,
-    train,
-)
+from gaitprop.training import EpochRecord, make_best_epochs, make_optimizer, steps_per_epoch, train
 from pipeline.project import interruption
 from pipeline.project.files import as_json
 from pipeline.training import history, model_files, state_file
@@ -39,16 +33,10 @@ class Point(NamedTuple):
 def epochs(
     experiment: Experiment, training: Training, state: dict[str, Any] | None
 ) -> Iterator[Point]:
-    """Trains the experiment's network; yields where it is after each epoch.
+    """Trains as ``trained`` does; yields where it is after each epoch.
 
-    Args:
-        experiment: its network is untrained, and trained in place.
-        training: as far as the state goes.
-        state: see ``trained``.
-
-    Raises:
-        DivergenceError, SingularLayerError: see ``gaitprop.training.train``.
-        Interrupted: see ``pipeline.project.interruption.check``.
+    ``training`` goes as far as the state. Raises as ``gaitprop.training.train`` and
+    ``pipeline.project.interruption.check``.
     """
     if state is not None:
         # Also where nothing is left to train.

@@ -59,14 +59,10 @@ def ended(training: Training, status: str, outcome: dict[str, str]) -> Training:
 
 def as_plain(training: Training) -> dict[str, Any]:
     """The record as JSON and states can hold it."""
-    return {**asdict(training), "epochs": [asdict(each) for each in training.epochs]}
+    return asdict(training)
 
 
 def from_plain(content: dict[str, Any]) -> Training:
-    """The record that ``as_plain`` was given.
-
-    Raises:
-        TypeError, KeyError: it is not one.
-    """
+    """The record that ``as_plain`` was given; TypeError or KeyError if it is not one."""
     epochs = [Epoch(**each) for each in content["epochs"]]
     return Training(**{**content, "epochs": epochs})

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from gaitprop import RULES, InvertibleNetwork
 from pipeline import figures
 from pipeline.params.looks import LOOKS, look_among
-from pipeline.params.model_keys import model_keys
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.files import as_json, write_whole
@@ -83,7 +82,7 @@ def make_histories(
     params: Params, epochs: int = 6, layers: int = 3
 ) -> dict[ModelKey, pandas.DataFrame]:
     seeds = params.training.seeds
-    return {key: make_history(key.model, seeds, epochs, layers) for key in model_keys(params)}
+    return {key: make_history(key.model, seeds, epochs, layers) for key in params.model_keys()}
 
 
 def by_model(histories: dict[ModelKey, pandas.DataFrame]) -> dict[str, pandas.DataFrame]:
@@ -100,7 +99,7 @@ def make_seeds(params: Params) -> pandas.DataFrame:
                 "seed": seed,
                 "test_accuracy": ACCURACY[key.model] + 0.001 * place,
             }
-            for key in model_keys(params)
+            for key in params.model_keys()
             for place, seed in enumerate(params.training.seeds)
         ]
     )
@@ -148,7 +147,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
         model_files.save_network(key.folder / "network.safetensors", network)
     results = Path("results", "test")
     results.mkdir(parents=True)
-    of_models = {key.model: model_files.result_checksum(key.folder) for key in model_keys(params)}
+    of_models = {key.model: model_files.result_checksum(key.folder) for key in params.model_keys()}
     seeds = make_seeds(params)
     seeds.assign(result=seeds.model.map(of_models)).to_csv(results / "seeds.csv", index=False)
     return params
@@ -184,7 +183,7 @@ def test_learning_curves_draw_mean_and_standard_deviation(
     params = make_params(rules=["gait"])
     histories = make_histories(params)
     panel = figures.learning_curves(params, histories).axes[place]
-    history = histories[model_keys(params)[1]]
+    history = histories[params.model_keys()[1]]
     table = 100 * (1 - history.pivot(index="epoch", columns="seed")[column].dropna())
     (line,) = (line for line in panel.lines if "GAIT" in str(line.get_label()))
     numpy.testing.assert_allclose(line.get_xdata(), epochs)
@@ -374,7 +373,7 @@ def test_each_case_has_figures_of_its_own_models() -> None:
     params = make_params(architectures=["square", "tower"])
     histories = {
         key: make_history(key.model, layers=3 if key.architecture == "square" else 2)
-        for key in model_keys(params)
+        for key in params.model_keys()
     }
     drawn = plot.draw(params, histories, make_seeds(params))
     for architecture, layers in (("square", 3), ("tower", 2)):
