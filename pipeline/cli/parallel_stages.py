@@ -19,7 +19,8 @@ from pipeline.project.interruption import Interrupted
 if TYPE_CHECKING:
     from pipeline.params.schema import Params
 
-TRAININGS = ("reference", "train")
+REFERENCE = "reference"
+TRAININGS = (REFERENCE, "train")
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -60,9 +61,10 @@ def default_jobs(params: Params) -> int:
 
 
 def trainings(steps: Sequence[Step]) -> list[Step]:
-    """The trainings among stages, and what they wait for, in the same order: the needed ones first.
+    """The trainings among stages, and what they wait for, in the same order, references last.
 
-    Of fewer than two trainings: none.
+    Their steps are the shortest of all, so that the cores have work for longest. Of fewer than two
+    trainings: none.
     """
     chosen: list[Step] = []
     needed: set[str] = set()
@@ -70,7 +72,9 @@ def trainings(steps: Sequence[Step]) -> list[Step]:
         if step.kind in TRAININGS or step.stage in needed:
             chosen.insert(0, step)
             needed |= step.needs
-    return chosen if sum(step.kind in TRAININGS for step in chosen) > 1 else []
+    if sum(step.kind in TRAININGS for step in chosen) < 2:
+        return []
+    return sorted(chosen, key=lambda step: step.kind == REFERENCE)
 
 
 def run(steps: Sequence[Step], jobs: int) -> int:

@@ -474,7 +474,7 @@ class Params(Section):
         _refuse_unknown("sweep.dataset", [self.sweep.dataset], set_names())
         _refuse_unknown("sweep.architecture", [self.sweep.architecture], self.architectures)
         _refuse_without_section("sweep.rules", self.sweep.rules, self.rules)
-        for name in {*self.run.rules, *self.sweep.rules}:
+        for name in dict.fromkeys((*self.run.rules, *self.sweep.rules)):
             find_rule(self.rule_of(name))
         pairs = set(itertools.product(self.run.datasets, self.run.architectures))
         for dataset, name in sorted(pairs | {(self.sweep.dataset, self.sweep.architecture)}):

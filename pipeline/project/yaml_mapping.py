@@ -12,7 +12,7 @@ from pipeline.project.errors import GaitError
 def mapping(text: str, name: str) -> dict[str, Any]:
     """The mapping that a text is, {} of an empty one; GaitError, which names it, if it is none."""
     try:
-        found = YAML(typ="safe", pure=True).load(text)
+        found = YAML(typ="safe").load(text)
     except Exception as error:  # The parser has many, some of them Python's own.
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise GaitError(f"{name} is not YAML ({said})") from None
