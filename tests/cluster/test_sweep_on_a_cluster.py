@@ -205,7 +205,7 @@ def test_a_server_that_is_away(project: Project, undisturbed: bytes) -> None:
         project.server.start()
 
     output = disturb(project, "outage", 6, outage)
-    assert output.count("cannot be written") == 1
+    assert output.count("what is missing is sent again") == 1
     assert output.count("MLflow can be written again") == 1
     assert project.trials_csv("outage") == undisturbed
 
