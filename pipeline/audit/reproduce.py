@@ -67,14 +67,14 @@ def of_run(run_id: str) -> Outcome:
     return Outcome(str(key_of(document)), found, facts)
 
 
-def of_table(folder: Path, seed: int | None) -> list[Outcome]:
+def of_table(folder: Path, seed: int | None) -> Iterator[Outcome]:
     """Trains models of results/<profile> again, with the working tree's code and parameters.
 
-    The seed draws one of them; None: all. GaitError if there is no such table, or its models cannot
-    be trained.
+    The seed draws one of them; None: all, each with its outcome as soon as it is known. GaitError
+    if there is no such table, or its models cannot be trained.
     """
     params, chosen = _chosen(folder, seed)
-    return [_of_rows(params, key, rows) for key, rows in chosen]
+    return (_of_rows(params, key, rows) for key, rows in chosen)
 
 
 def plan_of_run(run_id: str) -> str:

@@ -25,9 +25,6 @@ from pipeline.project.paths import ModelKey, data_file
 from pipeline.project.source import git
 from pipeline.training.image_download import archive_root
 
-# So many of the last lines of a training that failed are shown.
-_SAID = 3
-
 
 def key_of(config: Mapping[str, Any]) -> ModelKey:
     """The model that a config.json describes; GaitError if it describes none."""
@@ -126,19 +123,18 @@ def _copy_data(folder: Path, key: ModelKey, checksum: str) -> None:
 def _gait(folder: Path, *arguments: str, **own: str) -> None:
     variables = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")} | own
     variables[environment.DATA_ROOT] = str(_archives().resolve())
+    # How far it is, and why it failed, goes to standard error, and so to whoever waits.
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=folder,
         env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
+        stdout=subprocess.DEVNULL,
         check=False,
     )
     if done.returncode:
-        said = " / ".join(done.stdout.strip().splitlines()[-_SAID:])
-        raise GaitError(f"`gait {' '.join(arguments)}` failed with the recorded settings: {said}")
+        raise GaitError(
+            f"`gait {' '.join(arguments)}` failed with the recorded settings, as it said above"
+        )
 
 
 def _archives() -> Path:

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,16 +115,20 @@ def reproduce(
         elif check is not None:
             print(*made_again.plan_of_table(check, seed), sep="\n")
         return
+    outcomes = []
     with to_standard_error(as_json), interruptible():
+        found: Iterable[Outcome] = []
         if run is not None:
-            outcomes = [made_again.of_run(run)]
+            found = [made_again.of_run(run)]
         elif check is not None:
-            outcomes = made_again.of_table(check, seed)
+            found = made_again.of_table(check, seed)
+        # Each is said once it is known: the next may take an hour.
+        for outcome in found:
+            _show(outcome)
+            sys.stdout.flush()
+            outcomes.append(outcome)
     if as_json:
         print(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
-    else:
-        for outcome in outcomes:
-            _show(outcome)
     if any(outcome.differences for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.audit import reproduce
+from pipeline.audit import reproduce, reproduce_training
 from pipeline.audit.reproduce_training import params_of
 from pipeline.params import params_file
 from pipeline.params.schema import REFERENCE, Params
@@ -61,5 +61,15 @@ def test_a_published_model_is_trained_on_as_many_threads_as_params_say(
 
     monkeypatch.setattr(reproduce, "remade", noted)
     with pytest.raises(GaitError, match="not trained"):
-        reproduce.of_table(results, None)
+        list(reproduce.of_table(results, None))
     assert asked == ["1"]
+
+
+def test_a_training_that_fails_says_why_itself(
+    ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(ready, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    with pytest.raises(GaitError, match=r"^`gait train digits square gone` failed .* above$"):
+        reproduce_training._gait(folder, "train", "digits", "square", "gone")
+    assert "unknown model 'gone'" in capfd.readouterr().err
