@@ -1,4 +1,4 @@
-"""Many real `gait` processes without the seconds of import that each would begin with.
+"""Many real `gait` and `dvc` processes without the seconds of import that each would begin with.
 
 A helper process imports everything once and then forks a process a command: of its own, with its
 own signals and exit code.
@@ -6,6 +6,7 @@ own signals and exit code.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -18,6 +19,9 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 PRELOADED = (
+    "dvc.cli",
+    "dvc.commands.repro",
+    "dvc.repo",
     "pipeline.cli",
     "mlflow",
     "mlflow.store.tracking.sqlalchemy_store",
@@ -36,7 +40,7 @@ PRELOADED = (
 
 
 class Process:
-    """A `gait` command under way."""
+    """A command under way."""
 
     def __init__(self, helper: subprocess.Popen[str], pid: int, log: Path) -> None:
         self._helper, self.pid, self._log = helper, pid, log
@@ -75,15 +79,21 @@ class Preloaded:
         self._last: Process | None = None
 
     def start(
-        self, folder: Path, *arguments: str, log: Path | None = None, **environment: str
+        self,
+        folder: Path,
+        *arguments: str,
+        log: Path | None = None,
+        program: str = "gait",
+        **environment: str,
     ) -> Process:
-        """A process that runs `gait` in the folder, and what it says in a file."""
+        """A process that runs `gait`, or `dvc`, in the folder, and what it says in a file."""
         if self._last is not None and self._last.code is None:
             # Of a test that failed.
             self._last.send(signal.SIGKILL)
             self._last.wait()
         log = log or folder / "gait.log"
-        task = {"arguments": arguments, "folder": str(folder), "log": str(log), "env": environment}
+        task = {"command": [program, *arguments], "folder": str(folder), "log": str(log)}
+        task["env"] = environment
         assert self._helper.stdin is not None and self._helper.stdout is not None
         self._helper.stdin.write(json.dumps(task) + "\n")
         self._helper.stdin.flush()
@@ -97,10 +107,11 @@ class Preloaded:
         *arguments: str,
         code: int = 0,
         log: Path | None = None,
+        program: str = "gait",
         **environment: str,
     ) -> str:
         """Its output once it has ended, with the code that is expected."""
-        process = self.start(folder, *arguments, log=log, **environment)
+        process = self.start(folder, *arguments, log=log, program=program, **environment)
         ended = process.wait()
         assert ended == code, f"{arguments} ended with {ended}:\n{process.output}"
         return process.output
@@ -112,6 +123,8 @@ def preloaded() -> Iterator[Preloaded]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "GAIT_"))}
     environment = {**inherited, "OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "true"}
     path = os.pathsep.join([str(REPOSITORY), inherited.get("PYTHONPATH", "")])
+    # A stage's command begins with `python`.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]])
     with subprocess.Popen(
         [sys.executable, "-m", "tests.pipeline.preloaded"],
         stdin=subprocess.PIPE,
@@ -129,13 +142,8 @@ def preloaded() -> Iterator[Preloaded]:
 
 def serve() -> None:
     """The helper: a task a line in, a process id and later an exit code out."""
-    import mlflow
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
-    import pipeline.figures
-    import pipeline.stages.evaluate
-    import pipeline.stages.train  # noqa: F401
-
+    for name in PRELOADED:
+        importlib.import_module(name)
     print(json.dumps("ready"), flush=True)
     while line := sys.stdin.readline():
         task = json.loads(line)
@@ -164,10 +172,17 @@ def _become(task: dict[str, Any]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         # The tests may run under nohup.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        sys.argv = ["gait", *task["arguments"]]
-        from pipeline.cli import main
-
+        sys.argv = task["command"]
+        if Path("pipeline").is_dir():
+            _forget_own_code()
+            sys.path.insert(0, task["folder"])
         try:
+            if sys.argv[0] == "dvc":
+                from dvc.cli import main as dvc
+
+                sys.exit(dvc(sys.argv[1:]))
+            from pipeline.cli import main
+
             main()
             code = 0
         except SystemExit as end:
@@ -183,6 +198,13 @@ def _become(task: dict[str, Any]) -> None:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _forget_own_code() -> None:
+    """In a project with a copy of the code that copy is what runs, and not what was imported."""
+    for name in [*sys.modules]:
+        if name.partition(".")[0] in ("gaitprop", "pipeline"):
+            del sys.modules[name]
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ruamel.yaml import YAML
 
+from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, dvc, gait, run
 from tests.pipeline.report_project import SWEEP, VERIFICATION
 
 STAGE = "train@digits-digits-square"
+Forked = Callable[..., str]
 TOUCHED = ("gaitprop/rules/gait.py", "gaitprop/theorem/literal.py", "gaitprop/linalg.py")
 
 
@@ -30,6 +33,18 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(folder, "repro")
     commit(folder)
     return folder
+
+
+@pytest.fixture
+def forked_gait(helper: Preloaded, tmp_path: Path) -> Forked:
+    """`gait` in a process that begins with everything imported, which takes seconds otherwise."""
+    return functools.partial(helper.run, log=tmp_path / "said")
+
+
+@pytest.fixture
+def forked_dvc(helper: Preloaded, tmp_path: Path) -> Forked:
+    """`dvc` in such a process."""
+    return functools.partial(helper.run, log=tmp_path / "said", program="dvc")
 
 
 def runs(folder: Path) -> list[Run]:
@@ -68,7 +83,7 @@ def test_results_have_a_row_a_model(project: Path) -> None:
     assert {"learning_curves.svg", "final_accuracy.svg"} < plots
 
 
-def test_the_report_follows_what_is_verified_and_swept(restored: Path) -> None:
+def test_the_report_follows_what_is_verified_and_swept(restored: Path, forked_dvc: Forked) -> None:
     """Both may be absent, may come later, and may go again: DVC notices."""
     folder = restored / "results" / "digits"
 
@@ -81,7 +96,7 @@ def test_the_report_follows_what_is_verified_and_swept(restored: Path) -> None:
     before = (folder / "report.html").read_bytes()
     shutil.copy(REPOSITORY / VERIFICATION, restored / VERIFICATION)
     shutil.copytree(REPOSITORY / SWEEP, restored / SWEEP)
-    assert set(json.loads(dvc(restored, "status", "--json"))) == {"report@digits"}
+    assert set(json.loads(forked_dvc(restored, "status", "--json"))) == {"report@digits"}
     dvc(restored, "repro")
     assert verdict() == "supported"
     assert "There is no sweep" not in (folder / "report.html").read_text()
@@ -91,7 +106,7 @@ def test_the_report_follows_what_is_verified_and_swept(restored: Path) -> None:
     made = re.findall("tage '([^']+)'(?::| is cached)", dvc(restored, "repro"))
     assert made == ["report@digits"]
     assert (folder / "report.html").read_bytes() == before
-    assert "up to date" in dvc(restored, "repro")
+    assert "up to date" in forked_dvc(restored, "repro")
     assert len(runs(restored)) == known
 
 
@@ -117,41 +132,45 @@ def test_every_model_is_a_parent_run_with_a_nested_run_a_seed(project: Path) -> 
         assert [metric.step for metric in history] == [0, 1, 2]
 
 
-def test_a_rules_file_concerns_that_rules_models_alone(restored: Path) -> None:
+def test_a_rules_file_concerns_that_rules_models_alone(restored: Path, forked_dvc: Forked) -> None:
     rule = restored / "gaitprop" / "rules" / "gait.py"
     rule.write_text(rule.read_text() + "# a remark\n")
-    changed = json.loads(dvc(restored, "status", "--json"))
+    changed = json.loads(forked_dvc(restored, "status", "--json"))
     assert f"{STAGE}-gait" in changed
     assert not {f"{STAGE}-bp", "reference@digits-digits-square", "download@digits-digits"} & set(
         changed
     )
 
 
-def test_the_theorem_concerns_no_model_and_the_engine_every_one(restored: Path) -> None:
+def test_the_theorem_concerns_no_model_and_the_engine_every_one(
+    restored: Path, forked_dvc: Forked
+) -> None:
     theorem, engine = (restored / name for name in TOUCHED[1:])
     theorem.write_text(theorem.read_text() + "# a remark\n")
-    assert json.loads(dvc(restored, "status", "--json")) == {}
+    assert json.loads(forked_dvc(restored, "status", "--json")) == {}
     engine.write_text(engine.read_text() + "# a remark\n")
-    changed = set(json.loads(dvc(restored, "status", "--json")))
+    changed = set(json.loads(forked_dvc(restored, "status", "--json")))
     assert {f"{STAGE}-bp", f"{STAGE}-gait", "reference@digits-digits-square"} <= changed
 
 
-def test_parameters_concern_their_own_models_alone(restored: Path) -> None:
+def test_parameters_concern_their_own_models_alone(restored: Path, forked_dvc: Forked) -> None:
     params = restored / "params.yaml"
     text = params.read_text()
     params.write_text(text.replace("    gamma: 0.001\n", "    gamma: 0.01\n", 1))
-    changed = json.loads(dvc(restored, "status", "--json"))
+    changed = json.loads(forked_dvc(restored, "status", "--json"))
     assert f"{STAGE}-gait" in changed
     assert f"{STAGE}-bp" not in changed
-    difference = json.loads(dvc(restored, "params", "diff", "--json"))
+    difference = json.loads(forked_dvc(restored, "params", "diff", "--json"))
     assert list(difference["params.yaml"]) == ["rules.gait.gamma"]
     gamma = difference["params.yaml"]["rules.gait.gamma"]
     assert (gamma["old"], gamma["new"]) == (0.001, 0.01)
     params.write_text(text.replace("root: data/archives", "root: /elsewhere"))
-    assert json.loads(dvc(restored, "status", "--json")) == {}
+    assert json.loads(forked_dvc(restored, "status", "--json")) == {}
 
 
-def test_training_again_gives_the_same_bits_and_its_runs_their_test_figures(restored: Path) -> None:
+def test_training_again_gives_the_same_bits_and_its_runs_their_test_figures(
+    restored: Path, forked_gait: Forked
+) -> None:
     """As in a fresh clone, where DVC has no reason to evaluate the model that dvc.lock knows."""
 
     def hashes() -> object:
@@ -163,7 +182,7 @@ def test_training_again_gives_the_same_bits_and_its_runs_their_test_figures(rest
     new = [each for each in runs(restored) if each.info.run_id not in known]
     assert len(new) == 3
     assert not any("test_accuracy" in each.data.metrics for each in new)
-    assert "up to date" in gait(restored, "repro")
+    assert "up to date" in forked_gait(restored, "repro")
     rows = list(csv.DictReader((restored / "results/digits/seeds.csv").read_text().splitlines()))
     expected = {r["seed"]: float(r["test_accuracy"]) for r in rows if r["model"] == "gait"}
     for each in runs(restored):
@@ -174,7 +193,7 @@ def test_training_again_gives_the_same_bits_and_its_runs_their_test_figures(rest
         assert each.data.metrics["test_accuracy"] == pytest.approx(wanted)
 
 
-def test_a_training_that_dvc_will_never_end_is_ended(restored: Path) -> None:
+def test_a_training_that_dvc_will_never_end_is_ended(restored: Path, forked_gait: Forked) -> None:
     """As after a kill, where DVC then takes the model from its cache."""
     client = MlflowClient(f"sqlite:///{restored / 'mlflow.db'}")
     tags = {"gait.level": "model", "gait.model": "gait"}
@@ -183,15 +202,15 @@ def test_a_training_that_dvc_will_never_end_is_ended(restored: Path) -> None:
     place = restored / "states" / "digits" / "digits" / "square" / "gait" / "training.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps({"training": run_.data.tags["gait.training"]}))
-    said = gait(restored, "repro")
+    said = forked_gait(restored, "repro")
     assert "digits/square/gait: a training was broken off, and nothing goes on with it" in said
     assert client.get_run(run_.info.run_id).info.status == "KILLED"
     place.unlink()
     client.update_run(run_.info.run_id, status="FINISHED")
 
 
-def test_metrics_plots_and_experiments(restored: Path) -> None:
-    shown = json.loads(dvc(restored, "metrics", "show", "--json"))
+def test_metrics_plots_and_experiments(restored: Path, forked_dvc: Forked) -> None:
+    shown = json.loads(forked_dvc(restored, "metrics", "show", "--json"))
     metrics = {Path(name).stem: each["data"] for name, each in shown[""]["data"].items()}
     assert set(metrics) == {f"digits-square-{model}" for model in ("reference", "bp", "gait")}
     assert set(metrics["digits-square-gait"]) == {
@@ -201,7 +220,7 @@ def test_metrics_plots_and_experiments(restored: Path) -> None:
     of_gait = summary["digits"]["square"]["gait"]
     assert 0.3 < metrics["digits-square-gait"]["test_accuracy"] <= 1
     assert metrics["digits-square-gait"]["test_accuracy"] == of_gait["test_accuracy_mean"]
-    dvc(restored, "plots", "show", "--out", "plots.out")
+    forked_dvc(restored, "plots", "show", "--out", "plots.out")
     page = (restored / "plots.out" / "index.html").read_text()
     assert "final_accuracy.svg" in page
     assert "provenance" not in page
@@ -210,12 +229,12 @@ def test_metrics_plots_and_experiments(restored: Path) -> None:
     assert "longer" in output
     curves = (restored / "results" / "digits" / "curves.csv").read_text()
     assert ",3," in curves.replace("/", ",")
-    listed = json.loads(dvc(restored, "exp", "show", "--json"))
+    listed = json.loads(forked_dvc(restored, "exp", "show", "--json"))
     assert "longer" in json.dumps(listed)
-    changed = json.loads(dvc(restored, "metrics", "diff", "--json", "HEAD"))
+    changed = json.loads(forked_dvc(restored, "metrics", "diff", "--json", "HEAD"))
     loss = changed["results/digits/metrics/digits-square-gait.json"]["test_loss"]
     assert loss["old"] > loss["new"]
-    dvc(restored, "plots", "diff", "HEAD", "longer", "--out", "plots.out")
+    forked_dvc(restored, "plots", "diff", "HEAD", "longer", "--out", "plots.out")
     page = (restored / "plots.out" / "index.html").read_text()
     revisions = {row["rev"] for row in charts(page)["Validation error"]["data"]["values"]}
     assert revisions == {"HEAD", "longer"}
@@ -252,19 +271,19 @@ def to_svg(chart: dict[str, Any]) -> str:
 
 
 def test_what_is_pushed_is_pulled_elsewhere_and_not_trained_again(
-    restored: Path, tmp_path: Path
+    restored: Path, tmp_path: Path, forked_dvc: Forked, forked_gait: Forked
 ) -> None:
     remote, elsewhere = tmp_path / "remote", tmp_path / "clone"
-    dvc(restored, "remote", "add", "--default", "store", str(remote))
+    forked_dvc(restored, "remote", "add", "--default", "store", str(remote))
     # Another test may have left the models of an experiment here.
-    dvc(restored, "checkout")
-    dvc(restored, "push")
+    forked_dvc(restored, "checkout")
+    forked_dvc(restored, "push")
     run(tmp_path, "git", "clone", "--quiet", str(restored), str(elsewhere))
     (elsewhere / ".dvc" / "config").write_text((restored / ".dvc" / "config").read_text())
-    dvc(elsewhere, "pull")
+    forked_dvc(elsewhere, "pull")
     network = Path("models/digits/digits/square/gait/network.safetensors")
     assert (elsewhere / network).read_bytes() == (restored / network).read_bytes()
-    said = gait(elsewhere, "repro")
+    said = forked_gait(elsewhere, "repro")
     assert "Running stage" not in said
     assert "up to date" in said
     assert not (elsewhere / "states").exists()
@@ -280,14 +299,14 @@ def test_source_archive_without_git(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_lists_what_would_run_in_a_fresh_clone_too(
-    restored: Path, tmp_path: Path
+    restored: Path, tmp_path: Path, forked_gait: Forked
 ) -> None:
     def planned(folder: Path) -> list[str]:
-        lines = gait(folder, "repro", "--dry-run").splitlines()
+        lines = forked_gait(folder, "repro", "--dry-run").splitlines()
         return [line.split(":")[0] + ("?" if "# if" in line else "") for line in lines]
 
     # Another test may have left the models of an experiment here.
-    gait(restored, "repro")
+    forked_gait(restored, "repro")
     assert planned(restored) == ["nothing"]
     source = restored / "gaitprop" / "rules" / "gait.py"
     source.write_text(f"{source.read_text()}# another\n")
@@ -304,24 +323,26 @@ def test_a_dry_run_lists_what_would_run_in_a_fresh_clone_too(
     assert not (tmp_path / "clone" / "models").exists()
 
 
-def test_a_stage_that_is_not_there_is_one_sentence(project: Path) -> None:
+def test_a_stage_that_is_not_there_is_one_sentence(project: Path, forked_gait: Forked) -> None:
     for target, hint in (("nothing@there", ""), ("evaluat", " (did you mean 'evaluate'?)")):
-        assert gait(project, "repro", target, code=2).strip() == (
+        assert forked_gait(project, "repro", target, code=2).strip() == (
             f"gait: received '{target}'{hint}; allowed: stages, as `dvc stage list` names them"
         )
     for target in ("", "results"):
-        assert f"gait: received '{target}'; allowed" in gait(project, "repro", target, code=2)
+        assert f"gait: received '{target}'; allowed" in forked_gait(
+            project, "repro", target, code=2
+        )
     for targets in (["nothing*", "--glob"], ["docs", "-R"]):
-        assert "allowed: stages" in gait(project, "repro", *targets, code=2)
+        assert "allowed: stages" in forked_gait(project, "repro", *targets, code=2)
     for targets in ([f"{STAGE}-gait"], ["train"], ["dvc.yaml"], ["train@*", "--glob"], ["-R", "."]):
-        assert "didn't change" in gait(project, "repro", *targets)
+        assert "didn't change" in forked_gait(project, "repro", *targets)
 
 
-def test_a_broken_dvc_lock_is_one_sentence(restored: Path) -> None:
+def test_a_broken_dvc_lock_is_one_sentence(restored: Path, forked_gait: Forked) -> None:
     with (restored / "dvc.lock").open("a") as file:
         file.write("<<<<<<< HEAD\n")
     for words in ([], ["evaluate"]):
-        said = gait(restored, "repro", *words, code=2)
+        said = forked_gait(restored, "repro", *words, code=2)
         assert said.startswith("gait: DVC cannot say what there is to do: ")
         assert "Traceback" not in said
 
