@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -77,14 +78,14 @@ class Collector:
         # in order: this report may have been faster on its way than the one before.
         now = _now_ms()
         off = now - result["now_ms"]
-        last = running.epochs[-1].ended_ms if running.epochs else running.started_ms
-        new = []
+        # A worker that goes on after another begins with what it takes over, and that holds: on
+        # another device the epochs trained since, or all, have other bits.
+        first = result["epochs"][0]["epoch"] if result["epochs"] else math.inf
+        epochs = [each for each in running.epochs if each.epoch < first]
+        last = epochs[-1].ended_ms if epochs else running.started_ms
         for each in result["epochs"]:
-            last = max(last, each["ended_ms"] + off)
-            new.append(Epoch(**{**each, "ended_ms": last}))
-        # What is trained again from an earlier state comes twice; the first stays.
-        known = {each.epoch: each for each in [*new, *running.epochs]}
-        epochs = [known[number] for number in sorted(known)]
+            last = max(last, min(each["ended_ms"] + off, now))
+            epochs.append(Epoch(**{**each, "ended_ms": last}))
         facts = {**running.facts, **result["facts"]}
         running = replace(running, epochs=epochs, facts=facts, ended_ms=now)
         if result["outcome"] is not None:

@@ -24,7 +24,7 @@ from pipeline.project.paths import data_file, store_folder, sweep_results_folder
 from pipeline.project.redaction import shown, without_password
 from pipeline.project.source import source
 from pipeline.results.trial_edges import edges
-from pipeline.results.trial_ranking import METRIC, best_trial
+from pipeline.results.trial_ranking import METRIC, best_trial, in_file_order
 from pipeline.sweep import ray_cluster, states, trial_records
 from pipeline.sweep import sweep_folder as folders
 from pipeline.sweep.collect import Collector
@@ -302,7 +302,7 @@ class _Sweep:
             count = len(collector.ended)
             ends = "trial has" if count == 1 else "trials have"
             print(f"{count} {ends} ended{which}: see {destination / 'summary.md'}")
-            for edge in edges(self._params, frame):
+            for edge in edges(self._params, in_file_order(frame, self._params.sweep.rules)):
                 print(edge)
         status = "FAILED" if missing else "FINISHED"
         delivered = runs.end(status, figures, destination) and delivered
@@ -313,10 +313,10 @@ class _Sweep:
                 f" {self._options.command('--resume')} tries as many anew"
             )
         if not delivered:
+            whole = "" if missing else "the results are complete, but "
             print(
-                f"gait: the results are complete, but MLflow at {shown(tracking_uri())}"
-                f" lacks some of them ({runs.problem}); {self._options.command('--resume')}"
-                " delivers them"
+                f"gait: {whole}MLflow at {shown(tracking_uri())} lacks some of them"
+                f" ({runs.problem}); {self._options.command('--resume')} delivers them"
             )
         if missing or not delivered:
             return INCOMPLETE
@@ -326,7 +326,7 @@ class _Sweep:
 
 def _leave(runs: SweepRuns) -> None:
     """Nothing of a sweep that this process leaves goes on in MLflow."""
-    runs.close(SHORT_PATIENCE_S)
+    runs.close(SHORT_PATIENCE_S, SHORT_PATIENCE_S)
     runs.end("KILLED", {}, None)
 
 

@@ -87,7 +87,7 @@ class Display:
             table.add_row("running", *self._cells(each), *_figures(each))
         if len(running) > SHOWN:
             table.add_row(f"and {len(running) - SHOWN} more")
-        for record in self._best.values():
+        for record in list(self._best.values()):
             table.add_row("best", *self._cells(record), *_figures(record), style="bold")
         return Group(table, self._progress)
 

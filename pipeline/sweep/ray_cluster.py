@@ -38,6 +38,10 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_WARN_THRESHOLD_S": "60",
+    # A worker that is taken over by the next trial may be busy for longer than 2 s.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    # Ours heeds what `nohup` and `&` have this process ignore.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # Ray would else change what a worker without a GPU sees; later versions will not.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -91,6 +95,9 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
 
 def check_address(address: str | None) -> None:
     """Refuses Ray's client, whose loop would end with its line; raises GaitError."""
+    if address == "auto":
+        # Ray takes it for that.
+        address = os.environ.get("RAY_ADDRESS", address)
     if address is not None and address.startswith("ray://"):
         raise GaitError(
             f"--address: received {shown(address)}, of Ray's client; allowed: auto or HOST:PORT, on"
@@ -287,4 +294,6 @@ def first_line(error: BaseException) -> str:
     """What an error says in its first line; all of it where Ray sets versions below each other."""
     if str(error).startswith("Version mismatch"):
         return " ".join(str(error).split())
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # Of an error within its own loop Ray hands on the traceback.
+    return lines[-1 if lines[0].startswith("Traceback") else 0]

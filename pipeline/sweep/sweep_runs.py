@@ -7,6 +7,7 @@ sweep's id and the trial's, so that a resumed sweep goes on with those it has.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -107,7 +108,7 @@ class SweepRuns:
         """See ``Listener``."""
         self.ended(record)
 
-    def close(self, patience_s: float) -> bool:
+    def close(self, patience_s: float, longest_s: float = math.inf) -> bool:
         """Sends what is left, as ``Sender`` does; true if the store now has everything.
 
         Trials that have not ended become KILLED, until a resumed sweep goes on with them (with
@@ -116,7 +117,7 @@ class SweepRuns:
         with self._lock:
             for trial, record in self._going.items():
                 self._sender.put(trial, replace(record, status=KILLED))
-        return self._sender.close(patience_s)
+        return self._sender.close(patience_s, longest_s)
 
     def end(self, status: str, figures: Mapping[str, float], results: Path | None) -> bool:
         """Ends the run of the sweep, with the results as its artifacts; true if that worked.

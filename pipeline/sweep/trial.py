@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gaitprop import DivergenceError, SingularLayerError
 from pipeline.data.image_tensors import ImageData
 from pipeline.params import search_space
@@ -111,6 +113,8 @@ def attempt(
         raise GaitError(f"the sweep computes with {unlike} on {socket.gethostname()}")
     if task.code.get(rule, _code(rule)) != _code(rule):
         raise GaitError("the sweep's code was changed while it ran")
+    # A node whose GPU does not work has no result, either: Ray may try another.
+    choose_device(task.params.training.device)
     trial = trial_id(task.params, configuration, task.images)
     # Without them a trial that cannot even be prepared would seem computed by other code.
     own = as_facts({"code": _code(rule), **ray_cluster.libraries()})
@@ -132,7 +136,8 @@ def attempt(
     except (DivergenceError, SingularLayerError, GaitError) as error:
         reports.send(FAILED, str(error))
     except (Exception, SystemExit) as error:
-        if reports.unheard:
+        # A GPU that fails spoils its process for the next trial, too: with this it ends.
+        if reports.unheard or isinstance(error, torch.AcceleratorError):
             raise
         # Out of memory, an error of a rule of one's own: it would come again, on any worker. Only
         # a worker that is gone is a reason to try once more.
@@ -202,8 +207,9 @@ def _train(
     state = usable(path, device, by, "the trial", epochs_of) if path else None
     epochs: list[Epoch] = state["notes"] if state is not None else []
     for epoch in epochs:
-        # All of it again: the driver may be another one by now.
-        reports.add(epoch, last=True)
+        # All of it again: the driver may be another one by now, and early stopping compares trials
+        # after equally many epochs.
+        reports.add(epoch)
     saved = time.monotonic()
     for record, epoch, snapshot in trained(made, state):
         epochs.append(epoch)

@@ -92,7 +92,7 @@ def _tried(values: Any) -> str:
     if isinstance(values, list) and len(values) > _LISTED:
         first = ", ".join(map(str, values[:_LISTED]))
         return f"[{first}, … {values[-1]}], {len(values)} values"
-    return str(values)
+    return str(values if isinstance(values, list) else values.model_dump(exclude_none=True))
 
 
 def of_sweep(params: Params) -> str:

@@ -5,6 +5,7 @@ A store that hangs or is away costs the work no time and no figures.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -60,16 +61,17 @@ class Sender(Generic[Record]):
         with self._lock:
             self._waiting[name] = record
 
-    def close(self, patience_s: float) -> bool:
+    def close(self, patience_s: float, longest_s: float = math.inf) -> bool:
         """Sends what is left; true if the store now has everything.
 
         It is waited for as long as something arrives every so many seconds: a store may be slow.
+        But no longer than ``longest_s`` in all.
         """
         self._closing.set()
-        arrived = -1
-        while self._thread.is_alive() and self._arrived > arrived:
+        arrived, until = -1, time.monotonic() + longest_s
+        while self._thread.is_alive() and self._arrived > arrived and time.monotonic() < until:
             arrived = self._arrived
-            self._thread.join(patience_s)
+            self._thread.join(min(patience_s, until - time.monotonic()))
         if not self._complete and self.problem is None:
             self.problem = f"nothing arrived there within {patience_s:g} s"
         return self._complete

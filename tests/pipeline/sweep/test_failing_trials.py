@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.data import image_tensors
 from pipeline.params import params_file
@@ -55,6 +56,24 @@ def test_whatever_else_is_raised(
 
     monkeypatch.setattr(trial, "trained", fails)
     assert outcome(task, 30) == ("FAILED", f"{type(error).__name__}: {error}")
+
+
+def test_a_gpu_that_does_not_work_makes_no_trial_fail(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would count as the trial's result; and its process is of no use to the next one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    training = task.params.training.model_copy(update={"device": "cuda"})
+    wanting = replace(task, params=task.params.model_copy(update={"training": training}))
+    with pytest.raises(GaitError, match="PyTorch sees no GPU here"):
+        outcome(wanting, 30)
+
+    def fails(*_: Any) -> None:
+        raise torch.AcceleratorError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(trial, "trained", fails)
+    with pytest.raises(torch.AcceleratorError):
+        outcome(task, 30)
 
 
 def test_code_that_is_another_than_the_sweeps_trains_nothing(task: Task) -> None:

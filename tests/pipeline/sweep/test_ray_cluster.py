@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ray._private.utils import check_version_info
 
+from pipeline.project.errors import GaitError
 from pipeline.sweep import ray_cluster
 from pipeline.training.plugin_source import plugin_of
 from tests.own_packages import packages
@@ -64,10 +65,21 @@ def test_an_error_is_a_line() -> None:
     """Ray sets the versions of a cluster of another Python below each other."""
     assert ray_cluster.first_line(ValueError("one\ntwo")) == "one"
     assert ray_cluster.first_line(ValueError()) == "ValueError"
+    text = "Traceback (most recent call last):\n  File\nOSError: no space left\n"
+    assert ray_cluster.first_line(ValueError(text)) == "OSError: no space left"
     with pytest.raises(RuntimeError) as raised:
         check_version_info({"ray_version": "2.0.0", "python_version": "3.9.1"}, "node 1.2.3.4")
     said = ray_cluster.first_line(raised.value)
     assert "Ray: 2.0.0 Python: 3.9.1 This process on node 1.2.3.4" in said
+
+
+@pytest.mark.parametrize("given", ["ray://127.0.0.1:1", "auto"])
+def test_rays_client_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:1")
+    with pytest.raises(GaitError, match="of Ray's client"):
+        ray_cluster.check_address(given)
+    monkeypatch.delenv("RAY_ADDRESS")
+    ray_cluster.check_address("auto")
 
 
 def test_a_silent_head_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -213,6 +213,19 @@ def test_a_slow_store_is_waited_for_while_runs_arrive(
     check(store, swept, "FINISHED", EPOCHS, TRIALS)
 
 
+def test_a_driver_that_is_stopped_does_not_wait_for_all(
+    store: Path, swept: tuple[Params, ImageData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What arrives is no reason: a scheduler's patience ends, and `--resume` sends the rest."""
+    monkeypatch.setattr(MlflowClient, "log_batch", lambda *_, **__: time.sleep(0.5))
+    runs = opened(swept, [])
+    for running in trials(swept, EPOCHS, TRIALS):
+        runs.ended(replace(running, status="FINISHED"))
+    began = time.monotonic()
+    assert not runs.close(2, 2)
+    assert time.monotonic() - began < 8
+
+
 def test_a_store_that_is_locked_for_a_while(
     store: Path, swept: tuple[Params, ImageData], monkeypatch: pytest.MonkeyPatch
 ) -> None:

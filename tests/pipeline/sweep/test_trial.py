@@ -147,8 +147,12 @@ def test_a_lost_worker_is_taken_over(task: Task, tmp_path: Path, lost_after: int
     for report in before:
         collector.reported("ray-1", report)
     after = reports(task, GOOD)
-    # It goes on from the state of the epoch whose report was lost, or of the one before.
-    assert len(after) == EPOCHS - min(lost_after, EPOCHS - 1)
+    # It goes on from a state, and begins with a report of every epoch before: early stopping
+    # compares after equally many.
+    assert [report["epoch"] for report in after] == list(range(EPOCHS + 1))
+    times = [[each["ended_ms"] for each in report["epochs"]] for report in (*before, *after)]
+    known = times[: len(before)]
+    assert times[len(before) : 2 * len(before)] == known
     collector.started("ray-1", trial, GOOD)
     for report in after:
         collector.reported("ray-1", report)
@@ -248,6 +252,22 @@ def test_a_lost_trial_that_ends_after_all_is_not_missing(task: Task, tmp_path: P
         collector.failed(f"ray-{number}", "its node is gone")
     assert collector.lost == {}
     assert collector.ended["trial-1"].status == "FINISHED"
+
+
+def test_what_is_trained_again_holds(task: Task, tmp_path: Path) -> None:
+    """As on another device, where it has other bits: what was there belongs to no network."""
+    collector = Collector(tmp_path, {}, {}, None, [])
+    collector.started("ray-1", "trial-1", GOOD)
+    for report in reports(task, GOOD)[:-1]:
+        collector.reported("ray-1", report)
+    fewer = Configuration("gait", {"rule.learning_rate": 0.01, "training.epochs": 2})
+    again = reports(task, fewer)
+    for report in again:
+        collector.reported("ray-1", report)
+    record = collector.ended["trial-1"]
+    assert [row for epoch in record.epochs for row in epoch.rows] == rows(again)
+    times = [record.started_ms, *(each.ended_ms for each in record.epochs), record.ended_ms]
+    assert times == sorted(times)
 
 
 def test_stopped_and_lost_trials(task: Task, tmp_path: Path) -> None:

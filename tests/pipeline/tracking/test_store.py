@@ -130,6 +130,12 @@ def test_a_databases_reason_is_told() -> None:
     assert sentence(OSError()) == "OSError"
 
 
+def test_a_range_is_shown_as_params_have_it(tmp_path: Path) -> None:
+    drawn = {"rule.learning_rate": {"loguniform": [1e-5, 0.1]}}
+    note = of_sweep(make_params(tmp_path, space=drawn, search="random", trials=3))
+    assert "| learning rate | {'loguniform': [1e-05, 0.1]} |" in note
+
+
 def test_of_many_values_a_sweeps_page_lists_the_first_and_the_last(tmp_path: Path) -> None:
     rates = [k / 1000 for k in range(1, 1001)]
     note = of_sweep(make_params(tmp_path, space={"rule.learning_rate": rates}))
