@@ -19,6 +19,9 @@ EPOCHS = 60
 TRAIN = ("train", "digits", "square", "gait")
 SECRET = "a-token-that-nobody-may-see"  # pragma: allowlist secret
 PATIENCE_S = 60
+# A store that goes away while several figures are sent has taken some: what it does then is said in
+# other words, and this follows in both.
+TOLD = "and what is missing is sent again"
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +95,10 @@ def test_away_in_the_middle(
     )
     wait_for(lambda: (project / STATE / "state.pt").exists(), process)
     line.cut()
-    wait_for(lambda: "cannot be written" in process.output, process)
+    wait_for(lambda: TOLD in process.output, process)
     line.mend()
     assert process.wait() == 0, process.output
-    assert process.output.count("cannot be written") == 1
+    assert process.output.count(TOLD) == 1
     assert "MLflow can be written again" in process.output
     assert files(project) == reference
     check_one_history(project, EPOCHS, uri=line.address)
@@ -143,7 +146,7 @@ def test_a_locked_database(project: Path, helper: Preloaded, reference: dict[str
         process = helper.start(project, *TRAIN, GAIT_STATE_INTERVAL_S="0")
         wait_for(lambda: (project / STATE / "state.pt").exists(), process)
         other.execute("BEGIN EXCLUSIVE")
-        wait_for(lambda: "cannot be written" in process.output, process)
+        wait_for(lambda: TOLD in process.output, process)
         other.execute("COMMIT")
         assert process.wait() == 0, process.output
     assert files(project) == reference
