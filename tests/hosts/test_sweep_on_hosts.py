@@ -50,7 +50,8 @@ def test_the_disk_of_postgres_is_full(project: Project, undisturbed: bytes) -> N
             time.sleep(20)
 
     said = project.disturbed("disk_full", fill)
-    # A disk that fills while several are sent has taken some of them: the verb is another then.
+    # If it fills while several runs are sent, MLflow is said not to take everything; else, not
+    # to be writable. This follows in both.
     assert "and what is missing is sent again" in said
     assert project.trials_csv("disk_full") == undisturbed
 

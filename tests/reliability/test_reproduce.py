@@ -94,15 +94,21 @@ def test_a_published_table(project: Path) -> None:
     seeds = project / "results" / "digits" / "seeds.csv"
     text = seeds.read_text()
     rows = text.splitlines()
+    cells = [row.split(",") for row in rows]
+    for row in cells[1:]:
+        row[4] = "0.5"
     try:
-        cells = [row.split(",") for row in rows]
-        for row in cells[1:]:
-            row[4], row[-1] = "0.5", row[-1][::-1]
+        # Also where the model is the same, and the published figure alone is not.
         seeds.write_text("\n".join(",".join(row) for row in cells) + "\n")
         output = gait(project, "reproduce", "--check", "results/digits", code=1)
+        for row in cells[1:]:
+            row[-1] = row[-1][::-1]
+        seeds.write_text("\n".join(",".join(row) for row in cells) + "\n")
+        of_another = gait(project, "reproduce", "--check", "results/digits", code=1)
     finally:
         seeds.write_text(text)
-    assert "test_accuracy" in output and "test_loss" not in output
+    for said in (output, of_another):
+        assert "test_accuracy" in said and "test_loss" not in said
     drawn = output.splitlines()[0].split()
     assert drawn[-2] == "--seed" and drawn[-1].isdecimal()
 

@@ -150,9 +150,8 @@ def test_a_lost_worker_is_taken_over(task: Task, tmp_path: Path, lost_after: int
     # It goes on from a state, and begins with a report of every epoch before: early stopping
     # compares after equally many.
     assert [report["epoch"] for report in after] == list(range(EPOCHS + 1))
-    times = [[each["ended_ms"] for each in report["epochs"]] for report in (*before, *after)]
-    known = times[: len(before)]
-    assert times[len(before) : 2 * len(before)] == known
+    told_again = [report["epochs"] for report in after[: len(before)]]
+    assert told_again == [report["epochs"] for report in before]
     collector.started("ray-1", trial, GOOD)
     for report in after:
         collector.reported("ray-1", report)
