@@ -48,11 +48,17 @@ def write(results: Path, destination: Path) -> int:
 
     Raises:
         GaitError: there are no such results, nothing records how they were made, they or the
-            params are not as they were then, or the destination is there already.
+            params are not as they were then, or the destination is there already or in them.
     """
     profile = results.name
     if destination.exists():
         raise GaitError(f"{destination} exists already; allowed: a folder that does not yet")
+    for taken in (results, Path("models", profile)):
+        if destination.resolve().is_relative_to(taken.resolve()):
+            raise GaitError(
+                f"{destination} is in {taken}, which is to be in the crate; allowed: a folder"
+                " elsewhere"
+            )
     if not (results / "summary.csv").is_file():
         raise GaitError(f"{results} has no summary.csv; allowed: a folder of results/, evaluated")
     stages = _stages(profile)

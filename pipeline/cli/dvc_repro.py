@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -95,7 +96,7 @@ def _repository() -> Iterator[Repo]:
     try:
         with Repo() as repo:
             yield repo
-    except DvcException as error:
+    except (DvcException, sqlite3.Error) as error:
         raise GaitError(f"DVC cannot say what there is to do: {error}") from None
 
 

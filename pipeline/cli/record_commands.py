@@ -204,6 +204,8 @@ def import_runs(as_json: Annotated[bool, JSON] = False) -> None:
 
     params = params_file.load()
     with to_standard_error(as_json):
+        # A training that MLflow could not be told of has a run of its own to come.
+        stage.deliver_what_can_be(params)
         done = import_runs.run(params)
         stage.complete_runs(params)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 BEST = "best"
+# Aliases that are MLflow's own, or that of the best.
+_RESERVED = re.compile(rf"latest|{BEST}|v\d+")
 _FACTS = ("gait.profile", "gait.dataset", "gait.architecture", "gait.model", "git.commit")
 
 
@@ -31,8 +34,8 @@ def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
         percent), ``result``, ``run`` and ``uri``.
 
     Raises:
-        GaitError: there is no table, it lacks the model, or the store cannot be used or does not
-            have the models.
+        GaitError: there is no table, it lacks the model, its name can be no alias, or the store
+            cannot be used or does not have the models.
     """
     chosen = list(_chosen(params, model))
     opened = store.existing_experiment(params.profile)
@@ -48,6 +51,12 @@ def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
 
 
 def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
+    if model is not None and _RESERVED.fullmatch(model):
+        raise GaitError(
+            f"received the model {model!r}, whose name would be its alias; MLflow reserves"
+            f" 'latest' and v with a number, and '{BEST}' is that of the best: rename its entry in"
+            " rules"
+        )
     path = seeds_table.path_of(params)
     groups = ["dataset", "architecture", "model", "result"]
     accuracies = seeds_table.read(path).groupby(groups, sort=False).validation_accuracy_final

@@ -172,6 +172,9 @@ def existing_run(run_id: str) -> tuple[MlflowClient, Any]:
         try:
             run = client.get_run(run_id)
         except MlflowException as error:
+            # Any other is the store's, which may be away: ``explained`` says that.
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
             raise GaitError(
                 f"there is no MLflow run {run_id!r} ({sentence(error)}); `gait ui` shows those that"
                 " there are"

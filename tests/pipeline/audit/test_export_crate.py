@@ -136,6 +136,12 @@ def test_a_stage_of_the_users_own_is_a_tool_too(project: Path) -> None:
     assert steps == ["#step-evaluate", "#step-count"]
 
 
+def test_a_crate_within_what_it_is_to_hold_is_refused(project: Path) -> None:
+    with pytest.raises(GaitError, match=f"is in {RESULTS}, which is to be in the crate"):
+        export_crate.write(RESULTS, RESULTS / "crate")
+    assert not (RESULTS / "crate").exists()
+
+
 def test_what_is_not_as_it_was_made_is_not_vouched_for(project: Path) -> None:
     params = project / "params.yaml"
     text = params.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
@@ -11,10 +12,11 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.audit import import_runs
-from pipeline.tracking import store
+from pipeline.project.paths import ModelKey
+from pipeline.tracking import delivery, store
 from tests.pipeline import project_copy
 from tests.pipeline.preloaded import Preloaded
-from tests.pipeline.trained import runs
+from tests.pipeline.trained import STATE, runs
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,25 @@ def test_runs_are_those_of_training(clone: Path, reported: Path, helper: Preload
     assert by_name(clone).keys() == theirs.keys()
     made = json.loads(helper.run(clone, "register", "gait", "--json"))
     assert made[0]["uri"] == "models:/digits-digits-square@gait"
+
+
+def test_a_training_whose_record_waits_is_not_imported_beside_it(
+    reported: Path, tmp_path: Path, helper: Preloaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow was away when it ended; what is delivered knows its machine and duration."""
+    folder = tmp_path / "project"
+    shutil.copytree(reported, folder, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store.make_store()
+    record = import_runs._record(ModelKey("digits", "digits", "square", "gait"), None)
+    tags = {name: value for name, value in record.tags.items() if name != "gait.imported"}
+    delivery.keep(STATE, replace(record, id="1" * 32, tags=tags))
+    said = json.loads(helper.run(folder, "import-runs", "--json"))
+    assert said == {"digits/square/reference": "imported", "digits/square/gait": "known"}
+    of_gait = [run for run in runs(folder) if run.data.tags["gait.model"] == "gait"]
+    assert len(of_gait) == 3
+    assert not any("gait.imported" in run.data.tags for run in of_gait)
 
 
 def test_a_commit_is_claimed_for_what_it_records_alone(

@@ -347,6 +347,19 @@ def test_a_broken_dvc_lock_is_one_sentence(restored: Path, forked_gait: Forked) 
         assert "Traceback" not in said
 
 
+def test_a_damaged_cache_of_dvcs_is_one_sentence(
+    tmp_path: Path, project: Path, forked_gait: Forked
+) -> None:
+    forked_gait(project, "repro", "--dry-run", DVC_SITE_CACHE_DIR=str(tmp_path))
+    damaged = list(tmp_path.rglob("cache.db"))
+    assert damaged
+    for each in damaged:
+        each.write_bytes(b"no database" * 1000)
+    said = forked_gait(project, "repro", "--dry-run", code=2, DVC_SITE_CACHE_DIR=str(tmp_path))
+    assert said.startswith("gait: DVC cannot say what there is to do: ")
+    assert "Traceback" not in said
+
+
 def test_a_folder_that_cannot_be_written(project: Path) -> None:
     read_only = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD" && exec "$@"'
     shell = ("unshare", "--mount", "sh", "-c", read_only, "sh")

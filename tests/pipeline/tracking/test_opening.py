@@ -27,6 +27,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path.resolve()
 
 
+def test_a_run_of_a_store_that_is_away_is_not_called_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(GaitError, match="cannot be used") as raised:
+        store.existing_run(RUN)
+    assert "there is no MLflow run" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
@@ -162,7 +171,7 @@ def test_a_page_to_log_in_is_no_store(
         for opening in (store.open_experiment, store.existing_experiment):
             with pytest.raises(GaitError, match=r"no MLflow server|cannot be used"):
                 opening("digits")
-        with pytest.raises(GaitError, match=r"no MLflow server|there is no MLflow run"):
+        with pytest.raises(GaitError, match=r"no MLflow (server|run)|cannot be used"):
             store.existing_run(RUN)
 
 

@@ -40,6 +40,12 @@ def project(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return trained
 
 
+@pytest.mark.parametrize("name", ["latest", "best", "v1"])
+def test_a_name_that_can_be_no_alias_makes_no_version(project: Path, name: str) -> None:
+    with pytest.raises(GaitError, match="MLflow reserves"):
+        registry.register(params_file.load(), name)
+
+
 def versions(project: Path) -> list[str]:
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     found = client.search_model_versions(f"name = '{NAME}'")
