@@ -22,6 +22,7 @@ from pipeline.params.schema import REFERENCE, Convolution
 from pipeline.params.search_space import SECTIONS
 from pipeline.params.section import Section
 from pipeline.project.errors import GaitError
+from pipeline.project.files import text_of
 from pipeline.project.source import git
 from pipeline.project.yaml_mapping import mapping
 from pipeline.results import seeds_table
@@ -298,7 +299,7 @@ def _value(value: Any) -> Any:
 
 
 def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    return text_of(path) if path.is_file() else None
 
 
 def _commit(revision: str) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.audit import provenance_chain
 from pipeline.params import params_file, profiles
 from pipeline.project.errors import GaitError
-from pipeline.project.files import as_json, whole_folder
+from pipeline.project.files import as_json, text_of, whole_folder
 from pipeline.project.source import git, source
 from pipeline.project.yaml_mapping import mapping
 from pipeline.results import provenance
@@ -272,7 +272,7 @@ def _stages(profile: str) -> dict[str, Any]:
         raise GaitError(
             f"there is no {LOCK}, so nothing records how results were made: `gait repro`"
         )
-    document = mapping(Path(LOCK).read_text(encoding="utf-8"), LOCK)
+    document = mapping(text_of(Path(LOCK)), LOCK)
     of_profile = {
         name: facts
         for name, facts in document.get("stages", {}).items()

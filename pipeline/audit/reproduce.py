@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 
+from gaitprop import numerics
 from pipeline.audit import reproduce_differences
 from pipeline.audit.reproduce_differences import Difference
 from pipeline.audit.reproduce_training import key_of, remade
@@ -59,6 +60,9 @@ def of_run(run_id: str) -> Outcome:
     """
     with _recorded(run_id) as (recorded, document, tags):
         commit = _commit(document["rule"], tags)
+        # What is told of this machine is of the numerics that train here.
+        training = document["training"]
+        numerics.use(training.get("numerics", "fast"), training.get("threads"))
         with remade(document, commit, tags.get("threads")) as project:
             again = project / key_of(document).folder
             same = result_checksum(again) == result_checksum(recorded)

@@ -84,7 +84,8 @@ def reproduce(
 
     A run's config, data and code are those it recorded: the working tree if its code is the same,
     else the recorded commit, checked out aside. A published table is remade with the working
-    tree's code and parameters. Nothing of this folder changes. Exit code 1 if anything differs.
+    tree's code and parameters. Nothing of this folder changes, but that images which are missing
+    are fetched. Exit code 1 if anything differs.
 
     Examples:
 

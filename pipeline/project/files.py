@@ -43,6 +43,15 @@ def write_whole(path: Path, content: bytes) -> None:
     _sync(path.parent)
 
 
+def text_of(path: Path, advice: str = "") -> str:
+    """The file's text; GaitError, which ends with the advice, if it cannot be read or is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise GaitError(f"{path} cannot be read ({reason}){advice}") from None
+
+
 def as_json(content: Any) -> bytes:
     """Sorted keys, no times, no machine: equal content gives equal bytes."""
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()

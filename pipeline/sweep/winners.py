@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.params.schema import Params
 from pipeline.params.section import Section
 from pipeline.project.errors import GaitError
+from pipeline.project.files import text_of
 from pipeline.results.trial_ranking import best_trial, plain, swept_settings
 from pipeline.sweep import yaml_text
 
@@ -91,15 +92,11 @@ def read(folder: Path) -> Winners:
         GaitError: there is no best.yaml, or it is not as a sweep writes it.
     """
     path = folder / FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         raise GaitError(
             f"{path} is missing: run `gait sweep`, which writes it when the last trial has ended"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise GaitError(f"{path} cannot be read ({reason})") from None
+        )
+    text = text_of(path)
     try:
         return Winners.model_validate(YAML(typ="safe").load(text))
     except YAMLError as error:

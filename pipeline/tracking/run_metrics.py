@@ -23,7 +23,7 @@ LEVEL_TAG, FAILURE_TAG = "gait.level", "gait.failure"
 LAST_METRIC = "validation_accuracy"
 # Before the names of figures of the weights that early stopping keeps.
 KEPT_PREFIX = "kept_"
-_OF_KEPT = ("train_accuracy", "train_loss", "validation_accuracy", "validation_loss")
+OF_KEPT = ("train_accuracy", "train_loss", "validation_accuracy", "validation_loss")
 RUNS_A_PAGE = 1000
 
 
@@ -127,8 +127,7 @@ def of_kept(epochs: Sequence[Epoch], row: int | None = None) -> list[Metric]:
     best = kept(epochs)
     figures = best.means() if row is None else best.rows[row]
     return [
-        metric(f"{KEPT_PREFIX}{name}", figures[name], last.ended_ms, last.epoch)
-        for name in _OF_KEPT
+        metric(f"{KEPT_PREFIX}{name}", figures[name], last.ended_ms, last.epoch) for name in OF_KEPT
     ]
 
 

@@ -391,6 +391,12 @@ def test_which_of_several_trainings_is_taken_is_told(
         client.delete_run(newer.info.run_id)
 
 
+def test_a_table_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "seeds.csv").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(GaitError, match=r"seeds\.csv cannot be read \(it is not UTF-8 text\)$"):
+        find(str(tmp_path))
+
+
 def test_a_name_of_nothing_is_one_sentence(project: Path) -> None:
     said = gait(project, "compare", "HEAD", "nothing_such", code=2)
     assert "'nothing_such' is nothing to compare; allowed: a folder" in said

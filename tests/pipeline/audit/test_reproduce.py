@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from pipeline.audit import reproduce
 from pipeline.project.errors import GaitError
+from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.trained import runs
 
 
@@ -26,6 +28,18 @@ def test_a_file_that_a_run_has_lost_is_named(
     config.unlink()
     with pytest.raises(GaitError, match=rf"^the run {run_id} has no config\.json: nothing can be"):
         reproduce.plan_of_run(run_id)
+
+
+def test_of_the_same_machine_no_fact_is_told(
+    reported: Path, tmp_path: Path, helper: Preloaded
+) -> None:
+    """Whatever kernels PyTorch would have chosen: those that trained are told of."""
+    folder = Path(shutil.copytree(reported, tmp_path / "project"))
+    wanted = {"gait.level": "model", "gait.model": "gait"}
+    (run,) = (each for each in runs(folder) if wanted.items() <= each.data.tags.items())
+    said = helper.run(folder, "reproduce", run.info.run_id, "--json", ATEN_CPU_CAPABILITY="default")
+    (outcome,) = json.loads(said[said.index("[\n") :])
+    assert outcome["identical"] and not outcome["facts"]
 
 
 @pytest.mark.parametrize(("what", "name"), [("architecture", "square"), ("model", "gait")])

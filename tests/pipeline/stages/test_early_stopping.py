@@ -63,6 +63,14 @@ def test_mlflow_and_gait_compare_have_the_figures_of_the_tables(
         assert parent.data.metrics[f"kept_{quantity}"] == pytest.approx(final.mean(), abs=1e-12)
         # Some seed went on after its best epoch.
         assert any(ends[seed][quantity] != final[seed] for seed in ends)
+    # The model's own figures are points of the run's: its curves have one point an epoch.
+    points = client.get_metric_history(parent.info.run_id, "validation_accuracy")
+    assert len(points) == len({each.step for each in points})
+    wanted = f"source_run_id = '{parent.info.run_id}'"
+    (model,) = client.search_logged_models([experiment.experiment_id], wanted)
+    for quantity in ("train_accuracy", "validation_accuracy"):
+        (value,) = (each.value for each in model.metrics if each.key == f"kept_{quantity}")
+        assert value == parent.data.metrics[f"kept_{quantity}"]
     (compared,) = compare_sources.find(parent.info.run_id).models.values()
     assert compared.seeds["validation_accuracy"] == seeds.validation_accuracy_final.to_dict()
 
