@@ -50,6 +50,7 @@ _OF_SEEDS = {
 }
 # What either MLflow's runs or results know: where it is not known, nothing is said to differ.
 KNOWN_TO_SOME = ("profile", "rule", "rule.rule", "data.sha256", "training.threads")
+_NAMES = ("profile", "dataset", "architecture", "model", "rule")
 _RUN = re.compile(r"[0-9a-f]{32}")
 _EXPERIMENT = "mlflow:"
 _CURVE = "validation_accuracy"
@@ -267,7 +268,7 @@ def _model_of(client: MlflowClient, run: Run) -> ComparedModel:
                 kept = child.data.metrics.get(f"{KEPT_PREFIX}{metric}", child.data.metrics[metric])
                 values[int(child.data.params["seed"])] = kept
     # Seeds are a setting of training, too.
-    settings = {name: _value(text) for name, text in run.data.params.items() if name != "seeds"}
+    settings = {name: text for name, text in run.data.params.items() if name != "seeds"}
     curve = {each.step: each.value for each in points}
     return ComparedModel(_renamed(settings), seeds, curve)
 
@@ -279,7 +280,8 @@ def _renamed(settings: dict[str, Any]) -> dict[str, Any]:
         name = re.sub(r"^(rules\.[^.]+|reference|settings)\.", "rule.", name)
         name = re.sub(r"^architectures\.[^.]+\.", "architecture.", name)
         name = re.sub(r"^architecture_name$", "architecture", name)
-        found[name] = _value(value)
+        # What is a name stays one, whatever it looks like.
+        found[name] = value if name in _NAMES else _value(value)
     # Results have those keys that a params.yaml gives, MLflow's runs all.
     if convolutions := found.get("architecture.convolutions"):
         with suppress(TypeError):  # of a text that is no list of mappings

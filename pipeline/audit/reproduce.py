@@ -62,7 +62,8 @@ def of_run(run_id: str) -> Outcome:
         commit = _commit(document["rule"], tags)
         # What is told of this machine is of the numerics that train here.
         training = document["training"]
-        numerics.use(training.get("numerics", "fast"), training.get("threads"))
+        threads = training.get("threads") or tags.get("threads")
+        numerics.use(training.get("numerics", "fast"), int(threads) if threads else None)
         with remade(document, commit, tags.get("threads")) as project:
             again = project / key_of(document).folder
             same = result_checksum(again) == result_checksum(recorded)
@@ -205,11 +206,7 @@ def _facts(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _here(document: Mapping[str, Any]) -> dict[str, str]:
-    training = document["training"]
-    device = device_name(choose_device(training["device"]))
+    device = device_name(choose_device(document["training"]["device"]))
     tags = store.provenance_tags(source(), "", device)
     tags |= plugin_source.tags_of(document["rule"])
-    here = {**machine(), "numerics": training.get("numerics", "fast")}
-    if threads := training.get("threads"):
-        here["threads"] = str(threads)
-    return {**_facts(tags), **here}
+    return {**_facts(tags), **machine()}

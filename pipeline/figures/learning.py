@@ -40,6 +40,8 @@ from pipeline.project.paths import ModelKey
 
 _LEGEND_COLUMNS, _LEGEND_ROW = 3, 0.17
 """How many models stand beside each other in the legend, and how high they are, in inches."""
+_LONG_LABEL = 26
+"""Of labels with more characters two stand beside each other."""
 
 
 @style()
@@ -50,7 +52,9 @@ def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFram
     stay near chance. Columns: data sets; rows: architectures, validation above training. With a
     single data set, validation and training stand side by side.
     """
-    figure, panels = _learning_panels(histories, math.ceil(len(params.models()) / _LEGEND_COLUMNS))
+    labels = {model: model_label(params, model) for model in params.models()}
+    columns = _LEGEND_COLUMNS - (max(map(len, labels.values())) > _LONG_LABEL)
+    figure, panels = _learning_panels(histories, math.ceil(len(labels) / columns))
     limit = epoch_limit(2 * len(histories))
     curves = {
         (key, quantity): arithmetic_mean(error_rates(history, quantity), limit)
@@ -70,7 +74,7 @@ def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFram
         add_guide(panel, 100 * (1 - 1 / image_set(dataset).classes))
         for key, curve in of_dataset.items():
             if key.architecture == architecture:
-                look, label = look_of(params, key.model), model_label(params, key.model)
+                look, label = look_of(params, key.model), labels[key.model]
                 order = params.models().index(key.model)
                 # What lies below the axis' floor, 0 too, leaves the frame downwards.
                 draw_curve(panel, raised(curve, floor / 2), look, order, label)
@@ -78,7 +82,7 @@ def learning_curves(params: Params, histories: Mapping[ModelKey, pandas.DataFram
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(),
         loc="outside upper center",
-        ncols=_LEGEND_COLUMNS,
+        ncols=columns,
     )
     others = "Grey line: chance. " + ("Below the frame: fewer errors, or none." * leaving)
     add_note(figure, histories.values(), others=others)

@@ -147,8 +147,9 @@ def add_layer_bar(figure: Figure, panels: Sequence[Axes], layers: int) -> None:
 def log_axis(panel: Axes, low: float, high: float) -> None:
     """From low to high: powers of ten, and 2 and 5 between them where they are few."""
     panel.set(yscale="log", ylim=(low, high))
-    subs = (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
-    panel.yaxis.set_major_locator(LogLocator(subs=subs, numticks=7))
+    marks = LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 300 else (1.0,), numticks=7)
+    few = sum(low <= each <= high for each in marks.tick_values(low, high)) < 2
+    panel.yaxis.set_major_locator(MaxNLocator(4) if few else marks)
     panel.yaxis.set_minor_locator(NullLocator())
     if low > 1e-4 and high < 2e3:
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -11,7 +11,7 @@ import numpy
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from pipeline.params.labels import model_name, regularizer_of, rule_name
+from pipeline.params.labels import model_name, regularizer_of, rule_name, same_regularizer
 from pipeline.params.schema import Params
 
 WIDTH = 7.1
@@ -73,13 +73,8 @@ def model_label(params: Params, model: str) -> str:
     Of a rule with several settings, λ tells them apart, unless it is the same.
     """
     weight = regularizer_of(params, model, "λ = ")
-    rule = params.rule_of(model)
-    same = [
-        other
-        for other in params.run.rules
-        if params.rule_of(other) == rule and regularizer_of(params, other, "λ = ") == weight
-    ]
-    name = rule_name(rule) if same == [model] else model_name(params, model)
+    alone = same_regularizer(params, model) == [model]
+    name = rule_name(params.rule_of(model)) if alone else model_name(params, model)
     return f"{name}, {weight}"
 
 

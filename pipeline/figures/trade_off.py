@@ -64,7 +64,7 @@ def trade_off(
         points = [_points(histories[model], seeds[seeds.model == model]) for model in models]
         notes = [_note(params, model) for model in models]
         errors = [(x, 100 * (1 - y)) for x, y, _ in points]
-        _draw(error, look, label, errors, notes if (rule, kind) == ("gait", "constraint") else ())
+        _draw(error, look, label, errors, notes if kind == "constraint" else ())
         if rule != "bp":
             far = [(x, numpy.maximum(1 - z, _ROUNDING)) for x, _, z in points]
             _draw(angle, look, label, far, notes)
@@ -80,13 +80,14 @@ def trade_off(
     error.set_title(title, loc="left")
     count = seeds.seed.nunique()
     text = f"Mean ± 1 standard deviation over {count} seeds." if count > 1 else "One seed."
-    axis = "Horizontal: mean over all layers but the first. Numbers: λ, at a line's two ends."
+    axis = "Horizontal: mean over all layers but the first. On the right λ, at a line's two ends."
+    ends = "A bar without a lower end goes down to 0."
     if any(params.settings_of(model).output_gain for model in params.run.rules):
-        axis += " ×: output gain."
+        ends += " ×: output gain."
     early = params.training.patience is not None
     best = "Test error: of each seed's best epoch; all else: of the last one."
     when = best if early else "After training."
-    figure.supxlabel(f"{when} {text}\n{axis}", color="0.3")
+    figure.supxlabel(f"{when} {text} {ends}\n{axis}", color="0.3")
     return figure
 
 
@@ -136,15 +137,15 @@ def _draw(
     means = numpy.array([(x.mean(), y.mean()) for x, y in points])
     spreads = [[each.std(ddof=1) if len(each) > 1 else 0.0 for each in point] for point in points]
     across, up = means.T
-    # A bar down to zero has no end on a log axis.
-    bars_across, bars_up = numpy.minimum(spreads, 0.9 * means).T
-    panel.set_yscale("log")
+    # A bar down to zero or below has no lower end on a log axis, which it leaves.
+    bars = numpy.stack([numpy.minimum(spreads, means), spreads])
+    panel.set_yscale("log", nonpositive="clip")
     panel.plot(across, up, color=look.colour, linestyle=look.dashes, linewidth=0.8, zorder=2)
     panel.errorbar(
         across,
         up,
-        xerr=bars_across,
-        yerr=bars_up,
+        xerr=bars[..., 0],
+        yerr=bars[..., 1],
         color=look.colour,
         linestyle="none",
         marker=look.marker,
@@ -163,6 +164,7 @@ def _draw(
             notes[index],
             tuple(means[index]),
             (6, -5) if right else (-6, 5),
+            color=look.colour,
             textcoords="offset points",
             ha="left" if right else "right",
             va="center",

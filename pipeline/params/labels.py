@@ -32,9 +32,24 @@ _SETTINGS = {
 def model_name(params: Params, model: str) -> str:
     """The name of the model's rule, and what an entry's own name adds to it.
 
-    ``gait_full`` of the rule ``gait`` is "GAIT-prop, full"; the reference says that it is one.
+    ``gait_full`` of the rule ``gait`` is "GAIT-prop, full"; the reference says that it is one. Of a
+    name with a number, such as ``gait_001``, λ says more, if no other model of the rule has it.
     """
-    return model_of_rule_name(params.rule_of(model), model)
+    rule, weight = params.rule_of(model), regularizer_of(params, model, "λ = ")
+    numbered = any(word.isdecimal() for word in model.removeprefix(rule).split("_"))
+    if numbered and {*same_regularizer(params, model)} <= {model}:
+        return f"{rule_name(rule)}, {weight}"
+    return model_of_rule_name(rule, model)
+
+
+def same_regularizer(params: Params, model: str) -> list[str]:
+    """The models of its rule that have its regularizer, too."""
+    return [
+        other
+        for other in params.run.rules
+        if params.rule_of(other) == params.rule_of(model)
+        and regularizer_of(params, other) == regularizer_of(params, model)
+    ]
 
 
 def model_of_rule_name(rule: str, model: str) -> str:

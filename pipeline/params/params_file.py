@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 from pipeline.params import problems, search_space
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
+from pipeline.project.files import text_of
 
 PARAMS_FILE = Path("params.yaml")
 # Far above any settings: aliases of aliases make millions of values of a kilobyte of text, and one
@@ -26,15 +27,8 @@ _MOST_BITS = 1024
 
 def load(path: Path = PARAMS_FILE) -> Params:
     """The checked content of a params file; GaitError lists every problem with its line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise GaitError(
-            f"{path} cannot be read ({reason}); run gait in the project's folder, and"
-            " `gait profile digits` to have a new one"
-        ) from None
-    return read(text, str(path))
+    advice = "; run gait in the project's folder, and `gait profile digits` to have a new one"
+    return read(text_of(path, advice), str(path))
 
 
 def read(text: str, path: str) -> Params:

@@ -235,8 +235,9 @@ def _draw(random: np.random.Generator, dimension: Dimension) -> Any:
     if dimension.integer is not None:
         return int(random.integers(int(low), int(high), endpoint=True))
     if dimension.loguniform is not None:
-        drawn = float(np.exp(random.uniform(np.log(low), np.log(high))))
-        return min(max(drawn, low), high)
+        exponent = random.uniform(math.log(low), math.log(high))
+        # Twelve digits: the last bits of an exponential differ from one machine to the next.
+        return min(max(float(f"{math.exp(exponent):.12g}"), low), high)
     return float(random.uniform(low, high))
 
 

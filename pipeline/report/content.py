@@ -24,7 +24,7 @@ from pipeline.report import rules_table
 from pipeline.report.charts.chart_look import dash_lengths, layer_colours
 from pipeline.report.charts.claim_charts import FORMS, PRECISIONS, leaky_rows
 from pipeline.report.charts.layer_charts import alignment, orthogonality
-from pipeline.report.charts.sweep_charts import heat_maps
+from pipeline.report.charts.sweep_charts import heat_maps, swept_axes
 from pipeline.report.charts.training_charts import final_errors, learning
 from pipeline.report.evidence import Evidence, Sweep
 from pipeline.report.verdicts import size, theorem_verdict
@@ -119,6 +119,7 @@ def lost(verification: Mapping[str, Any]) -> dict[str, str]:
 def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:
     """A sweep's heat maps and its best trials, and which of these lie on an edge."""
     names = swept_settings(sweep.trials)
+    _, _, hidden = swept_axes(sweep.trials)
     return {
         "best": [
             {
@@ -132,8 +133,11 @@ def sweep_content(params: Params, sweep: Sweep) -> dict[str, Any]:
         ],
         "charts": heat_maps(params, sweep),
         "edges": [f"{edge}." for edge in edges(params, sweep.trials)],
+        "epochs": int(sweep.trials.epochs.max()),
+        "hidden": [setting_name(name) for name in hidden],
         "name": sweep.folder.name,
         "settings": [setting_name(name) for name in names],
+        "single": bool(sweep.trials.validation_accuracy_std.isna().all()),
         "stopped": bool((sweep.trials.status == STOPPED).any()),
         "trials": len(sweep.trials),
     }

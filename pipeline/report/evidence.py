@@ -88,8 +88,10 @@ def _verification() -> dict[str, Any] | None:
 def _sweep(folder: Path) -> Sweep:
     path = folder / "trials.csv"
     try:
-        trials = pandas.read_csv(path)
-        runs = pandas.read_csv(folder / "runs.csv").set_index("trial").mlflow_run_id.dropna()
+        trials, runs = (
+            seeds_table.read_csv(each, ("trial", "rule")) for each in (path, folder / "runs.csv")
+        )
+        runs = runs.set_index("trial").mlflow_run_id.dropna()
         if missing := {"trial", "rule", *FIGURES} - set(trials.columns):
             raise ValueError(f"no column {', '.join(sorted(missing))}")
     except (OSError, ValueError, LookupError, AttributeError) as error:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from pipeline.data.image_sets import image_set
 from pipeline.report import rules_table
 from pipeline.report.charts.chart_look import Chart
-from pipeline.report.charts.claim_charts import differences, error_against_depth
+from pipeline.report.charts.claim_charts import MOST_POINTS, differences, error_against_depth
 from pipeline.report.claims import EQUIVALENT, IDENTICAL, INFERIOR, OTHERS, Claim
 from pipeline.report.content import case_content, depth_rows, lost, model_look, sweep_content
 from pipeline.report.evidence import Evidence
@@ -53,7 +53,9 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
         "claims": [{**vars(claim), "short": SHORT[claim.name]} for claim in claims],
         "depth_chart": verification and error_against_depth(verification),
         "depth_rows": verification and depth_rows(verification),
-        "equivalence_chart": _differences(by_name[EQUIVALENT], "equivalence", ("low", "high")),
+        "equivalence_chart": _differences(
+            by_name[EQUIVALENT], "equivalence", ("low", "high"), MOST_POINTS
+        ),
         "inferiority_chart": _differences(
             by_name[INFERIOR], "inferiority", ("difference_low", "difference_high")
         ),
@@ -65,7 +67,9 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
     }
     return environment.get_template("page.html").render(
         **content,
+        chance=lambda p: "> 0.99" if p > 0.99 else f"{p:.2f}",
         margin=MARGIN,
+        most_points=MOST_POINTS,
         most_seeds=MOST_SEEDS,
         params=params,
         points=lambda share: f"{100 * share:g}",
@@ -84,9 +88,11 @@ def render(evidence: Evidence, claims: list[Claim]) -> str:
     )
 
 
-def _differences(claim: Claim, name: str, interval: tuple[str, str]) -> Chart | None:
+def _differences(
+    claim: Claim, name: str, interval: tuple[str, str], most: float = math.inf
+) -> Chart | None:
     shown = [finding for finding in claim.findings if finding.differences]
-    return differences(name, shown, interval) if shown else None
+    return differences(name, shown, interval, most) if shown else None
 
 
 def _charts_in(content: Any) -> list[Chart]:

@@ -13,7 +13,7 @@ from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.training import history, model_files
 from pipeline.training.epochs import KEPT
-from pipeline.training.experiment import choose_device, choose_numerics, training_settings
+from pipeline.training.experiment import choose_device, training_settings
 from pipeline.training.model_files import result_checksum
 
 
@@ -21,8 +21,8 @@ def evaluate_model(params: Params, key: ModelKey) -> pandas.DataFrame:
     """One row a seed: test loss and accuracy, training accuracy at its end and at its peak.
 
     ``result`` identifies the model's files, and is the tag of the MLflow runs that made them.
+    Computes with whatever numerics were chosen before.
     """
-    choose_numerics(params)
     images = image_tensors.load(data_file(key.profile, key.dataset))
     trained_on = model_files.read_config(key.folder)["data"]["sha256"]
     if trained_on != images.checksum:

@@ -43,12 +43,18 @@ def parsed(
         GaitError: it is no such table.
     """
     try:
-        table = pandas.read_csv(source)
+        table = read_csv(source, set(COLUMNS) - {"seed"})
     except ValueError as error:  # pandas' own, and of bytes that are no text.
         raise GaitError(f"{name} is no table ({error}): `gait evaluate` writes it") from None
     if lacking := [each for each in columns if each not in table]:
         raise GaitError(f"{name} lacks {', '.join(lacking)}: `gait evaluate` writes it")
     return table
+
+
+def read_csv(source: Path | io.StringIO, names: Iterable[str]) -> pandas.DataFrame:
+    """A table with these columns as they are: names may look like numbers, or like "missing"."""
+    kinds = dict.fromkeys(names, str)
+    return pandas.read_csv(source, dtype=kinds, keep_default_na=False, na_values=[""])
 
 
 def of_case(seeds: pandas.DataFrame, dataset: str, architecture: str) -> pandas.DataFrame:

@@ -15,6 +15,7 @@ from pipeline.project.paths import results_folder
 from pipeline.results import provenance, seeds_table, summary_tables, trained
 from pipeline.results.evaluation import evaluate_model, mean_curve
 from pipeline.tracking import delivery, store
+from pipeline.training.experiment import choose_numerics
 from pipeline.training.resuming import STATES
 
 # What decides the tables, beside the library.
@@ -30,6 +31,8 @@ def run(params: Params) -> list[Path]:
     Raises:
         GaitError: a model or its data is missing or damaged.
     """
+    # Before a model is read, which copies tensors: PyTorch's first work settles its kernels.
+    choose_numerics(params)
     keys = params.model_keys()
     for key in keys:
         trained.check(params, key)

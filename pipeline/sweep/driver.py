@@ -79,6 +79,8 @@ def run(params: Params, options: Options) -> int:
     Raises:
         GaitError: the sweep cannot be run like that; nothing has been started.
     """
+    # Before an image set of a package's computes anything.
+    choose_numerics(params)
     configurations = plan(params)
     ray_cluster.check_address(options.address)
     _check_store(options.address)

@@ -61,7 +61,7 @@ def finished(
 ) -> Chart:
     """Layers upon each other, at their place's width and in the page's look."""
     chart = altair.layer(*layers).properties(width="container", height=height)
-    return Chart(name, title, description, chart.configure(**CONFIG).to_dict())
+    return Chart(name, title, description, _readable(chart.configure(**CONFIG).to_dict()))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> altair.InlineData:
@@ -136,6 +136,15 @@ def over_epochs(last: int) -> altair.X:
     step = next(step for step in steps if last / step <= 6)
     axis = altair.Axis(grid=False, values=list(range(0, last + 1, step)), format="d")
     return altair.X("epoch:Q", scale=altair.Scale(nice=False), axis=axis)
+
+
+def _readable(spec: Any) -> Any:
+    """All numbers rounded: the last bits of a logarithm are not the same on every processor."""
+    if isinstance(spec, dict):
+        return {name: _readable(value) for name, value in spec.items()}
+    if isinstance(spec, list):
+        return [_readable(value) for value in spec]
+    return float(_rounded(spec)) if isinstance(spec, float) else spec
 
 
 def _rounded(value: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair
+import numpy
 
 from pipeline.report.charts.chart_look import (
     Chart,
@@ -22,6 +23,9 @@ from pipeline.results.equivalence import MARGIN
 
 FORMS = {"stable": ("stable form", "var(--stable)"), "literal": ("as published", "var(--literal)")}
 PRECISIONS = {"float64": [1, 0], "float32": [7, 3]}
+
+MOST_POINTS = 5.0
+"""Percentage points: models farther apart are surely not equivalent, and are drawn at the edge."""
 
 HIGHEST = 1e6
 """Where larger differences are drawn, at the frame's edge: they are no gradients any more."""
@@ -97,11 +101,18 @@ def error_against_depth(verification: Mapping[str, Any]) -> Chart:
     )
 
 
-def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str]) -> Chart:
+def differences(
+    name: str, findings: Sequence[Finding], interval: tuple[str, str], most: float = math.inf
+) -> Chart:
     """Differences in test accuracy (percentage points), a line a comparison, a dot a seed.
 
-    ``interval`` names the numbers that are its bounds, which only findings with a spread have.
+    ``interval`` names the numbers that are its bounds, which only findings with a spread have. What
+    is farther out than ``most`` is drawn at the edge.
     """
+
+    def drawn(row: Mapping[str, Any], *columns: str) -> dict[str, float]:
+        return {f"drawn_{name}": float(numpy.clip(row[name], -most, most)) for name in columns}
+
     points: list[dict[str, Any]] = [
         {
             "about": _broken(each),
@@ -122,12 +133,17 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
         }
         for each in findings
     ]
-    drawn = [(points, ["difference"]), (bars, ["low", "high"])]
-    reach = [float(row[name]) for rows, names in drawn for row in rows for name in names]
-    ends = [1.1 * value for value in reach if math.isfinite(value)]
+    points = [{**row, **drawn(row, "difference")} for row in points]
+    bars = [{**row, **drawn(row, "mean", "low", "high")} for row in bars]
+    ends = [
+        1.1 * value
+        for row in (*points, *bars)
+        for name, value in row.items()
+        if name.startswith("drawn_") and math.isfinite(value)
+    ]
     low, high = min(-160 * MARGIN, *ends), max(160 * MARGIN, *ends)
     scale = altair.Scale(domain=[low, high], nice=False)
-    across = _points("difference", scale=scale, axis=altair.Axis(tickCount=6))
+    across = _points("drawn_difference", scale=scale, axis=altair.Axis(tickCount=6))
     down = names_down("about", labelLimit=400)
     margin = altair.Chart(table([{"from": -100 * MARGIN, "to": 100 * MARGIN, "zero": 0}]))
     band = margin.mark_rect(color="var(--band)").encode(x=_points("from"), x2="to:Q")
@@ -136,11 +152,15 @@ def differences(name: str, findings: Sequence[Finding], interval: tuple[str, str
         y=down,
         tooltip=tooltip(mean="mean difference", low="interval from", high="to", n="seeds"),
     )
-    bar = means.mark_rule(strokeWidth=3, color="var(--text)").encode(x=_points("low"), x2="high:Q")
-    tick = means.mark_tick(thickness=3, size=20, color="var(--text)").encode(x=_points("mean"))
+    bar = means.mark_rule(strokeWidth=3, color="var(--text)").encode(
+        x=_points("drawn_low"), x2="drawn_high:Q"
+    )
+    tick = means.mark_tick(thickness=3, size=20, color="var(--text)").encode(
+        x=_points("drawn_mean")
+    )
     dots = (
         altair.Chart(table(points))
-        .mark_point(filled=True, size=70, opacity=0.85, color="var(--model-gait)")
+        .mark_point(filled=True, size=70, opacity=0.85, color="var(--stable)")
         .encode(
             x=across,
             y=down,

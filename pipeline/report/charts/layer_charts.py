@@ -33,14 +33,16 @@ def alignment(params: Params, case: str, histories: Histories) -> list[Chart]:
             continue
         label = model_label(params, model)
         cosines = layer_curves(history, "bp_cosine", arithmetic_mean, MOST_EPOCHS)
+        lowest = max(-1.0, min(0.9, *(float(curve.low.min()) for curve in cosines)))
         norms = layer_curves(history, "bp_relative_norm", geometric_mean, MOST_EPOCHS)
         charts += [
             _layers(
                 f"cosine-{case}-{model}",
                 f"{label}: cosine",
                 cosines,
-                altair.Scale(domain=[-1, 1]),
-                [-1, -0.5, 0, 0.5, 1],
+                # As much of it as the lines take, and 0.9 to 1 at least.
+                altair.Scale(domain=[lowest, 1 + 0.02 * (1 - lowest)], nice=False),
+                [mark for mark in (-1, -0.5, 0, 0.5, 0.8, 0.9, 0.95, 1) if mark >= lowest],
             ),
             _log_layers(
                 f"norm-{case}-{model}",

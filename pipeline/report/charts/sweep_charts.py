@@ -28,12 +28,17 @@ def heat_maps(params: Params, sweep: Sweep) -> list[Chart]:
     on one scale for all rules. A stopped trial's number has a star, its dot is small.
     """
     trials = sweep.trials
-    across, up, _ = choose_axes(trials, _space(trials))
+    across, up, _ = swept_axes(trials)
     errors = error_percent(trials[METRIC].dropna())
     limits = [float(errors.min()), float(errors.max())] if len(errors) else [1.0, 100.0]
     return [
         _heat_map(params, sweep, str(rule), (across, up), limits) for rule in trials.rule.unique()
     ]
+
+
+def swept_axes(trials: pandas.DataFrame) -> tuple[SweptAxis, SweptAxis, list[str]]:
+    """Of the heat maps: as ``choose_axes`` has them."""
+    return choose_axes(trials, _space(trials))
 
 
 def _space(trials: pandas.DataFrame) -> dict[str, Any]:

@@ -140,6 +140,6 @@ def final_errors(params: Params, case: str, seeds: pandas.DataFrame) -> Chart:
         f"final-{case}",
         "Test accuracy of every seed",
         "Test accuracy of every model and seed; the table has means and spreads.",
-        46 * len(params.models()),
+        max(46, 16 * max(row["label"].count("|") + 1 for row in rows)) * len(params.models()),
         dots,
     )

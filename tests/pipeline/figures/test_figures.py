@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from gaitprop import RULES, InvertibleNetwork
 from pipeline import figures
+from pipeline.figures.panels import log_axis, make_panels
 from pipeline.params.looks import LOOKS, look_among
 from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
@@ -435,6 +436,28 @@ def test_blocks_below_each_other_have_the_same_marks() -> None:
         assert [len(panel.yaxis.get_minorticklocs()) for panel in shown] == [0] * len(shown)
         height = 2 if len(shown) % 3 else 3
         assert len({tuple(panel.get_yticks()) for panel in shown}) <= height
+
+
+@pytest.mark.parametrize("ends", [(1.1, 130), (9.8, 14), (0.05, 130), (31, 49), (1e-9, 10)])
+def test_a_log_axis_has_marks_to_read_it_by(ends: tuple[float, float]) -> None:
+    figure, panels = make_panels(1, 1, 2.0)
+    log_axis(panels[0, 0], *ends)
+    figure.draw_without_rendering()
+    assert sum(ends[0] <= mark <= ends[1] for mark in panels[0, 0].get_yticks()) >= 3
+
+
+def test_a_legend_of_long_names_is_as_wide_as_the_figure() -> None:
+    names = ["gait_with_a_name_that_is_long", "gait_with_another_one_as_long", "bp", "tp"]
+    document = make_params(rules=["bp", "tp"]).model_dump(exclude={"sweep"})
+    own = {**document["rules"]["bp"], "rule": "gait", "gamma": 0.001}
+    document["rules"] |= {names[0]: own, names[1]: own}
+    document["run"]["rules"] = names
+    params = Params.model_validate(document)
+    histories = {key: make_history("gait") for key in params.model_keys()}
+    figure = figures.learning_curves(params, histories)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
 
 
 def test_long_names_take_two_lines_where_columns_are_narrow() -> None:

@@ -107,6 +107,24 @@ def test_bars_are_standard_deviations(
     raise AssertionError("no such series")
 
 
+def test_of_a_bar_that_is_longer_than_its_mean_the_upper_end_is_true(
+    histories: dict[str, pandas.DataFrame], seeds: pandas.DataFrame
+) -> None:
+    """As where one seed of three breaks down; the lower end lies below all of a log axis."""
+    broken = seeds.copy()
+    broken.loc[broken.model == "gait", "test_accuracy"] = [0.99, 0.98, 0.2]
+    figure = figures.trade_off(params_of("gait", "gait_high"), histories, broken)
+    (container,) = (
+        each
+        for each in figure.axes[0].containers
+        if each.get_label() == "GAIT-prop, λ off the diagonal"
+    )
+    low, high = container[2][1].get_segments()[0][:, 1]
+    assert high == pytest.approx(mean([1, 2, 80]) + stdev([1, 2, 80]))
+    assert low < figure.axes[0].get_ylim()[0]
+    assert "without a lower end goes down to 0" in figure.get_supxlabel()
+
+
 def test_a_lines_two_ends_have_their_lambda(
     histories: dict[str, pandas.DataFrame], seeds: pandas.DataFrame
 ) -> None:

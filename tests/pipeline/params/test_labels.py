@@ -10,7 +10,13 @@ import pytest
 
 from pipeline.figures.style import model_label
 from pipeline.params import params_file
-from pipeline.params.labels import other_settings, regularizer_of, regularizer_text, value_text
+from pipeline.params.labels import (
+    model_name,
+    other_settings,
+    regularizer_of,
+    regularizer_text,
+    value_text,
+)
 from pipeline.params.schema import Params
 from pipeline.results.summary_tables import QUANTITIES, as_markdown, summarize
 from tests.pipeline.project_copy import small_params
@@ -65,6 +71,23 @@ def test_tables_and_figures_say_what_is_used(case: Case) -> None:
     assert "| difference to BP reference |" in table
     assert f"| GAIT-prop | 0.001 | {case.text} | 0.001 | 2 |" in table
     assert "| BP reference | 0.001 | 0 |" in table
+
+
+def test_numbers_in_a_models_name_are_said_as_what_they_stand_for(tmp_path: Path) -> None:
+    own = "  gait_full_001: {rule: gait, learning_rate: 0.1, orthogonality: 0.01, penalty: full}\n"
+    path = tmp_path / "params.yaml"
+    path.write_text(small_params().replace("  itp:\n", f"{own}  itp:\n", 1))
+    params = params_file.load(path)
+    assert model_name(params, "gait_full_001") == "GAIT-prop, λ = 0.01 (full)"
+    assert model_name(params, "gait") == "GAIT-prop"
+    # λ tells these two from no one.
+    more = "  gait_lr_1: {rule: gait, learning_rate: 0.1, orthogonality: 0.5}\n"
+    more += "  gait_lr_3: {rule: gait, learning_rate: 0.3, orthogonality: 0.5}\n"
+    text = path.read_text().replace("  itp:\n", f"{more}  itp:\n", 1)
+    path.write_text(text.replace("[bp, gait]", "[bp, gait, gait_lr_1, gait_lr_3]"))
+    params = params_file.load(path)
+    assert model_name(params, "gait_lr_1") == "GAIT-prop, lr 1"
+    assert model_label(params, "gait_lr_3") == "GAIT-prop, lr 3, λ = 0.5"
 
 
 def test_no_weight_weighs_nothing() -> None:

@@ -14,6 +14,7 @@ from pipeline import figures
 from pipeline.params.schema import Params
 from pipeline.report import claims, page
 from pipeline.report.charts.chart_look import layer_colours
+from pipeline.report.charts.claim_charts import MOST_POINTS, differences
 from tests.pipeline.figures.test_figures import make_history, make_params
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY
@@ -198,6 +199,26 @@ def test_several_cases_and_one_seed() -> None:
     for name in names:
         assert f'id="{name}" role="img" aria-label="' in text
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).split()
+
+
+def test_every_colour_of_the_page_is_defined() -> None:
+    """Whatever models there are: a chart's mark without one is not seen."""
+    params = make_params(rules=("bp", "tp"))
+    judged = make_evidence(params, {})
+    text = page.render(judged, claims.judge(judged))
+    used = set(re.findall(r"var\((--[\w-]+)\)", text))
+    assert used - set(re.findall(r"(--[\w-]+):", text)) == set()
+
+
+def test_differences_beyond_the_margin_by_far_are_drawn_at_the_edge() -> None:
+    params = make_params(rules=("bp", "gait"))
+    judged = make_evidence(params, {"reference": BP, "gait": [BP[0], BP[1], BP[2] - 0.7]})
+    found = [each for each in claims.judge(judged)[1].findings if each.differences]
+    chart = differences("equivalence", found, ("low", "high"), MOST_POINTS)
+    domain = chart.spec["layer"][2]["encoding"]["x"]["scale"]["domain"]
+    assert domain == [-1.1 * MOST_POINTS, 1.1 * MOST_POINTS]
+    # Whoever points at it reads the number itself.
+    assert any("-70" in rows for rows in chart.spec["datasets"].values())
 
 
 def test_what_the_page_says_of_the_epochs_and_the_reference() -> None:

@@ -24,6 +24,17 @@ def test_what_is_read_is_what_is_written() -> None:
         assert ours["result"] == theirs["result"]
 
 
+def test_names_that_look_like_numbers_or_like_nothing(tmp_path: Path) -> None:
+    path = tmp_path / seeds_table.FILE
+    rows = ["dataset,architecture,model,seed,result", "digits,10,007,0,1e5", "digits,nan,null,1,1"]
+    path.write_text("\n".join(rows))
+    read = seeds_table.read(path)
+    assert [list(row) for row in read.to_numpy()] == [
+        ["digits", "10", "007", 0, "1e5"],
+        ["digits", "nan", "null", 1, "1"],
+    ]
+
+
 def test_no_table(tmp_path: Path) -> None:
     with pytest.raises(GaitError, match="is missing: run `gait evaluate`, or `gait repro`"):
         seeds_table.read(tmp_path / seeds_table.FILE)
