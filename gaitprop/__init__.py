@@ -4,6 +4,8 @@ Learning rules for invertible networks (arXiv 2006.06438), written for numerical
 seeds as a leading dimension. Needs torch alone.
 """
 
+from typing import Any
+
 from gaitprop.errors import ArgumentError, DivergenceError, GaitpropError, SingularLayerError
 from gaitprop.gradients import LayerGradient, layer_gradients
 from gaitprop.layers import Architecture, Convolution, Dense
@@ -26,3 +28,12 @@ __all__ = [
     "SingularLayerError",
     "layer_gradients",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # As torch.nn is there once torch is; imported when it is first asked for.
+    if name == "nn":
+        import gaitprop.nn
+
+        return gaitprop.nn
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -131,6 +131,11 @@ def invertible_conv2d(
             f"input is of shape {tuple(input.shape)}; allowed: (batch, channels, height, width) or"
             " (channels, height, width)"
         )
+    if input.shape[-3] < channels:
+        raise ArgumentError(
+            f"input is of shape {tuple(input.shape)}; allowed: {channels} channels or more, of"
+            f" which the first {channels} are read"
+        )
     reading = Reading((*input.shape[-3:],), channels, kernel_size, stride, padding)
     units = _cast(input, weight).reshape(-1, reading.n_units)
     settings = _settings(rule, gamma, activation, negative_slope, number, input.device.type)
@@ -147,7 +152,8 @@ def _apply(
 ) -> Tensor:
     feedback, parts = joined(kept)
     outputs: Tensor = InvertibleLayer.apply(rows, weight, bias, feedback, *settings, parts)  # type: ignore[no-untyped-call]
-    return outputs
+    # A tensor of its own: what comes next may write to it, and the rule needs what was computed.
+    return outputs.clone()
 
 
 def _kept(
@@ -179,7 +185,7 @@ def check_dtype(dtype: torch.dtype, of: str) -> None:
     """Raises ArgumentError unless the dtype is one in which a layer can be inverted."""
     if dtype not in PRECISIONS:
         raise ArgumentError(
-            f"{of} is {dtype}; allowed: float32 or float64, also under torch.autocast"
+            f"{of} is {dtype!r}; allowed: torch.float32 or torch.float64, also under torch.autocast"
         )
 
 

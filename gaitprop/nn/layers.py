@@ -278,6 +278,11 @@ class InvertibleConv2d(_InvertibleLayer):
         sizes |= {"stride": (stride, 1), "padding": (padding, 0)}
         for name, (size, least) in sizes.items():
             check_size(name, size, least)
+        if padding >= kernel_size:
+            raise ArgumentError(
+                f"padding is {padding} with kernel_size {kernel_size}; allowed: 0 to"
+                f" {kernel_size - 1}, since patches of zeros alone say nothing"
+            )
         n = in_channels * kernel_size**2
         super().__init__(n, rule, gamma, activation, negative_slope, bias, device, dtype)
         self.in_channels, self.out_channels = in_channels, n

@@ -91,10 +91,13 @@ def _errors(
         seeds = tuple(range(weight.shape[0] if leading else 1))
         view = LayerView(weight, outputs, local_error, activation, number, seeds, feedback=parts)
         if of_rows:
-            below = rule_of(rule)(view, error, gamma)
-            if rule not in RULES:
-                # One's own may return what it got, or a view; results of an operator are tensors of
-                # their own, in the order that their shape says.
+            if rule in RULES:
+                below = rule_of(rule)(view, error, gamma)
+            else:
+                # One's own may write to what it gets, return it, or a view; results of an operator
+                # are tensors of their own, in the order that their shape says.
+                copies = view._replace(local_error=local_error.clone()), error.clone()
+                below = rule_of(rule)(*copies, gamma)
                 below = below.clone(memory_format=torch.contiguous_format)
             below = below.reshape(*leading, -1, n)
         if of_parameters or of_feedback:

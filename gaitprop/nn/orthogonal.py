@@ -43,7 +43,7 @@ def orthogonal_(module: nn.Module) -> None:
 
     To be called after each step of an optimizer: GAIT-prop is then backpropagation throughout. Each
     weight becomes the orthogonal matrix nearest to it, of whatever size it is; see
-    ``gaitprop.constraints``.
+    ``gaitprop.constraints``. One that is frozen (``requires_grad_(False)``) stays as it is.
 
     Raises:
         ArgumentError: there is no invertible layer, or a weight has no inverse, or holds inf or
@@ -55,6 +55,8 @@ def orthogonal_(module: nn.Module) -> None:
                 f"{name} is computed from other parameters, as by a parametrization or pruning, so"
                 " that nothing can be put in its place; allowed: an nn.Parameter"
             )
+        if not weight.requires_grad:
+            continue
         nearest = orthogonalize(weight.clone(memory_format=torch.contiguous_format))
         if not orthogonality_defect(nearest) < ORTHOGONAL:
             n, fault = len(weight), "holds inf or NaN"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev
 
 from gaitprop import Architecture, Dense, SingularLayerError, layer_gradients
-from gaitprop.nn import InvertibleConv2d, InvertibleLinear
+from gaitprop.nn import InvertibleConv2d, InvertibleLinear, invertible_linear
 from gaitprop.nn.rule import rule_key
 from gaitprop.rules import Rule
 from gaitprop.rules.feedback import FeedbackRule
@@ -171,6 +171,44 @@ def test_a_function_is_a_rule() -> None:
     layer(inputs).backward(error)
     assert torch.equal(inputs.grad, error)
     assert "rule=passed_on" in repr(layer)
+
+
+def test_a_rule_may_write_to_what_it_gets() -> None:
+    """Its own layer's weights learn by the error that came, and the caller's tensors stay."""
+
+    def in_place(layer, error, scale):
+        error.zero_()
+        return layer.local_error.mul_(10.0) @ layer.weight
+
+    def aside(layer, error, scale):
+        return (layer.local_error * 10.0) @ layer.weight
+
+    inputs, found = torch.randn(5, 3, requires_grad=True), []
+    weight, error = torch.randn(3, 3, requires_grad=True), torch.randn(5, 3)
+    kept = error.clone()
+    for activation in ("leaky_relu", "linear"):
+        for rule in (in_place, aside):
+            outputs = invertible_linear(inputs, weight, rule=rule, activation=activation)
+            found.append(torch.autograd.grad(outputs, (inputs, weight), error))
+        assert torch.equal(error, kept)
+        assert all(map(torch.equal, *found[-2:]))
+
+
+@pytest.mark.parametrize("rule", ["bp", "gait", "gait_learned_inverse"])
+@pytest.mark.parametrize(
+    "follows", [nn.ReLU(inplace=True), nn.Dropout(0.5, inplace=True), lambda y: y.add_(1).mul_(2)]
+)
+def test_outputs_may_be_written_to(rule: str, follows: Callable[[Tensor], Tensor]) -> None:
+    layer = InvertibleLinear(6, 6, rule=rule)
+    inputs, found = torch.randn(4, 6), []
+    for given in (lambda y: y, torch.clone):
+        torch.manual_seed(0)
+        loss = follows(given(layer(inputs))).square().sum()
+        torch.manual_seed(1)
+        found.append(torch.autograd.grad(loss, [*layer.parameters()]))
+    assert all(map(torch.equal, *found))
+    convolution = InvertibleConv2d(1, kernel_size=2, rule="bp")
+    follows(convolution(torch.randn(2, 1, 4, 4))).sum().backward()
 
 
 def test_functions_of_one_name_are_rules_of_their_own() -> None:

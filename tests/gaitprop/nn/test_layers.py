@@ -195,7 +195,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "slope": (lambda: InvertibleLinear(3, 3, negative_slope=0.0), "negative_slope is 0.0; .*"),
     "dtype": (
         lambda: InvertibleLinear(3, 3, dtype=torch.float16),
-        "dtype is torch.float16; allowed: float32 or float64, also under torch.autocast",
+        "dtype is torch.float16; allowed: torch.float32 or torch.float64, also under .*",
+    ),
+    "dtype in words": (
+        lambda: InvertibleLinear(3, 3, dtype="float32"),
+        "dtype is 'float32'; allowed: torch.float32 or torch.float64, also under .*",
     ),
     "dtype of parameters": (_half, "weight is torch.bfloat16; allowed: .*"),
     "dtype of the input": (
@@ -251,6 +255,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: InvertibleConv2d(1, kernel_size=3, padding=-1),
         "padding is -1; .*, 0 or more",
     ),
+    "padding with zeros alone": (
+        lambda: InvertibleConv2d(1, kernel_size=3, padding=3),
+        "padding is 3 with kernel_size 3; allowed: 0 to 2, since .*",
+    ),
     "kernel of a call": (
         lambda: invertible_conv2d(torch.ones(1, 1, 4, 4), _square_of_3(), None, 2),
         r"kernel_size is 2 for a weight of shape \(3, 3\); allowed: k with \(c·k², c·k²\) for c"
@@ -275,7 +283,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "too few channels": (
         lambda: InvertibleConv2d(3, kernel_size=2)(torch.ones(1, 2, 4, 4)),
-        "channels is 3; allowed: 1 to 2, what the layer below has",
+        r"input is of shape \(1, 2, 4, 4\); allowed: 3 channels or more, of which .* are read",
     ),
     "image below the kernel": (
         lambda: InvertibleConv2d(1, kernel_size=5)(torch.ones(1, 1, 4, 4)),

@@ -122,3 +122,15 @@ def test_a_weight_that_is_no_parameter_is_refused(changed) -> None:
 def test_a_penalty_over_two_devices_is_on_the_first() -> None:
     model = nn.Sequential(InvertibleLinear(4, 4, device="meta"), InvertibleLinear(4, 4))
     assert orthogonality_penalty(model).is_meta
+
+
+def test_a_frozen_layer_stays_as_it_is() -> None:
+    model = nn.Sequential(InvertibleLinear(4, 4), InvertibleLinear(4, 4))
+    with torch.no_grad():
+        for each in model:
+            each.weight.mul_(2.0)
+    model[0].weight.requires_grad_(False)
+    before = model[0].weight.clone()
+    orthogonal_(model)
+    assert torch.equal(model[0].weight, before)
+    assert regularizer.orthogonality_defect(model[1].weight.detach()) < 1e-5

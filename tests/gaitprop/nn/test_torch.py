@@ -6,6 +6,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
+import gaitprop
 from gaitprop.nn import InvertibleLinear
 from tests.gaitprop.nn.models import assert_close, gradients, loss_of, small_batch, small_model
 
@@ -183,6 +185,15 @@ def test_a_trained_optimizer_and_model_go_on_after_pickle() -> None:
         steps.step()
     pairs = zip(model.parameters(), other.parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_it_is_there_once_the_library_is() -> None:
+    code = "import gaitprop; print(gaitprop.nn.InvertibleLinear(2, 2))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("InvertibleLinear(")
+    with pytest.raises(AttributeError, match="has no attribute 'nm'"):
+        _ = gaitprop.nm
+    assert (Path(str(gaitprop.__file__)).parent / "py.typed").exists()
 
 
 def test_it_needs_torch_alone() -> None:
