@@ -35,10 +35,10 @@ def model_name(params: Params, model: str) -> str:
     ``gait_full`` of the rule ``gait`` is "GAIT-prop, full"; the reference says that it is one. Of a
     name with a number, such as ``gait_001``, λ says more, if no other model of the rule has it.
     """
-    rule, weight = params.rule_of(model), regularizer_of(params, model, "λ = ")
+    rule = params.rule_of(model)
     numbered = any(word.isdecimal() for word in model.removeprefix(rule).split("_"))
     if numbered and {*same_regularizer(params, model)} <= {model}:
-        return f"{rule_name(rule)}, {weight}"
+        return f"{rule_name(rule)}, {regularizer_of(params, model, 'λ = ')}"
     return model_of_rule_name(rule, model)
 
 

@@ -80,6 +80,9 @@ def test_numbers_in_a_models_name_are_said_as_what_they_stand_for(tmp_path: Path
     params = params_file.load(path)
     assert model_name(params, "gait_full_001") == "GAIT-prop, λ = 0.01 (full)"
     assert model_name(params, "gait") == "GAIT-prop"
+    # A rule that the params do not have is named all the same.
+    del params.rules["tp"]
+    assert model_name(params, "tp") == "TP"
     # λ tells these two from no one.
     more = "  gait_lr_1: {rule: gait, learning_rate: 0.1, orthogonality: 0.5}\n"
     more += "  gait_lr_3: {rule: gait, learning_rate: 0.3, orthogonality: 0.5}\n"
