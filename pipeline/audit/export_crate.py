@@ -53,14 +53,14 @@ def write(results: Path, destination: Path) -> int:
     profile = results.name
     if destination.exists():
         raise GaitError(f"{destination} exists already; allowed: a folder that does not yet")
+    if not (results / "summary.csv").is_file():
+        raise GaitError(f"{results} has no summary.csv; allowed: a folder of results/, evaluated")
     for taken in (results, Path("models", profile)):
         if destination.resolve().is_relative_to(taken.resolve()):
             raise GaitError(
                 f"{destination} is in {taken}, which is to be in the crate; allowed: a folder"
                 " elsewhere"
             )
-    if not (results / "summary.csv").is_file():
-        raise GaitError(f"{results} has no summary.csv; allowed: a folder of results/, evaluated")
     stages = _stages(profile)
     chain = provenance_chain.of_file(results / "summary.csv")
     if not chain["as_made"]:
