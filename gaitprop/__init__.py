@@ -4,6 +4,7 @@ Learning rules for invertible networks (arXiv 2006.06438), written for numerical
 seeds as a leading dimension. Needs torch alone.
 """
 
+import importlib
 from typing import Any
 
 from gaitprop.errors import ArgumentError, DivergenceError, GaitpropError, SingularLayerError
@@ -33,7 +34,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # As torch.nn is there once torch is; imported when it is first asked for.
     if name == "nn":
-        import gaitprop.nn
-
-        return gaitprop.nn
+        return importlib.import_module("gaitprop.nn")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
