@@ -5,8 +5,10 @@ Errors name the package: who reads them should know at once that it is not this 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
+import sys
 import traceback
 from collections.abc import Mapping
 from functools import cache
@@ -53,13 +55,15 @@ def offered(group: str, taken: tuple[str, ...]) -> Mapping[str, EntryPoint]:
 
 
 def load(entry: EntryPoint) -> Any:
-    """What the entry point names.
+    """What the entry point names; what its module prints meanwhile goes to standard error.
 
     Raises:
         ArgumentError: its module cannot be imported or lacks the name.
     """
     try:
-        return entry.load()
+        # Standard output may be a program's alone, such as one JSON document.
+        with contextlib.redirect_stdout(sys.stderr):
+            return entry.load()
     except (Exception, SystemExit) as error:
         raise ArgumentError(f"{told(entry)} cannot be loaded: {reason(error)}") from error
 

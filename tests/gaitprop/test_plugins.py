@@ -49,6 +49,14 @@ def test_a_rule_is_imported_when_it_is_asked_for(package: Package) -> None:
     assert torch.allclose(gradients[0].weight, local.mT @ y0 / 6)
 
 
+def test_what_a_package_prints_is_not_on_standard_output(
+    package: Package, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package("loud", "print('hello')\ndef loud(layer, error, scale): return error\n", loud="loud")
+    find_rule("loud")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_a_rule_is_told_layer_and_seeds(package: Package) -> None:
     seen: list[LayerView] = []
     package("see", "def see(layer, error, scale):\n    seen(layer)\n    return error\n", see="see")
