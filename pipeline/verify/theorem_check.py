@@ -33,8 +33,8 @@ def measure(device: str) -> dict[str, Any]:
     Raises:
         GaitError: there is no such device.
     """
-    check_device(device)
     numerics.use("portable")
+    check_device(device)
     console = Console(stderr=True)
     columns = ("measuring", BarColumn(), TimeElapsedColumn())
     shown = console.is_terminal
