@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from sklearn.datasets import load_digits
 
 from gaitprop import InvertibleNetwork
@@ -29,7 +28,6 @@ from pipeline.training.experiment import training_settings
 from tests.documents import (
     difference,
     interval,
-    points,
     published,
     published_difference,
     published_models,
@@ -437,29 +435,3 @@ def test_every_figure_in_words_is_a_result() -> None:
     assert "(in the layers above, " in text and text.count("±") == 1
     chosen = {"0.0001", "0.99", "0.1", "0.001", "2.11.0", "0.00001"}
     assert set(re.findall(r"\d+\.\d[\d.]*\d|\d+\.\d", text)) - chosen == set()
-
-
-@pytest.mark.parametrize(
-    ("images", "title"),
-    [
-        ("mnist", "MNIST, the paper's network"),
-        ("mnist_tower", "MNIST, the paper's tower"),
-        ("fashion", "Fashion-MNIST, the paper's network"),
-    ],
-)
-def test_the_readme_has_the_rows(images: str, title: str) -> None:
-    found = published_difference(images, "GAIT-prop")
-    verdict = "equivalent" if found.shown else "no" if found.refuted else "not shown"
-    models = published_models(images)
-    cells = {
-        name: told([100 * each for each in models[name]["test_accuracy"]], ".2f") for name in models
-    }
-    differences = apart(images, "test_accuracy", "GAIT-prop", "BP reference")
-    half = stats.t.ppf(0.975, len(differences) - 1) * stdev(differences) / len(differences) ** 0.5
-    center = mean(differences)
-    of_95 = f"{points(center)} ({points(center - half)} to {points(center + half)})"
-    lines = (REPOSITORY / "README.md").read_text().splitlines()
-    assert [line for line in lines if line.startswith(f"| {title}")] == [
-        f"| {title} | BP | {cells['BP reference']} | – | – |",
-        f"| {title} | GAIT-prop, λ = 0.1 | {cells['GAIT-prop']} | {of_95} | {verdict} |",
-    ]
