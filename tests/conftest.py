@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from tests.pipeline.trained import files
 
 # Before anything computes in this process: MKL looks at it once.
 numerics.use("portable")
+
+# A shell has what it begins in the background ignore Ctrl-C, and so would all that tests begin.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # On a busy machine a store that works may be slow: nobody gives it up before its time.
 os.environ.setdefault("GAIT_MLFLOW_PATIENCE_S", "180")

@@ -254,43 +254,38 @@ def test_a_folder_is_blamed_for_itself_alone(tmp_path: Path) -> None:
 
 def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
     """Ctrl-C after the first trial; meanwhile and afterwards nothing is lost or done twice."""
+    renamed(project, "broken")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    # Where the trials have ended before the signal comes, which they may: another sweep.
-    for name in ("broken", "broken_again", "broken_once_more"):
-        renamed(project, name)
-        with subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "sweep"],
-            cwd=project,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as sweep:
-            assert sweep.stdout is not None
-            assert f"(1 of {TRIALS})" in sweep.stdout.readline()
-            # As a terminal does: to Ray's processes, too.
-            os.killpg(sweep.pid, signal.SIGINT)
-            output = sweep.stdout.read()
-            code = sweep.wait(WAITING_S)
-        if code or f"{TRIALS} trials have ended" not in output:
-            break
-    assert code == 130
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "sweep"],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as sweep:
+        assert sweep.stdout is not None
+        assert f"(1 of {TRIALS})" in sweep.stdout.readline()
+        # As a terminal does: to Ray's processes, too.
+        os.killpg(sweep.pid, signal.SIGINT)
+        output = sweep.stdout.read()
+        assert sweep.wait(WAITING_S) == 130
     assert "`gait sweep --resume` goes on" in output
-    ended = times(project, name)
+    ended = times(project, "broken")
     assert 1 <= len(ended) < TRIALS
-    parent, nested = runs(project, name)
+    parent, nested = runs(project, "broken")
     assert parent.info.status == "KILLED"
     assert all(run.info.status != "RUNNING" for run in nested)
 
     message = says(2)
-    assert f"the sweep {name} is unfinished ({len(ended)} of its trials have ended)" in message
+    assert f"the sweep broken is unfinished ({len(ended)} of its trials have ended)" in message
     text = (project / "params.yaml").read_text()
     other = text.replace("training.seeds: [0, 1]", "training.seeds: [0]")
     (project / "params.yaml").write_text(other)
-    assert f"another sweep {name} than" in says(2, "--resume")
+    assert "another sweep broken than" in says(2, "--resume")
     (project / "params.yaml").write_text(text)
-    path = project / "sweeps" / "digits" / name / "trials" / f"{min(ended)}.json"
+    path = project / "sweeps" / "digits" / "broken" / "trials" / f"{min(ended)}.json"
     kept = path.read_bytes(), path.stat()
     record = json.loads(kept[0])
     record["facts"]["version.torch"] = "1.0"
@@ -300,17 +295,17 @@ def test_interrupted_refused_and_resumed(project: Path, says: Says) -> None:
     assert f"of which 1 ({min(ended)}) were computed by other gait.code, version.torch" in message
     path.write_bytes(kept[0])
     os.utime(path, ns=(kept[1].st_atime_ns, kept[1].st_mtime_ns))
-    with FileLock(project / "sweeps" / "digits" / name / ".lock"):
-        assert f"the sweep {name} is being run by another process" in says(2, "--resume")
+    with FileLock(project / "sweeps" / "digits" / "broken" / ".lock"):
+        assert "the sweep broken is being run by another process" in says(2, "--resume")
 
     output = gait(project, "sweep", "--resume")
     assert output.count("validation accuracy") + output.count("failed:") == TRIALS - len(ended)
     assert f"{TRIALS} trials have ended (2 failed): see" in output
-    assert {trial: times(project, name)[trial] for trial in ended} == ended
+    assert {trial: times(project, "broken")[trial] for trial in ended} == ended
     results = project / "results" / "digits" / "sweep"
     expected = (results / "tiny" / "trials.csv").read_bytes()
-    assert (results / name / "trials.csv").read_bytes() == expected
-    parent, nested = runs(project, name)
+    assert (results / "broken" / "trials.csv").read_bytes() == expected
+    parent, nested = runs(project, "broken")
     assert parent.info.status == "FINISHED"
     assert len(nested) == TRIALS
     for run in nested:
