@@ -37,10 +37,15 @@ LONGEST = (
     "hosts/test_lines.py",
     "test_extend.py",
     "pipeline/cli/test_dvc_repro.py",
-    "portable/test_processors.py",
+    "pipeline/sweep/test_driver.py",
     "test_tour.py",
     "pipeline/test_environments.py",
-    "pipeline/sweep/test_driver.py",
+    "pipeline/project/test_running_code.py",
+    "pipeline/sweep/test_searcher.py",
+    "pipeline/cli/test_parallel_stages.py",
+    "pipeline/tracking/test_store.py",
+    "pipeline/verify/test_theorem_check.py",
+    "portable/test_processors.py",
 )
 
 
