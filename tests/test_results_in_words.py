@@ -25,7 +25,7 @@ from tests.documents import (
 )
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/results_rules.md")
+PAGES = ("README.md", "docs/results.md", "docs/results_rules.md", "docs/results_orthogonality.md")
 DOCUMENTS = {name: (REPOSITORY / name).read_text() for name in PAGES}
 # Settings, levels and versions: what was chosen, not what came out.
 CHOSEN = {"0.1", "0.01", "0.003", "0.05", "0.9", "0.99", "3.11", "3.12", "3.13", "2.13.0"}
@@ -177,6 +177,8 @@ FACTS = {
         lambda: difference("digits", "gait", "bp"),
         lambda: behind("digits", "itp"),
         lambda: behind("digits", "tp"),
+    ],
+    "docs/results_orthogonality.md": [
         lambda: difference("trade_off", "bp_orthogonal"),
         lambda: difference("trade_off", "gait_orthogonal"),
         lambda: difference("trade_off_cross_entropy", "bp_orthogonal", "bp_001"),
@@ -236,7 +238,20 @@ def test_every_figure_in_words_is_a_result(document: str) -> None:
     assert set(re.findall(r"\d+\.\d[\d.]*\d|\d+\.\d", text)) - CHOSEN == set()
 
 
-PROFILES = (*SETS, "board", "board_mnist")
+PROFILES = (*SETS, "board", "board_mnist", "trade_off", "trade_off_cross_entropy")
+
+
+# Of each profile of the trade-off four.
+OF_20 = [
+    ("trade_off", "gait_001", "reference"),
+    ("trade_off", "gait_01", "reference"),
+    ("trade_off", "gait_01", "bp_01"),
+    ("trade_off", "gait_100", "bp_100"),
+    ("trade_off_cross_entropy", "gait_01", "bp_01"),
+    ("trade_off_cross_entropy", "gait_1", "bp_1"),
+    ("trade_off_cross_entropy", "gait_orthogonal", "bp_orthogonal"),
+    ("trade_off_cross_entropy", "gait_orthogonal_gain", "bp_orthogonal_gain"),
+]
 
 
 def spoiled(tests: dict[tuple[str, str], float]) -> set[tuple[str, str]]:
@@ -263,6 +278,7 @@ def test_what_a_correction_for_the_number_of_tests_would_change() -> None:
         ("board", "gait_learned_inverse", "reference"): 9,
         ("board_mnist", "gait_learned_from_transpose", "reference"): 9,
         ("mnist1d", "gait_orthogonal", "bp_orthogonal"): 4,
+        **dict.fromkeys(OF_20, 20),
     }
     # All of a table: BP itself has no test.
     others = [name for name in summary("board_mnist") if name not in ("reference", "bp")]
