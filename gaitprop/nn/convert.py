@@ -25,7 +25,7 @@ class Conversion(NamedTuple):
     """What ``convert`` has done.
 
     Attributes:
-        replaced: names of the layers that the rule trains now.
+        replaced: names of the layers that the rule trains now; of a layer in several places, each.
         left_alone: for each other layer with parameters of its own, the reason.
         added: names of new parameters, those of a rule whose feedback learns, which an optimizer
             made before does not know. (Feedback that is fixed is in buffers. A state dict of before
@@ -62,35 +62,36 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
     rule_key(rule)
     feedback_rule(rule)
     check_gamma(gamma)
-    names = {id(module): name for name, module in model.named_modules()}
     before = {name for name, _ in model.named_parameters()}
-    replaced: list[str] = []
+    replaced: dict[str, InvertibleLinear] = {}
     follower: dict[int, nn.Module] = {}
-    for sequence in model.modules():
+    for path, sequence in [*model.named_modules()]:
         if not isinstance(sequence, nn.Sequential):
             continue
         if type(sequence).forward is not nn.Sequential.forward:
             continue
+        keys = [*sequence._modules]
         for place, (module, after) in enumerate(itertools.pairwise(list(sequence))):
             if _obstacle(module, after):
                 follower[id(module)] = after
             else:
-                sequence[place] = _replacement(module, after, rule, gamma)
-                sequence[place + 1] = nn.Identity()
-                replaced.append(names[id(module)])
+                layer = _replacement(module, after, rule, gamma)
+                sequence[place], sequence[place + 1] = layer, nn.Identity()
+                replaced[f"{path}.{keys[place]}".lstrip(".")] = layer
     left_alone = {
         name: _obstacle(module, follower.get(id(module)))
         for name, module in model.named_modules()
         if list(module.parameters(recurse=False))
-        and not isinstance(module, InvertibleLinear | InvertibleConv2d)
+        and not any(module is each for each in replaced.values())
     }
     added = tuple(name for name, _ in model.named_parameters() if name not in before)
-    # A layer may stand in several places.
-    return Conversion(tuple(dict.fromkeys(replaced)), left_alone, added)
+    return Conversion(tuple(replaced), left_alone, added)
 
 
 def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
     """Why the module cannot be replaced; empty if it can."""
+    if isinstance(module, InvertibleLinear | InvertibleConv2d):
+        return f"it is invertible already, with the rule {module.rule_name}: set its `rule`"
     # A class made of nn.Linear, as a parametrization makes one, may compute something else.
     if type(module) is not nn.Linear:
         return f"it is a {type(module).__name__}, not an nn.Linear"

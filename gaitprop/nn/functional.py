@@ -9,6 +9,7 @@ to its first argument where there is a ``setup_context``.)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from gaitprop.network import PRECISIONS
 from gaitprop.nn.function import InvertibleLayer
 from gaitprop.nn.rule import feedback_rule, joined, learns, rule_key
 from gaitprop.reading import Reading
-from gaitprop.rules import RULES, Rule
+from gaitprop.rules import Rule
 
 
 def invertible_linear(
@@ -55,8 +56,7 @@ def invertible_linear(
         SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
             GPU gradients are inf or NaN instead).
     """
-    check_tensor(input, "input")
-    n = _check_parameters(weight, bias)
+    n = _check_tensors(input, weight, bias)
     if input.dim() < 1 or input.shape[-1] < n:
         raise ArgumentError(
             f"input is of shape {tuple(input.shape)}; allowed: (…, {n}) or more units, of which the"
@@ -117,9 +117,8 @@ def invertible_conv2d(
         SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
             GPU gradients are inf or NaN instead).
     """
-    check_tensor(input, "input")
-    n = _check_parameters(weight, bias)
-    check_size("kernel_size", kernel_size, 1)
+    n = _check_tensors(input, weight, bias)
+    kernel_size = check_size("kernel_size", kernel_size, 1)
     channels, rest = divmod(n, kernel_size**2)
     if rest:
         raise ArgumentError(
@@ -163,12 +162,16 @@ def _kept(
     keeping = feedback_rule(rule)
     if keeping is None:
         return {}
+    if not isinstance(feedback, Mapping | None):
+        raise ArgumentError(f"feedback is a {type(feedback).__name__}; allowed: tensors by name")
     if not feedback:
         raise ArgumentError(
             f"rule is {keeping.name!r}, which keeps tensors for a layer, and there are none;"
             " allowed: feedback, as a module made with this rule has it"
         )
     for name, each in feedback.items():
+        check_tensor(each, f"feedback {name!r}")
+        check_device(each, weight, f"feedback {name!r}")
         if each.dtype != weight.dtype:
             raise ArgumentError(
                 f"feedback {name!r} is {each.dtype}; allowed: {weight.dtype}, as the weight"
@@ -189,10 +192,13 @@ def check_dtype(dtype: torch.dtype, of: str) -> None:
         )
 
 
-def check_size(name: str, size: object, least: int) -> None:
-    """Raises ArgumentError unless it is an integer of at least so much."""
+def check_size(name: str, size: object, least: int) -> int:
+    """The size as Python's own integer; ArgumentError unless it is one of at least so much."""
+    if not isinstance(size, int) and isinstance(size, Integral):
+        size = int(size)
     if not isinstance(size, int) or isinstance(size, bool) or size < least:
         raise ArgumentError(f"{name} is {size!r}; allowed: an integer, {least} or more")
+    return size
 
 
 def check_tensor(value: object, name: str) -> None:
@@ -201,17 +207,28 @@ def check_tensor(value: object, name: str) -> None:
         raise ArgumentError(f"{name} is a {type(value).__name__}; allowed: a tensor")
 
 
+def check_device(value: Tensor, weight: Tensor, name: str) -> None:
+    """Raises ArgumentError unless the tensor is on the weight's device."""
+    if value.device != weight.device:
+        raise ArgumentError(
+            f"{name} is on {value.device}, and the weight on {weight.device}; allowed: one device"
+        )
+
+
 def check_gamma(gamma: float) -> None:
     """Raises ArgumentError unless γ is finite and at least 0."""
-    if not isinstance(gamma, int | float) or not 0.0 <= gamma < float("inf"):
+    if not isinstance(gamma, int | float | Real) or not 0.0 <= gamma < float("inf"):
         raise ArgumentError(f"gamma is {gamma!r}; allowed: 0 or more, finite")
 
 
-def _check_parameters(weight: Tensor, bias: Tensor | None) -> int:
-    """Raises ArgumentError unless weight (n, n) and bias (n,) fit; n."""
+def _check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> int:
+    """n; ArgumentError unless weight (n, n) and bias (n,) fit, on the input's device."""
+    check_tensor(input, "input")
     check_tensor(weight, "weight")
+    check_device(input, weight, "input")
     if bias is not None:
         check_tensor(bias, "bias")
+        check_device(bias, weight, "bias")
     check_dtype(weight.dtype, "weight")
     n = weight.shape[-1] if weight.dim() else 0
     if weight.shape != (n, n) or (bias is not None and bias.shape != (n,)):
@@ -234,15 +251,16 @@ def _settings(
 ) -> tuple[float, str, float, int]:
     """Checked, as ``InvertibleLayer`` takes them."""
     check_gamma(gamma)
+    key = rule_key(rule)
     half = _autocast(device) and torch.get_autocast_dtype(device) == torch.float16
-    if half and (gamma > 0.0 or rule in ("tp", RULES["tp"]) or learns(rule)):
+    if half and (gamma > 0.0 or key == "tp" or learns(key)):
         raise ArgumentError(
             f"rule is {rule!r}, gamma {gamma!r}, under autocast to float16, whose losses are"
             " rescaled, while targets, and what feedback learns by, are of a scale of their own;"
             " allowed: bfloat16, or a rule that learns nothing, not tp, with gamma 0"
         )
     slope = make_activation(activation, negative_slope).slope
-    return slope, rule_key(rule), float(gamma), number
+    return slope, key, float(gamma), number
 
 
 def _autocast(device: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from gaitprop.surroundings import drawn_on_the_cpu
 class Settings(TypedDict):
     """Of a layer, as the functions take them."""
 
-    rule: str | Rule
+    rule: str
     gamma: float
     activation: str
     negative_slope: float
@@ -52,7 +52,6 @@ class _InvertibleLayer(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        rule_key(rule)
         feedback_rule(rule)
         check_gamma(gamma)
         make_activation(activation, negative_slope)
@@ -65,6 +64,26 @@ class _InvertibleLayer(nn.Module):
         self.weight = nn.Parameter(torch.empty(n, n, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(n, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
+
+    @property
+    def rule(self) -> str | Rule:
+        """As given."""
+        return self._rule
+
+    @rule.setter
+    def rule(self, rule: str | Rule) -> None:
+        self._rule_key = rule_key(rule)
+        self._rule = rule
+
+    @property
+    def rule_name(self) -> str:
+        """The rule's name, or its function's."""
+        return str(getattr(self.rule, "__name__", getattr(self.rule, "name", self.rule)))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy, or of a file: where the rule is a function, it is another here."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.rule = self._rule
 
     def reset_parameters(self) -> None:
         """An orthogonal weight, uniform over the orthogonal group, a bias of 0, new feedback."""
@@ -79,7 +98,7 @@ class _InvertibleLayer(nn.Module):
         What learns is a parameter, whose gradient ``backward`` leaves like that of a weight; what
         is fixed is a buffer. What another rule has kept is gone.
         """
-        rule, there = feedback_rule(self.rule), self._feedback()
+        rule, there = feedback_rule(self._rule_key), self._feedback()
         fresh = {} if rule is None else _drawn(rule, self.weight.detach())
         self._kept, self._keeper = tuple(fresh), None if rule is None else rule.name
         if _kinds(fresh) == _kinds(there):
@@ -100,14 +119,14 @@ class _InvertibleLayer(nn.Module):
         return {name: getattr(self, f"feedback_{name}") for name in self._kept}
 
     def _settings(self) -> Settings:
-        rule = feedback_rule(self.rule)
+        rule = feedback_rule(self._rule_key)
         if rule is not None and rule.name != self._keeper:
             raise ArgumentError(
                 f"rule is {rule.name!r}, and the layer's feedback that of {self._keeper}; allowed:"
                 " reset_feedback() once the rule is another, and an optimizer made after that"
             )
         return {
-            "rule": self.rule,
+            "rule": self._rule_key,
             "gamma": self.gamma,
             "activation": self.activation,
             "negative_slope": self.negative_slope,
@@ -116,10 +135,11 @@ class _InvertibleLayer(nn.Module):
         }
 
     def _extra_repr(self) -> str:
-        rule = getattr(self.rule, "__name__", getattr(self.rule, "name", self.rule))
         slope = f", negative_slope={self.negative_slope}" if self.activation != "linear" else ""
         bias = "" if self.bias is not None else ", bias=False"
-        return f"rule={rule}, gamma={self.gamma}, activation={self.activation}{slope}{bias}"
+        return (
+            f"rule={self.rule_name}, gamma={self.gamma}, activation={self.activation}{slope}{bias}"
+        )
 
 
 def _drawn(rule: FeedbackRule, weight: Tensor) -> dict[str, Tensor]:
@@ -198,8 +218,8 @@ class InvertibleLinear(_InvertibleLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_size("in_features", in_features, 1)
-        check_size("out_features", out_features, 1)
+        in_features = check_size("in_features", in_features, 1)
+        out_features = check_size("out_features", out_features, 1)
         if out_features > in_features:
             raise ArgumentError(
                 f"out_features is {out_features} of {in_features} in_features; allowed: 1 to"
@@ -274,10 +294,9 @@ class InvertibleConv2d(_InvertibleLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        sizes = {"in_channels": (in_channels, 1), "kernel_size": (kernel_size, 1)}
-        sizes |= {"stride": (stride, 1), "padding": (padding, 0)}
-        for name, (size, least) in sizes.items():
-            check_size(name, size, least)
+        in_channels = check_size("in_channels", in_channels, 1)
+        kernel_size = check_size("kernel_size", kernel_size, 1)
+        stride, padding = check_size("stride", stride, 1), check_size("padding", padding, 0)
         if padding >= kernel_size:
             raise ArgumentError(
                 f"padding is {padding} with kernel_size {kernel_size}; allowed: 0 to"

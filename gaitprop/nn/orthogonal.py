@@ -45,10 +45,14 @@ def orthogonal_(module: nn.Module) -> None:
     weight becomes the orthogonal matrix nearest to it, of whatever size it is; see
     ``gaitprop.constraints``. One that is frozen (``requires_grad_(False)``) stays as it is.
 
+    Args:
+        module: any, with at least one invertible layer in it; changed.
+
     Raises:
         ArgumentError: there is no invertible layer, or a weight has no inverse, or holds inf or
-            NaN, or is computed from other parameters; it is left as it was.
+            NaN, or is computed from other parameters; nothing was changed.
     """
+    found: list[tuple[nn.Parameter, Tensor]] = []
     for name, weight in _weights(module).items():
         if not isinstance(weight, nn.Parameter):
             raise ArgumentError(
@@ -67,6 +71,8 @@ def orthogonal_(module: nn.Module) -> None:
                 f"{name}, {n} x {n}, {fault}, so that no orthogonal matrix is the nearest; allowed:"
                 " a weight of full rank"
             )
+        found.append((weight, nearest))
+    for weight, nearest in found:
         weight.copy_(nearest)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gaitprop.errors import ArgumentError
-from gaitprop.rules import Rule, find_rule
+from gaitprop.rules import RULES, Rule, find_rule
 from gaitprop.rules.feedback import FeedbackRule
 
 _FUNCTIONS: dict[str, tuple[Rule, Rule]] = {}
@@ -22,12 +22,20 @@ _KEYS: dict[Rule, str] = {}
 def rule_key(rule: str | Rule) -> str:
     """A string for a rule, by which ``rule_of`` finds it in this process, for as long as it lives.
 
+    A module keeps the string beside its rule: compiled code looks at it before each call, while it
+    takes functions of the same code, with other values around them, for one.
+
     Raises:
         ArgumentError: there is no such rule.
     """
+    if isinstance(rule, str) and rule in _FUNCTIONS:
+        return rule
     checked = find_rule(rule)
     if isinstance(rule, str):
         return rule
+    for name, each in RULES.items():
+        if each is rule:
+            return name
     # A method is another object each time that it is read, and equal to what it was.
     with suppress(TypeError):
         if (known := _KEYS.get(rule)) is not None:
@@ -48,7 +56,7 @@ def feedback_rule(rule: str | Rule) -> FeedbackRule | None:
     Raises:
         ArgumentError: it needs the output's error.
     """
-    found = find_rule(rule)
+    found = _found(rule)
     if not isinstance(found, FeedbackRule):
         return None
     if found.needs_output_error:
@@ -62,8 +70,12 @@ def feedback_rule(rule: str | Rule) -> FeedbackRule | None:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def learns(rule: str | Rule) -> bool:
     """Whether it keeps something that learns."""
-    found = find_rule(rule)
+    found = _found(rule)
     return isinstance(found, FeedbackRule) and found.learns is not None
+
+
+def _found(rule: str | Rule) -> Rule:
+    return rule_of(rule) if isinstance(rule, str) else find_rule(rule)
 
 
 def joined(feedback: Mapping[str, Tensor]) -> tuple[Tensor | None, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -122,8 +124,30 @@ def test_a_layer_in_two_places_is_replaced_where_it_can_be() -> None:
     done = convert(model, "bp")
     torch.testing.assert_close(model(inputs), expected)
     assert len(list(model.parameters())) == 2
-    assert done.replaced == ("0",)
+    assert done.replaced == ("0", "4")
     assert done.left_alone == {"2": ALONE}
+
+
+def test_a_layer_that_also_stands_elsewhere_is_named_where_it_was_replaced() -> None:
+    model = nn.Module()
+    model.first = nn.Linear(3, 3)
+    model.rest = nn.Sequential(
+        OrderedDict(low=model.first, bend=nn.LeakyReLU(), top=nn.Linear(3, 2))
+    )
+    done = convert(model)
+    assert done.replaced == ("rest.low",)
+    assert done.left_alone.keys() == {"first", "rest.top"}
+
+
+def test_what_is_invertible_already_is_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.LeakyReLU())
+    convert(model)
+    assert convert(model, "bp") == (
+        (),
+        {"0": "it is invertible already, with the rule gait: set its `rule`"},
+        (),
+    )
+    assert model[0].rule == "gait"
 
 
 def test_a_sequence_with_a_forward_of_its_own_is_left_alone() -> None:

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -47,6 +48,34 @@ def test_what_they_start_with() -> None:
     shapes = InvertibleLinear(3, 3, device="meta")
     assert shapes.weight.is_meta
     assert shapes(torch.ones(2, 3, device="meta")).shape == (2, 3)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    n = np.prod((2, 3))
+    layer = InvertibleLinear(n, n, gamma=np.float32(0.5))
+    assert repr(layer) == repr(InvertibleLinear(6, 6, gamma=0.5))
+    assert layer(torch.ones(1, 6)).shape == (1, 6)
+    assert InvertibleConv2d(np.int64(2), kernel_size=np.int32(3)).weight.shape == (18, 18)
+
+
+def test_tensors_of_two_devices_are_refused() -> None:
+    """On the device of shapes alone there is nothing to compute with."""
+    weight, there = torch.eye(4), torch.eye(4, device="meta")
+    bias, inputs = torch.zeros(4, device="meta"), torch.ones(2, 4)
+    for name, arguments in {
+        "input": (inputs, there),
+        "bias": (inputs, weight, bias),
+    }.items():
+        with pytest.raises(ArgumentError, match=rf"^{name} is on .* allowed: one device$"):
+            invertible_linear(*arguments)
+    with pytest.raises(ArgumentError, match=r"^feedback 'backward' is on meta, and the weight on"):
+        invertible_linear(inputs, weight, rule="kolen_pollack", feedback={"backward": there})
+
+
+@pytest.mark.parametrize("feedback", [torch.eye(4), [1], {"backward": [1]}])
+def test_feedback_that_is_no_tensors_by_name_is_refused(feedback: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"^feedback .*is a \w+; allowed: "):
+        invertible_linear(torch.ones(2, 4), torch.eye(4), rule="kolen_pollack", feedback=feedback)
 
 
 def test_a_convolution_written_as_torchs_is_refused() -> None:

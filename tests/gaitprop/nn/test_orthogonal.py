@@ -124,6 +124,17 @@ def test_a_penalty_over_two_devices_is_on_the_first() -> None:
     assert orthogonality_penalty(model).is_meta
 
 
+def test_all_weights_become_orthogonal_or_none() -> None:
+    model = torch.nn.Sequential(InvertibleLinear(4, 4), InvertibleLinear(4, 4))
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+        model[1].weight[0] = 0
+    before = model[0].weight.clone()
+    with pytest.raises(ArgumentError, match=r"^1\.weight, 4 x 4, is singular"):
+        orthogonal_(model)
+    assert torch.equal(model[0].weight, before)
+
+
 def test_a_frozen_layer_stays_as_it_is() -> None:
     model = nn.Sequential(InvertibleLinear(4, 4), InvertibleLinear(4, 4))
     with torch.no_grad():

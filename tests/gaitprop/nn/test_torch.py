@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import gaitprop
 from gaitprop.nn import InvertibleLinear
+from gaitprop.rules import find_rule
 from tests.gaitprop.nn.models import assert_close, gradients, loss_of, small_batch, small_model
 
 RULES = ("bp", "gait", "itp", "tp")
@@ -158,6 +159,32 @@ def test_compiled_without_a_graph_break(rule: str, backend: str) -> None:
     assert_close(gradients(model, loss_of(compiled)), expected, 1e-6)
     with torch.no_grad():
         assert torch.equal(compiled(small_batch()[0]), model(small_batch()[0]))
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compiled_it_heeds_a_rule_of_the_same_code_with_other_values() -> None:
+    """Which Dynamo takes for the same constant (torch 2.13.0)."""
+
+    def scaled(factor: float) -> gaitprop.Rule:
+        return lambda layer, *_: factor * (layer.local_error @ layer.weight)
+
+    torch.compiler.reset()
+    inputs = torch.randn(3, 4, requires_grad=True)
+
+    def received(model: Any) -> Tensor:
+        return torch.autograd.grad(model(inputs).square().sum(), inputs)[0]
+
+    for values in (
+        (scaled(1.0), scaled(5.0)),
+        [find_rule("damped", {"damping": d}) for d in (0.1, 9.0)],
+    ):
+        layer = InvertibleLinear(4, 4)
+        with torch.no_grad():
+            layer.weight.mul_(torch.tensor([0.3, 1.0, 2.0, 3.0]))
+        compiled = torch.compile(layer, backend="eager")
+        for rule in values:
+            layer.rule = rule
+            torch.testing.assert_close(received(compiled), received(layer))
 
 
 def test_export_and_back() -> None:
