@@ -76,7 +76,8 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
                 follower[id(module)] = after
             else:
                 layer = _replacement(module, after, rule, gamma)
-                sequence[place], sequence[place + 1] = layer, nn.Identity()
+                sequence[place] = layer
+                sequence[place + 1] = nn.Identity()
                 replaced[f"{path}.{keys[place]}".lstrip(".")] = layer
     left_alone = {
         name: _obstacle(module, follower.get(id(module)))
