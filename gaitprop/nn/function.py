@@ -112,5 +112,6 @@ class _Final(torch.autograd.Function):
     def backward(ctx: Any, *errors: Tensor) -> NoReturn:
         raise RuntimeError(
             "gaitprop.nn was asked for a second derivative; allowed: the first alone, since what a"
-            " learning rule sends down is no loss's gradient that could be differentiated again"
+            " learning rule sends down is no loss's gradient that could be differentiated again,"
+            " and the orthogonality penalty's gradient is found without a graph"
         )

@@ -23,7 +23,7 @@ def orthogonality_penalty(module: nn.Module, kind: str = "off_diagonal") -> Tens
             which asks for unit columns too, as the theorem does (arXiv 2102.11598).
 
     Returns:
-        A scalar, differentiable by autograd; on the first of the layers' devices.
+        A scalar, differentiable by autograd once; on the first of the layers' devices.
 
     Raises:
         ArgumentError: the kind is unknown, there is no invertible layer, or a weight is in half
