@@ -40,8 +40,9 @@ def invertible_linear(
         input: x, (…, m) with m ≥ n; units beyond the first n are not read, and get no error.
         weight: W, (n, n), float32 or float64.
         bias: b, (n,), of the weight's dtype.
-        rule: a name in ``gaitprop.RULES``, or of an installed package's rule, or a function, which
-            is kept as long as the process lives: make it once, not for every call.
+        rule: a name in ``gaitprop.RULES`` (but ``direct_feedback_alignment``, which needs the
+            output's error), or of an installed package's rule, or a function, which is kept as long
+            as the process lives: make it once, not for every call.
         gamma: γ ≥ 0 of this layer; see ``InvertibleLinear``.
         activation: ``"leaky_relu"`` or ``"linear"``.
         negative_slope: of the leaky ReLU, in (0, 1].

@@ -179,7 +179,10 @@ class InvertibleLinear(_InvertibleLayer):
     loss that is summed over the batch; the same of a mean over B samples is B·γ^k. The targets of
     ``tp`` are such a step of size 1.
 
+    GAIT-prop: Ahmad, van Gerven and Ambrogioni, NeurIPS 2020, arXiv 2006.06438.
+
     Attributes:
+        in_features, out_features: as given.
         weight: W, (n, n).
         bias: b, (n,), or None.
         rule, gamma, activation, negative_slope: as given; may be changed between steps.
@@ -200,7 +203,9 @@ class InvertibleLinear(_InvertibleLayer):
         dtype: float32 or float64; torch's default where not given.
 
     Raises:
-        ArgumentError: a value is not allowed.
+        ArgumentError: a value is not allowed; in ``forward``, an input or a setting is not.
+        SingularLayerError: in ``backward``: the rule inverts the layer, which has no inverse (on a
+            GPU gradients are inf or NaN instead).
 
     Shape:
         (…, in_features) to (…, out_features).
@@ -229,7 +234,7 @@ class InvertibleLinear(_InvertibleLayer):
         self.in_features, self.out_features = in_features, out_features
 
     def forward(self, input: Tensor) -> Tensor:
-        """The outputs, (…, out_features)."""
+        """The outputs, (…, out_features), of an input (…, in_features) of the weight's dtype."""
         check_tensor(input, "input")
         if input.shape[-1:] != (self.in_features,):
             raise ArgumentError(
@@ -253,6 +258,7 @@ class InvertibleConv2d(_InvertibleLayer):
     Attributes:
         weight: W, (n, n), n = c·k²; ``weight.view(n, c, k, k)`` is the weight of ``nn.Conv2d``.
         bias: b, (n,), or None.
+        in_channels, kernel_size, stride, padding: as given.
         out_channels: n.
         rule, gamma, activation, negative_slope, number: as in ``InvertibleLinear``.
 
@@ -261,7 +267,7 @@ class InvertibleConv2d(_InvertibleLayer):
             as the outputs of a convolution below do.
         kernel_size: k; given by name, like everything below, since ``nn.Conv2d`` has the number of
             its outputs in this place.
-        stride: from one position to the next, in both directions.
+        stride: from one position to the next, in both directions; at most the padded image's sides.
         padding: zeros on each of the four sides, at most k − 1.
         rule: as in ``InvertibleLinear``, like everything below.
         gamma: the layer's γ.
@@ -272,7 +278,7 @@ class InvertibleConv2d(_InvertibleLayer):
         dtype: float32 or float64.
 
     Raises:
-        ArgumentError: a value is not allowed.
+        ArgumentError, SingularLayerError: as ``InvertibleLinear``.
 
     Shape:
         (batch, C, height, width) to (batch, c·k², down, across), C ≥ c, with
@@ -308,7 +314,7 @@ class InvertibleConv2d(_InvertibleLayer):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
     def forward(self, input: Tensor) -> Tensor:
-        """The outputs, (batch, out_channels, down, across)."""
+        """The outputs, (batch, out_channels, down, across), of images of the weight's dtype."""
         return invertible_conv2d(
             input,
             self.weight,
