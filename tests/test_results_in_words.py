@@ -89,14 +89,14 @@ def length(profile: str, name: str) -> str:
     return f"{first_layer(profile, name, 'relative length'):.0f} times"
 
 
-def over_epochs(quantity: str) -> dict[int, float]:
-    """Of the lowest layer of GAIT-prop's 100 epochs, by epoch, as the report's chart has it."""
+def over_epochs(quantity: str, model: str = "gait_strong") -> dict[int, float]:
+    """Of the lowest layer in 100 epochs, by epoch, as the report's chart has it."""
     page = published("results/mnist_256_long/report.html")
     (text,) = re.findall(r'id="specifications">(.*?)</script>', page, re.DOTALL)
     ((table,),) = (
         [values for values in chart["datasets"].values() if values.startswith("layer,")]
         for name, chart in json.loads(text).items()
-        if name == f"{quantity}-mnist-projection-gait_strong"
+        if name == f"{quantity}-mnist-projection-{model}"
     )
     rows = csv.DictReader(io.StringIO(table))
     return {int(row["epoch"]): float(row["value"]) for row in rows if row["layer"] == "1"}
@@ -308,6 +308,12 @@ def test_the_table_by_epochs() -> None:
         by = [f"{100 * learned[model, epoch]:.2f}" for model in ("reference", "gait_strong")]
         update = [f"{cosines[epoch]:.2f}", f"{lengths[epoch]:.2g}"]
         assert row == f"| {' | '.join([str(epoch), *by, *update])} |"
+
+
+def test_with_orthogonal_weights_the_update_is_bps_all_through() -> None:
+    cosines = over_epochs("cosine", "gait_orthogonal")
+    assert max(cosines) == 100
+    assert min(cosines.values()) > 0.9999
 
 
 def test_the_first_table_has_the_verdicts() -> None:

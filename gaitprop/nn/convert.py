@@ -11,7 +11,7 @@ from gaitprop.errors import ArgumentError
 from gaitprop.network import PRECISIONS
 from gaitprop.nn.functional import check_gamma
 from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
-from gaitprop.nn.rule import feedback_rule, rule_key
+from gaitprop.nn.rule import feedback_rule, rule_key, rule_name
 from gaitprop.rules import Rule
 
 _HOOKS = (
@@ -65,7 +65,7 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
     before = {name for name, _ in model.named_parameters()}
     replaced: dict[str, InvertibleLinear] = {}
     follower: dict[int, nn.Module] = {}
-    for path, sequence in [*model.named_modules()]:
+    for path, sequence in model.named_modules():
         if not isinstance(sequence, nn.Sequential):
             continue
         if type(sequence).forward is not nn.Sequential.forward:
@@ -92,7 +92,7 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
 def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
     """Why the module cannot be replaced; empty if it can."""
     if isinstance(module, InvertibleLinear | InvertibleConv2d):
-        return f"it is invertible already, with the rule {module.rule_name}: set its `rule`"
+        return f"it is invertible already, with the rule {rule_name(module.rule)}: set its `rule`"
     # A class made of nn.Linear, as a parametrization makes one, may compute something else.
     if type(module) is not nn.Linear:
         return f"it is a {type(module).__name__}, not an nn.Linear"

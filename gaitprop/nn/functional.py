@@ -18,7 +18,7 @@ from gaitprop.activations import make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.network import PRECISIONS
 from gaitprop.nn.function import InvertibleLayer
-from gaitprop.nn.rule import feedback_rule, joined, learns, rule_key
+from gaitprop.nn.rule import feedback_rule, joined, learns, rule_key, rule_name
 from gaitprop.reading import Reading
 from gaitprop.rules import Rule
 
@@ -195,11 +195,9 @@ def check_dtype(dtype: torch.dtype, of: str) -> None:
 
 def check_size(name: str, size: object, least: int) -> int:
     """The size as Python's own integer; ArgumentError unless it is one of at least so much."""
-    if not isinstance(size, int) and isinstance(size, Integral):
-        size = int(size)
-    if not isinstance(size, int) or isinstance(size, bool) or size < least:
+    if not isinstance(size, Integral) or isinstance(size, bool) or size < least:
         raise ArgumentError(f"{name} is {size!r}; allowed: an integer, {least} or more")
-    return size
+    return int(size)
 
 
 def check_tensor(value: object, name: str) -> None:
@@ -218,7 +216,7 @@ def check_device(value: Tensor, weight: Tensor, name: str) -> None:
 
 def check_gamma(gamma: float) -> None:
     """Raises ArgumentError unless γ is finite and at least 0."""
-    if not isinstance(gamma, int | float | Real) or not 0.0 <= gamma < float("inf"):
+    if not isinstance(gamma, Real) or not 0.0 <= gamma < float("inf"):
         raise ArgumentError(f"gamma is {gamma!r}; allowed: 0 or more, finite")
 
 
@@ -256,8 +254,8 @@ def _settings(
     half = _autocast(device) and torch.get_autocast_dtype(device) == torch.float16
     if half and (gamma > 0.0 or key == "tp" or learns(key)):
         raise ArgumentError(
-            f"rule is {rule!r}, gamma {gamma!r}, under autocast to float16, whose losses are"
-            " rescaled, while targets, and what feedback learns by, are of a scale of their own;"
+            f"rule is {rule_name(key)!r}, gamma {gamma!r}, under autocast to float16, whose losses"
+            " are rescaled, while targets, and what feedback learns by, are of a scale of their own;"
             " allowed: bfloat16, or a rule that learns nothing, not tp, with gamma 0"
         )
     slope = make_activation(activation, negative_slope).slope

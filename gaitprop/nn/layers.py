@@ -17,7 +17,7 @@ from gaitprop.nn.functional import (
     invertible_conv2d,
     invertible_linear,
 )
-from gaitprop.nn.rule import feedback_rule, rule_key
+from gaitprop.nn.rule import feedback_rule, rule_key, rule_name
 from gaitprop.rules import Rule
 from gaitprop.rules.feedback import FeedbackRule, Site
 from gaitprop.surroundings import drawn_on_the_cpu
@@ -74,11 +74,6 @@ class _InvertibleLayer(nn.Module):
     def rule(self, rule: str | Rule) -> None:
         self._rule_key = rule_key(rule)
         self._rule = rule
-
-    @property
-    def rule_name(self) -> str:
-        """The rule's name, or its function's."""
-        return str(getattr(self.rule, "__name__", getattr(self.rule, "name", self.rule)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a copy, or of a file: where the rule is a function, it is another here."""
@@ -137,9 +132,8 @@ class _InvertibleLayer(nn.Module):
     def _extra_repr(self) -> str:
         slope = f", negative_slope={self.negative_slope}" if self.activation != "linear" else ""
         bias = "" if self.bias is not None else ", bias=False"
-        return (
-            f"rule={self.rule_name}, gamma={self.gamma}, activation={self.activation}{slope}{bias}"
-        )
+        rule = f"rule={rule_name(self.rule)}, gamma={self.gamma}"
+        return f"{rule}, activation={self.activation}{slope}{bias}"
 
 
 def _drawn(rule: FeedbackRule, weight: Tensor) -> dict[str, Tensor]:

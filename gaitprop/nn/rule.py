@@ -74,6 +74,12 @@ def learns(rule: str | Rule) -> bool:
     return isinstance(found, FeedbackRule) and found.learns is not None
 
 
+def rule_name(rule: str | Rule) -> str:
+    """The name of a rule, or of the function that it is; of a key, that of its rule."""
+    given = _FUNCTIONS[rule][0] if isinstance(rule, str) and rule in _FUNCTIONS else rule
+    return str(getattr(given, "__name__", getattr(given, "name", given)))
+
+
 def _found(rule: str | Rule) -> Rule:
     return rule_of(rule) if isinstance(rule, str) else find_rule(rule)
 
