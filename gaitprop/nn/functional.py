@@ -255,8 +255,8 @@ def _settings(
     if half and (gamma > 0.0 or key == "tp" or learns(key)):
         raise ArgumentError(
             f"rule is {rule_name(key)!r}, gamma {gamma!r}, under autocast to float16, whose losses"
-            " are rescaled, while targets, and what feedback learns by, are of a scale of their own;"
-            " allowed: bfloat16, or a rule that learns nothing, not tp, with gamma 0"
+            " are rescaled, while targets, and what feedback learns by, are of a scale of their"
+            " own; allowed: bfloat16, or a rule that learns nothing, not tp, with gamma 0"
         )
     slope = make_activation(activation, negative_slope).slope
     return slope, key, float(gamma), number
