@@ -35,8 +35,8 @@ def sweep(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A folder that all nodes of a cluster share. The sweep keeps its records there,"
-            " and a trial whose node is lost goes on from its last state, not from its start.",
+            help="A folder that all nodes of a cluster share. The sweep keeps its records and its"
+            " trials' states there, so that they outlive this machine, too.",
         ),
     ] = None,
     resume: Annotated[

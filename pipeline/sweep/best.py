@@ -49,9 +49,11 @@ def run(
         Console(width=None if sys.stdout.isatty() else 1000).print(table(found, params))
         print("`gait sweep best --apply` writes them into params.yaml")
         return
+    # Before anything is written: a setting that params.yaml lacks is refused.
+    said = notes(found, params, rule)
     changes = apply(folder, rule)
     print("\n".join(changes) if changes else "params.yaml has the winners' values already")
-    for note in notes(found, params, rule):
+    for note in said:
         print(f"note: {note}")
     if changes:
         print("`gait repro` trains and tests what has changed")
@@ -132,7 +134,8 @@ def notes(found: Winners, params: Params, rule: str | None = None) -> list[str]:
         said.append(f"no trial of {', '.join(without)} finished: params.yaml keeps its settings")
     whole = params.model_dump()
     for name, value in found.fixed.items():
-        for place in dict.fromkeys(_place(found, each, name) for each in taken):
+        places = (search_space.place(name, each, found.architecture) for each in taken)
+        for place in dict.fromkeys(places):
             kept = _get(whole, place)
             if kept != value:
                 said.append(
@@ -165,7 +168,7 @@ def _values(found: Winners, rule: str | None) -> dict[Place, Any]:
     origin: dict[Place, str] = {}
     for name, winner in taken.items():
         for setting, value in winner.values.items():
-            place = _place(found, name, setting)
+            place = search_space.place(setting, name, found.architecture)
             if values.setdefault(place, value) != value:
                 raise GaitError(
                     f"the winners of {origin[place]} and {name} differ in {setting}"
@@ -174,11 +177,6 @@ def _values(found: Winners, rule: str | None) -> dict[Place, Any]:
                 )
             origin.setdefault(place, name)
     return values
-
-
-def _place(found: Winners, rule: str, setting: str) -> Place:
-    """Where params.yaml keeps a setting of a trial."""
-    return search_space.place(setting, rule, found.architecture)
 
 
 def _get(whole: Mapping[str, Any], place: Place) -> Any:

@@ -318,7 +318,7 @@ class _Sweep:
             whole = "" if missing else "the results are complete, but "
             print(
                 f"gait: {whole}MLflow at {shown(tracking_uri())} lacks some of them"
-                f" ({runs.problem}); {self._options.command('--resume')} delivers them"
+                f" ({runs.sender.problem}); {self._options.command('--resume')} delivers them"
             )
         if missing or not delivered:
             return INCOMPLETE

@@ -147,9 +147,8 @@ class Belonging:
             raise ConnectionError(f"the Ray cluster was lost ({why})")
 
     def _head_answers(self, address: str) -> bool:
-        host, _, port = address.rpartition(":")
         try:
-            socket.create_connection((host, int(port)), timeout=KNOCKING_S).close()
+            _knock(address, KNOCKING_S)
         except OSError:
             if not self._silent:
                 print(
@@ -251,9 +250,15 @@ def _check_reachable(address: str) -> None:
     if not host or not port.isdecimal():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECTING_S).close()
+        _knock(address, CONNECTING_S)
     except (OSError, OverflowError) as error:
         raise _unusable(address, str(error)) from None
+
+
+def _knock(address: str, timeout_s: float) -> None:
+    """Connects once, also to [HOST]:PORT, as addresses of IPv6 are written; OSError if in vain."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
 
 
 def _unusable(address: str, why: str) -> GaitError:

@@ -44,6 +44,7 @@ def fit(
     """
     sweep = params.sweep
     sampler: searcher.OptunaByRule | None = None
+    scheduler: searcher.AshaByRule | None = None
     space: dict[str, Any] = {}
     samples = 1
     if sweep.search == "optuna":
@@ -51,6 +52,9 @@ def fit(
         sampler = searcher.OptunaByRule(params, list(collector.ended.values()))
     else:
         space = {CHOSEN: tune.grid_search([as_text(each) for each in configurations])}
+    if sweep.early_stopping == "asha":
+        epochs = sweep.fixed.get("training.epochs", params.training.epochs)
+        scheduler = searcher.AshaByRule(epochs, sweep.rules)
     resources = {"cpu": sweep.resources.cpus, "gpu": sweep.resources.gpus}
     trainable = tune.with_parameters(run_trial, task=task)
     events = _Events(params, task.images, collector, going_on)
@@ -64,7 +68,7 @@ def fit(
                 tune_config=TuneConfig(
                     metric=METRIC,
                     mode="max",
-                    scheduler=searcher.scheduler(params),
+                    scheduler=scheduler,
                     search_alg=sampler,
                     num_samples=samples,
                     reuse_actors=True,

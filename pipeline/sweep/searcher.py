@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from pipeline.params import search_space
@@ -26,14 +26,6 @@ GRACE = 0.1
 # So many draws in a row that do not go together, or a hundred times as many that were tried, end a
 # search.
 USELESS_DRAWS = 1000
-
-
-def scheduler(params: Params) -> TrialScheduler:
-    """Ray's scheduler for `early_stopping`."""
-    sweep = params.sweep
-    if sweep.early_stopping == "none":
-        return FIFOScheduler()
-    return AshaByRule(sweep.fixed.get("training.epochs", params.training.epochs), sweep.rules)
 
 
 class AshaByRule(FIFOScheduler):
@@ -71,10 +63,6 @@ class AshaByRule(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """A trial has ended by itself."""
         self._of(trial).on_trial_complete(tune_controller, trial, result)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """Forgets a trial that does not run."""
-        self._of(trial).on_trial_remove(tune_controller, trial)
 
     def _of(self, trial: Trial) -> ASHAScheduler:
         return self._by_rule[configuration_of(trial.config).rule]

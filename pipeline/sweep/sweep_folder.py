@@ -19,7 +19,7 @@ from pipeline.params import search_space
 from pipeline.params.schema import Params
 from pipeline.params.search_space import Configuration
 from pipeline.project.errors import GaitError
-from pipeline.project.files import as_json, write_whole
+from pipeline.project.files import as_json, check_writable, write_whole
 from pipeline.sweep.trial_records import described_trial
 from pipeline.training.experiment import flat
 
@@ -45,23 +45,15 @@ class Folder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Holds the sweep; GaitError if another process has it, or nothing can be written there."""
-        lock = FileLock(self.path / ".lock", timeout=0)
+        check_writable(self.path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
         except Timeout:
             raise GaitError(
                 f"the sweep {self.name} is being run by another process; wait for it, or give"
                 " this one another name (sweep.name in params.yaml)"
             ) from None
-        except PermissionError as error:
-            raise GaitError(
-                f"{self.path} cannot be written ({error.strerror}); choose a folder with --storage"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def state(self, definition: Mapping[str, Any]) -> str:
         """How far it is: NEW, UNFINISHED or FINISHED; GaitError if another sweep has its name."""

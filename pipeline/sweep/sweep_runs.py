@@ -8,7 +8,6 @@ sweep's id and the trial's, so that a resumed sweep goes on with those it has.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -60,6 +59,7 @@ class SweepRuns:
     Attributes:
         parent: the run of the sweep.
         ids: the run of each trial that the store has.
+        sender: whose ``problem`` says why the store could not be written the last time.
 
     Raises:
         GaitError: the store cannot be used.
@@ -83,26 +83,18 @@ class SweepRuns:
         # Of trials, by trial; None until the store has been asked for them.
         self._runs: dict[str, StoredRun] | None = None
         self.ids: dict[str, str] = {}
-        self._lock = threading.Lock()
         self._going: dict[str, Record] = {}
-        self._sender = Sender(self._send, self._forget, "the sweep", tell, SEND_S)
-
-    @property
-    def problem(self) -> str | None:
-        """Why the store could not be written the last time; None if it could."""
-        return self._sender.problem
+        self.sender = Sender(self._send, self._forget, "the sweep", tell, SEND_S)
 
     def going(self, record: Record) -> None:
         """See ``Listener``."""
-        with self._lock:
-            self._going[record.trial] = record
-            self._sender.put(record.trial, record)
+        self._going[record.trial] = record
+        self.sender.put(record.trial, record)
 
     def ended(self, record: Record) -> None:
         """See ``Listener``."""
-        with self._lock:
-            self._going.pop(record.trial, None)
-            self._sender.put(record.trial, record)
+        self._going.pop(record.trial, None)
+        self.sender.put(record.trial, record)
 
     def lost(self, record: Record) -> None:
         """See ``Listener``."""
@@ -114,10 +106,9 @@ class SweepRuns:
         Trials that have not ended become KILLED, until a resumed sweep goes on with them (with
         Optuna it draws others).
         """
-        with self._lock:
-            for trial, record in self._going.items():
-                self._sender.put(trial, replace(record, status=KILLED))
-        return self._sender.close(patience_s, longest_s)
+        for trial, record in self._going.items():
+            self.sender.put(trial, replace(record, status=KILLED))
+        return self.sender.close(patience_s, longest_s)
 
     def end(self, status: str, figures: Mapping[str, float], results: Path | None) -> bool:
         """Ends the run of the sweep, with the results as its artifacts; true if that worked.
@@ -132,7 +123,7 @@ class SweepRuns:
                 log_metrics(self._client, self.parent, figures, step=0)
             end_run(self._client, self.parent, status)
         except Exception as error:
-            self._sender.problem = sentence(error)
+            self.sender.problem = sentence(error)
             return False
         return True
 
@@ -194,7 +185,8 @@ class SweepRuns:
         self.ids[record.trial] = run.run_id
         # MLflow has no word for stopped early.
         status = FINISHED if record.status == STOPPED else record.status
-        if run.status == status != RUNNING and run.described:
+        # One that failed, or was killed, may since have gone on and failed for another reason.
+        if run.status == status == FINISHED and run.described:
             return
         if not run.described:
             config = described_trial(self._params, record.configuration, self._images)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.tracking.run_descriptions import chart_name
-from pipeline.tracking.store import METRICS_A_REQUEST, end_run, start_run
+from pipeline.tracking.store import end_run
 from pipeline.training.epochs import KEPT, RUNNING, Epoch, kept
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ LAST_METRIC = "validation_accuracy"
 KEPT_PREFIX = "kept_"
 OF_KEPT = ("train_accuracy", "train_loss", "validation_accuracy", "validation_loss")
 RUNS_A_PAGE = 1000
+# An MLflow request holds at most 1,000 metrics, and 100 parameters or tags.
+METRICS_A_REQUEST = 1000
+LONGEST_TAG = 8000
+LONGEST_NAME = 250
+"""PostgreSQL refuses a run with a longer tag or name; MLflow asks it, and SQLite takes anything."""
 
 
 @dataclass
@@ -60,9 +65,19 @@ def search(
 def create(
     client: MlflowClient, experiment_id: str, name: str, started_ms: int, tags: Mapping[str, str]
 ) -> StoredRun:
-    """A new run, without parameters yet."""
-    run_id = start_run(client, experiment_id, name, tags, started_ms)
-    return StoredRun(run_id, RUNNING, described=False, steps=set())
+    """A new run, without parameters yet; what is too long of a tag is cut off, of a name left out.
+
+    That is within the name, whose end tells the seeds of a model apart.
+    """
+    short = {
+        tag: text if len(text) <= LONGEST_TAG else f"{text[: LONGEST_TAG - 1]}…"
+        for tag, text in tags.items()
+    }
+    if len(name) > LONGEST_NAME:
+        end = name[-LONGEST_NAME // 5 :]
+        name = f"{name[: LONGEST_NAME - len(end) - 1]}…{end}"
+    run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=short)
+    return StoredRun(str(run.info.run_id), RUNNING, described=False, steps=set())
 
 
 def describe(client: MlflowClient, run: StoredRun, parameters: Mapping[str, Any]) -> None:

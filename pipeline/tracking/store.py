@@ -33,11 +33,6 @@ from pipeline.tracking import moved_store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# An MLflow request holds at most 1,000 metrics, and 100 parameters or tags.
-METRICS_A_REQUEST = 1000
-LONGEST_TAG = 8000
-LONGEST_NAME = 250
-"""PostgreSQL refuses a run with a longer tag or name; MLflow asks it, and SQLite takes anything."""
 AGAIN_S = 0.5
 DATABASE = "mlflow.db"
 _OWN = f"sqlite:///{DATABASE}"
@@ -298,28 +293,6 @@ def log_metrics(client: MlflowClient, run: str, values: Mapping[str, float], ste
 
     now = int(time.time() * 1000)
     client.log_batch(run, [Metric(key, value, now, step) for key, value in values.items()])
-
-
-def start_run(
-    client: MlflowClient,
-    experiment_id: str,
-    name: str,
-    tags: Mapping[str, str],
-    started_ms: int | None = None,
-) -> str:
-    """A new run's id; what is too long of a tag is cut off, and left out within a name.
-
-    A name's end tells the seeds of a model apart.
-    """
-    short = {
-        tag: text if len(text) <= LONGEST_TAG else f"{text[: LONGEST_TAG - 1]}…"
-        for tag, text in tags.items()
-    }
-    if len(name) > LONGEST_NAME:
-        end = name[-LONGEST_NAME // 5 :]
-        name = f"{name[: LONGEST_NAME - len(end) - 1]}…{end}"
-    run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=short)
-    return str(run.info.run_id)
 
 
 def end_run(client: MlflowClient, run_id: str, status: str, ended_ms: int | None = None) -> None:

@@ -260,6 +260,15 @@ def test_values_that_the_file_shares_are_not_changed_behind_its_back() -> None:
     assert Path("params.yaml").read_bytes() == before
 
 
+def test_a_setting_that_params_lack_is_refused_before_anything_is_written() -> None:
+    fixed = {"architecture.hidden_layers": 2}
+    leave_sweep({"bp": winner(rule__orthogonality=0.5)}, architecture="tower", fixed=fixed)
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(GaitError, match=r"params\.yaml has no architectures\.tower"):
+        best.run(params_file.load(), write=True)
+    assert Path("params.yaml").read_bytes() == before
+
+
 def test_permissions_are_kept() -> None:
     folder = leave_sweep({"bp": winner(rule__orthogonality=0.5)})
     Path("params.yaml").chmod(0o640)

@@ -236,7 +236,7 @@ def test_a_store_that_is_locked_for_a_while(
     for running in trials(swept, 2):
         runs.going(running)
     deadline = time.monotonic() + PATIENCE_S
-    while runs._sender._waiting:
+    while runs.sender._waiting:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     with closing(sqlite3.connect(store, isolation_level=None, timeout=60)) as lock:
@@ -345,7 +345,14 @@ def test_how_trials_end(store: Path, swept: tuple[Params, ImageData]) -> None:
     ]
     assert "validation_accuracy_seed_0" not in found[one.trial].data.metrics
 
-    # Who goes on with the one that was lost ends it well, and it no longer says that it failed.
+    # Who goes on with the one that was lost may fail for another reason, in a moment.
+    resumed = opened(swept, [])
+    resumed.ended(replace(three, status="FAILED", failure="training diverged"))
+    assert resumed.close(PATIENCE_S)
+    _, found, _ = stored(store)
+    assert found[three.trial].data.tags["gait.failure"] == "training diverged"
+
+    # Or ends it well, and it no longer says that it failed.
     resumed = opened(swept, [])
     resumed.ended(replace(three, status="FINISHED"))
     assert resumed.close(PATIENCE_S)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from gaitprop import InvertibleNetwork, numerics
+from gaitprop import numerics
 from pipeline.data import image_tensors
 from pipeline.params import params_file
 from pipeline.params.search_space import Configuration
@@ -284,29 +284,6 @@ def test_stopped_and_lost_trials(task: Task, tmp_path: Path) -> None:
     assert [epoch.epoch for epoch in record.epochs] == [0, 1]
     assert collector.lost == {"trial-2": "its node is gone"}
     assert ears.heard[-2:] == ["STOPPED", "2 epochs, its node is gone"]
-
-
-def test_a_state_holds_no_code(tmp_path: Path) -> None:
-    network = InvertibleNetwork([8, 8, 8], seeds=(0, 1))
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
-    for parameter in network.parameters():
-        parameter.grad = torch.randn_like(parameter)
-    optimizer.step()
-    path = tmp_path / "states" / "x.pt"
-    assert state_file.read(path, torch.device("cpu")) is None
-    state_file.write(path, state_file.snapshot(network, optimizer, 3), {"a": [1, None, "b"]})
-    other = InvertibleNetwork([8, 8, 8], seeds=(5, 6))
-    fresh = torch.optim.Adam(other.parameters(), lr=0.1, fused=True)
-    read = state_file.read(path, torch.device("cpu"))
-    assert read is not None
-    assert (read["epoch"], read["notes"]) == (3, {"a": [1, None, "b"]})
-    state_file.restore(read, other, fresh)
-    for old, new in zip(network.parameters(), other.parameters(), strict=True):
-        assert torch.equal(old, new)
-        assert new.is_contiguous()
-        assert torch.equal(optimizer.state[old]["exp_avg_sq"], fresh.state[new]["exp_avg_sq"])
-        assert fresh.state[new]["step"] == 1
-    assert [each.name for each in path.parent.iterdir()] == ["x.pt"]
 
 
 def test_a_node_of_other_libraries_trains_nothing(task: Task) -> None:

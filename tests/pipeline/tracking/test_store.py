@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from psutil import net_connections
 
 from pipeline.tracking.run_descriptions import of_sweep
-from pipeline.tracking.store import sentence, start_run
+from pipeline.tracking.store import sentence
 from tests.pipeline.project_copy import gait, small_params
 from tests.pipeline.sweep_tables import make_params
 
@@ -100,26 +100,6 @@ def test_the_page_of_the_default_store(project: Path) -> None:
         assert listening == {"127.0.0.1"}
         said = gait(project, "ui", "--port", str(port), code=2)
         assert f"port {port} of 127.0.0.1 cannot be used" in said
-
-
-def test_a_tag_is_no_longer_than_a_database_takes(tmp_path: Path) -> None:
-    client = MlflowClient(f"sqlite:///{tmp_path / 'runs.db'}")
-    experiment = client.create_experiment("any", artifact_location=str(tmp_path))
-    run = start_run(client, experiment, "run", {"short": "x", "long": "x" * 9000}, started_ms=7)
-    found = client.get_run(run)
-    assert (found.info.run_name, found.info.start_time) == ("run", 7)
-    assert found.data.tags["short"] == "x"
-    assert found.data.tags["long"] == "x" * 7999 + "…"
-
-
-def test_a_name_is_no_longer_than_a_database_takes(tmp_path: Path) -> None:
-    client = MlflowClient(f"sqlite:///{tmp_path / 'runs.db'}")
-    experiment = client.create_experiment("any", artifact_location=str(tmp_path))
-    for name in ("x" * 250, "x" * 243 + ", seed 59"):
-        found = client.get_run(start_run(client, experiment, name, {}))
-        assert found.info.run_name == found.data.tags["mlflow.runName"]
-        assert found.info.run_name == (name if len(name) == 250 else f"{'x' * 199}…{name[-50:]}")
-        assert len(found.info.run_name) == 250
 
 
 def test_a_databases_reason_is_told() -> None:
