@@ -44,17 +44,22 @@ def compare(subjects: Sequence[Compared]) -> list[dict[str, Any]]:
 
 
 def left_out(subjects: Sequence[Compared], comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence for each subject that has models which no other one has."""
-    shared = [str(each["model"]) for each in comparisons]
-    if shared == [ONLY]:
+    """A sentence for each subject that has models which are compared with no other one's."""
+    shared = [(str(each["model"]), [row["name"] for row in each["rows"]]) for each in comparisons]
+    if [name for name, _ in shared] == [ONLY]:
         return []
     alone = {
         subject.name: [
-            key for key in subject.models if not any(f"/{key}".endswith(f"/{n}") for n in shared)
+            key
+            for key in subject.models
+            if not any(
+                subject.name in compared and f"/{key}".endswith(f"/{name}")
+                for name, compared in shared
+            )
         ]
         for subject in subjects
     }
-    return [f"only {name} has {', '.join(keys)}" for name, keys in alone.items() if keys]
+    return [f"not compared of {name}: {', '.join(keys)}" for name, keys in alone.items() if keys]
 
 
 def interval(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, Any] | None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from pipeline.audit.compare_sources import METRICS
 from pipeline.params.labels import value_text
-from pipeline.project.errors import GaitError
 from pipeline.project.files import write_whole
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -64,7 +63,10 @@ def figures_table(comparison: dict[str, Any]) -> list[list[str]]:
         found = [row["metrics"][metric] for row in comparison["rows"]]
         values = [_value(metric, each) for each in found]
         body.append([METRICS[metric], *values, *(_difference(metric, e) for e in found[1:])])
-    counts = [max(each["n"] for each in row["metrics"].values()) for row in comparison["rows"]]
+    counts = [
+        max((each["n"] for each in row["metrics"].values()), default=0)
+        for row in comparison["rows"]
+    ]
     own = zip(others, counts[1:], strict=True)
     body.append(["seeds", *map(str, counts), *(_how(row, max(counts[0], n)) for row, n in own)])
     return [head, *body]
@@ -99,9 +101,7 @@ def curves_table(comparison: dict[str, Any]) -> list[list[str]]:
 
 
 def write_page(comparisons: Sequence[dict[str, Any]], path: Path) -> None:
-    """Writes one page that needs nothing else; GaitError if it is not called .html."""
-    if path.suffix != ".html":
-        raise GaitError(f"--page is {path}; allowed: a file that ends in .html")
+    """Writes one page that needs nothing else."""
     names = list(dict.fromkeys(row["name"] for each in comparisons for row in each["rows"]))
     title = f"Compared: {', '.join(names)}"
     parts = []

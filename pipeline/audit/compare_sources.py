@@ -28,7 +28,7 @@ from pipeline.project.yaml_mapping import mapping
 from pipeline.results import seeds_table
 from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
-from pipeline.tracking.run_metrics import KEPT_PREFIX, LEVEL_TAG
+from pipeline.tracking.run_metrics import KEPT_PREFIX, LEVEL_TAG, all_runs
 from pipeline.training.epochs import FINISHED
 from pipeline.training.experiment import flat, parameters
 from pipeline.training.model_files import read_config, result_checksum
@@ -233,9 +233,7 @@ def _of_experiment(word: str) -> Compared:
     if opened is not None:
         client, experiment_id = opened
         with store.explained():
-            runs = client.search_runs(
-                [experiment_id], wanted, max_results=1000, order_by=["start_time DESC"]
-            )
+            runs = list(all_runs(client, experiment_id, wanted, ["start_time DESC"]))
             trainings.update(map(_key_of, runs))
             for run in runs:
                 if (key := _key_of(run)) not in models:

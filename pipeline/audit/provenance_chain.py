@@ -82,8 +82,10 @@ def as_lines(chain: dict[str, Any]) -> list[str]:
 
 def _made(path: Path) -> dict[str, Any] | None:
     """What names the file, of provenance.json beside it, report.… and, for plots, plots.…"""
-    of_folder = path.parent.parent / f"{path.parent.name}.{provenance.FILE}"
-    found = [*sorted(path.parent.glob(f"*{provenance.FILE}")), of_folder]
+    # Of a path without a folder, the folder where this runs.
+    folder = path.absolute().parent
+    of_folder = folder.parent / f"{folder.name}.{provenance.FILE}"
+    found = [*sorted(folder.glob(f"*{provenance.FILE}")), of_folder]
     for beside in filter(Path.is_file, found):
         if path.name in (made := _read(beside))["files"]:
             return made
@@ -102,12 +104,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _runs(made: dict[str, Any]) -> dict[str, Any]:
-    found = {
-        name: store.known_run(made["profile"], model["result"])
-        for name, model in made["models"].items()
-    }
-    return {
-        name: {
+    found = {}
+    for name, model in made["models"].items():
+        run = store.known_run(made["profile"], model["result"])
+        found[name] = run and {
             "run_id": run.info.run_id,
             "tags": {
                 tag: value
@@ -115,10 +115,7 @@ def _runs(made: dict[str, Any]) -> dict[str, Any]:
                 if tag in _TAGS or tag.startswith("version.")
             },
         }
-        if run is not None
-        else None
-        for name, run in found.items()
-    }
+    return found
 
 
 def commit_of(path: Path) -> str | None:

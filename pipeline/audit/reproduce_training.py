@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,8 +12,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
 
 import gaitprop
 import pipeline
@@ -74,8 +73,8 @@ def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -
     with tempfile.TemporaryDirectory(prefix="gait-reproduce-") as name:
         folder = Path(name) / "project"
         with _code(folder, commit):
-            with (folder / "params.yaml").open("w", encoding="utf-8") as file:
-                YAML(typ="safe").dump(_plain(params_of(config)), file)
+            # JSON is YAML.
+            (folder / "params.yaml").write_text(json.dumps(params_of(config)), encoding="utf-8")
             _copy_data(folder, key, config["data"]["sha256"])
             own = {"OMP_NUM_THREADS": threads} if threads is not None else {}
             _gait(folder, "train", key.dataset, key.architecture, key.model, **own)
@@ -142,10 +141,3 @@ def _archives() -> Path:
     with contextlib.suppress(GaitError):
         return archive_root(params_file.load())
     return environment.folder(environment.DATA_ROOT) or Path("data/archives")
-
-
-def _plain(value: Any) -> Any:
-    """Without what is None: params.yaml leaves it out."""
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items() if each is not None}
-    return value

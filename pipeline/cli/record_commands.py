@@ -111,18 +111,16 @@ def reproduce(
         seed = random.SystemRandom().randrange(10**6)
         print(f"one model, drawn with --seed {seed}", file=sys.stderr if as_json else sys.stdout)
     if dry_run:
-        if run is not None:
-            print(made_again.plan_of_run(run))
-        elif check is not None:
-            print(*made_again.plan_of_table(check, seed), sep="\n")
+        plan = (
+            made_again.plan_of_table(check, seed) if check else [made_again.plan_of_run(str(run))]
+        )
+        print(*plan, sep="\n")
         return
     outcomes = []
     with to_standard_error(as_json), interruptible():
-        found: Iterable[Outcome] = []
-        if run is not None:
-            found = [made_again.of_run(run)]
-        elif check is not None:
-            found = made_again.of_table(check, seed)
+        found: Iterable[Outcome] = (
+            made_again.of_table(check, seed) if check else [made_again.of_run(str(run))]
+        )
         # Each is said once it is known: the next may take an hour.
         for outcome in found:
             _show(outcome)
@@ -249,6 +247,8 @@ def compare(
 
     if len(what) < 2:
         raise GaitError(f"received {what[0]} alone; allowed: two things to compare, or more")
+    if page is not None and page.suffix != ".html":
+        raise GaitError(f"--page is {page}; allowed: a file that ends in .html")
     subjects = find_all(what)
     found = compare_models.compare(subjects)
     notes = [sentence for each in subjects for sentence in each.notes]
@@ -282,13 +282,11 @@ def _show_comparisons(comparisons: list[dict[str, Any]]) -> None:
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
+    # JSON has no number for what is relative to a recorded 0.
     differences = [
         {
-            "what": each.what,
-            "where": each.where,
-            # JSON has no number for what is relative to a recorded 0.
-            "absolute": each.absolute if math.isfinite(each.absolute) else None,
-            "relative": each.relative if math.isfinite(each.relative) else None,
+            k: v if isinstance(v, str) or math.isfinite(v) else None
+            for k, v in each._asdict().items()
         }
         for each in outcome.differences
     ]

@@ -6,7 +6,7 @@ points of a curve, and an epoch is sent only if its last metric is not there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,20 +46,26 @@ def search(
     client: MlflowClient, experiment_id: str, wanted: str, level: Callable[[Run], str]
 ) -> dict[str, StoredRun]:
     """All runs of a search, by the name that ``level`` reads from them."""
-    found: dict[str, StoredRun] = {}
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], wanted, max_results=RUNS_A_PAGE, page_token=token
+    runs: dict[str, StoredRun] = {}
+    for each in all_runs(client, experiment_id, wanted):
+        steps: set[int] | None = None if LAST_METRIC in each.data.metrics else set()
+        runs[level(each)] = StoredRun(
+            each.info.run_id, each.info.status, bool(each.data.params), steps
         )
-        for each in page:
-            steps: set[int] | None = None if LAST_METRIC in each.data.metrics else set()
-            found[level(each)] = StoredRun(
-                each.info.run_id, each.info.status, bool(each.data.params), steps
-            )
-        token = page.token
-        if not token:
-            return found
+    return runs
+
+
+def all_runs(
+    client: MlflowClient, experiment_id: str, wanted: str, order_by: list[str] | None = None
+) -> Iterator[Run]:
+    """All runs of a search, which MLflow answers by the page."""
+    token: str | None = ""
+    while token is not None:
+        page = client.search_runs(
+            [experiment_id], wanted, max_results=RUNS_A_PAGE, order_by=order_by, page_token=token
+        )
+        yield from page
+        token = page.token or None
 
 
 def create(

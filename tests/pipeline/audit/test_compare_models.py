@@ -132,10 +132,25 @@ def test_what_one_side_alone_has_is_told() -> None:
     found = compare_models.compare([a, b])
     assert [each["model"] for each in found] == ["d/s/gait"]
     assert compare_models.left_out([a, b], found) == [
-        "only a has d/s/bp",
-        "only b has d/s/tp, d/s/itp",
+        "not compared of a: d/s/bp",
+        "not compared of b: d/s/tp, d/s/itp",
     ]
     assert compare_models.left_out([a, a], compare_models.compare([a, a])) == []
+    # Two of its models have the name that the others share.
+    c = Compared("c", {f"{name}/gait": model({0: 0.5}) for name in ("d3/v", "d3/w")})
+    one, two = (Compared(name, {f"{name}/s/gait": model({0: 0.5})}) for name in ("d1", "d2"))
+    found = compare_models.compare([one, two, c])
+    assert [row["name"] for row in found[0]["rows"]] == ["d1", "d2"]
+    told = compare_models.left_out([one, two, c], found)
+    assert told == ["not compared of c: d3/v/gait, d3/w/gait"]
+
+
+def test_models_without_a_figure_are_compared_by_their_settings() -> None:
+    """As of a training whose seeds' runs were deleted."""
+    a, b = (Compared(n, {"d/s/gait": ComparedModel({"x": n}, {}, {})}) for n in ("a", "b"))
+    (found,) = compare_models.compare([a, b])
+    assert found["settings"] == [["x", "a", "b"]]
+    assert compare_output.figures_table(found)[1:] == [["seeds", "0", "0", "–"]]
 
 
 def test_models_of_two_data_sets_meet_by_their_names() -> None:

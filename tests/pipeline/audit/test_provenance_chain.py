@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,12 @@ def test_the_chain(project: Path, helper: Preloaded, name: str) -> None:
     text = helper.run(project, "provenance", str(RESULTS / name))
     assert f"{RESULTS / name}: as it was made" in text
     assert all(found["run_id"] in text for found in chain["runs"].values())
+
+
+def test_a_plot_is_known_in_its_own_folder(project: Path) -> None:
+    place = project / RESULTS / "plots"
+    said = run(place, sys.executable, "-m", "pipeline", "provenance", "final_accuracy.svg")
+    assert "final_accuracy.svg: as it was made" in said
 
 
 def test_a_file_that_was_changed(project: Path, helper: Preloaded) -> None:

@@ -75,6 +75,7 @@ def files(project: Path) -> set[str]:
         (["register"], "results/digits/seeds.csv is missing: run `gait evaluate`"),
         (["reproduce", "x", "--dry-run", "--json"], "allowed: one of them"),
         (["reproduce", "--check", "results/digits", "--all", "--dry-run"], "seeds.csv is missing"),
+        (["compare", "no", "thing", "--page", "a.txt"], "allowed: a file that ends in .html"),
         (["sweep", "best", "--apply", "--json"], "allowed: one of them"),
         (["sweep", "--dry-run", "best", "--apply"], "received --dry-run before best; allowed: op"),
         (["sweep", "--address", "auto", "--json", "best"], "received --address, --json before b"),
