@@ -24,6 +24,9 @@ numerics.use("portable")
 # A shell has what it begins in the background ignore Ctrl-C, and so would all that tests begin.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A shell's store is not the tests'.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
 # On a busy machine a store that works may be slow: nobody gives it up before its time.
 os.environ.setdefault("GAIT_MLFLOW_PATIENCE_S", "180")
 
@@ -69,7 +72,6 @@ def ready(tmp_path_factory: pytest.TempPathFactory, helper: Preloaded) -> Path:
     helper.run(folder, "download")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         store.make_store()
     return folder
 

@@ -278,7 +278,6 @@ def trainings(project: Path) -> tuple[MlflowClient, list[Run]]:
 
 def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     _, found = trainings(project)
     ids = {each.data.tags["gait.model"]: each.info.run_id for each in found}
     subjects = [find(ids["reference"]), find(ids["gait"])]
@@ -307,7 +306,6 @@ def test_two_runs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_runs_of_one_name_are_told_apart(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client, found = trainings(project)
     ids = [each.info.run_id for each in found]
     for run_id in ids:
@@ -347,7 +345,6 @@ def test_convolutions_of_a_run_and_of_results_are_the_same(
 ) -> None:
     """MLflow has them as a text with every key, dvc.lock as params.yaml gives them."""
     monkeypatch.chdir(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(project / "results", tmp_path / "results")
     own = {"convolutions": [{"channels": 1, "kernel_size": 3, "stride": 2}], "widths": [10]}
     params = {"params.yaml": {"architectures.square": own}}
@@ -370,7 +367,6 @@ def test_a_run_that_has_not_ended_well_says_so(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with another_run(project, {}, {"validation_accuracy": 0.5}) as (client, run_id):
         said = "not FINISHED: its figures are of the last epoch that it has sent"
         assert find(run_id).notes == [f"the run {run_id} is RUNNING, {said}"]
@@ -389,7 +385,6 @@ def test_which_of_several_trainings_is_taken_is_told(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client, found = trainings(project)
     (gait_prop,) = (each for each in found if each.data.tags["gait.model"] == "gait")
     experiment = gait_prop.info.experiment_id

@@ -113,7 +113,6 @@ def test_what_cannot_be_exported(
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The published results with a short dvc.lock, which has a stage of the user's own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(REPOSITORY / RESULTS, tmp_path / RESULTS)
     shutil.copy(REPOSITORY / "profiles/digits.yaml", tmp_path / "params.yaml")
     (tmp_path / "dvc.yaml").write_text("stages: {}")

@@ -26,7 +26,6 @@ def clone(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(reported, folder, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         store.make_store()
     return folder
 
@@ -82,7 +81,6 @@ def test_a_training_whose_record_waits_is_not_imported_beside_it(
     folder = tmp_path / "project"
     shutil.copytree(reported, folder, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts"))
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store.make_store()
     record = import_runs._record(ModelKey("digits", "digits", "square", "gait"), None)
     tags = {name: value for name, value in record.tags.items() if name != "gait.imported"}

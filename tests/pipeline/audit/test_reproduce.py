@@ -19,7 +19,6 @@ def test_a_file_that_a_run_has_lost_is_named(
 ) -> None:
     folder = shutil.copytree(reported, tmp_path / "project")
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     wanted = {"gait.level": "model", "gait.model": "gait"}
     (run,) = (each for each in runs(folder) if wanted.items() <= each.data.tags.items())
     run_id = run.info.run_id

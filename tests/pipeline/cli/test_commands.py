@@ -22,7 +22,7 @@ from tests.pipeline.project_copy import REPOSITORY, gait, run, small_params
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params and profiles, and nothing else."""
-    for variable in ("GAIT_DATA_ROOT", "GAIT_DATA_MIRROR", "MLFLOW_TRACKING_URI"):
+    for variable in ("GAIT_DATA_ROOT", "GAIT_DATA_MIRROR"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "profiles").symlink_to(REPOSITORY / "profiles")

@@ -78,7 +78,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "params.yaml").write_text(small_params())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in ("GAIT_DATA_ROOT", "GAIT_DATA_MIRROR", "MLFLOW_TRACKING_URI"):
+        for name in ("GAIT_DATA_ROOT", "GAIT_DATA_MIRROR"):
             patch.delenv(name, raising=False)
         # A port of this machine on which nobody listens: no store is made, no server asked.
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

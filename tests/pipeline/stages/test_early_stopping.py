@@ -47,7 +47,6 @@ def test_mlflow_and_gait_compare_have_the_figures_of_the_tables(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     seeds = pandas.read_csv(project / "results/digits/seeds.csv")
     seeds = seeds[seeds.model == "bp"].set_index("seed")
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")

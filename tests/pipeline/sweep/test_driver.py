@@ -70,7 +70,6 @@ def says(
 ) -> Iterator[Says]:
     """Runs `gait sweep` in this process, for what ends before any trial begins."""
     monkeypatch.chdir(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def run(code: int, *arguments: str) -> str:
         monkeypatch.setattr("sys.argv", ["gait", "sweep", *arguments])
@@ -186,7 +185,6 @@ def test_a_trial_gives_the_bits_of_the_train_stage(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     params = params_file.load()
     images = image_tensors.load(data_file("digits", "digits"))
     configuration = next(

@@ -62,7 +62,6 @@ def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
     """The default store of a folder, and no time to lose."""
     shutil.copy(empty_store, tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(sweep_runs, "SEND_S", 0.05)
     monkeypatch.setattr(sending, "LONGEST_PAUSE_S", 0.2)
     return tmp_path / "mlflow.db"

@@ -35,7 +35,6 @@ def test_its_runs_are_ended_and_it_can_go_on(
     process.send(signal.SIGKILL)
     process.wait()
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     # As long as a process has it, it is that one's.
     with FileLock(folder / STATE / ".lock"):

@@ -56,7 +56,6 @@ def stored(tmp_path: Path, ready: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """The working folder, with an empty store."""
     shutil.copy2(ready / "mlflow.db", tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
 
 
@@ -160,7 +159,6 @@ def test_who_begins_at_the_same_moment_is_not_refused(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     _, experiment = open_experiment("digits")
     client = Refusing(f"sqlite:///{tmp_path / 'mlflow.db'}")
     going = replace(record("once", settings), status=RUNNING, ended_ms=None)

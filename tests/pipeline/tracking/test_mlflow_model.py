@@ -172,7 +172,6 @@ def test_what_a_kill_left_is_completed_and_not_doubled(
 ) -> None:
     (tmp_path / "mlflow.db").write_bytes((ready / "mlflow.db").read_bytes())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client, experiment = open_experiment("digits")
     ModelRuns(client, experiment).send(replace(record, status=RUNNING))
     wanted = "tags.`gait.level` = 'model'"

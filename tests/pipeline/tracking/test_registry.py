@@ -36,7 +36,6 @@ def trained(
 @pytest.fixture
 def project(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(trained)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return trained
 
 

@@ -59,7 +59,6 @@ def serving(folder: Path, port: int, *command: str, log: Path | None = None) -> 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DO_NOT_TRACK", "true")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "params.yaml").write_text(small_params())
     gait(tmp_path, "download")
     return tmp_path
