@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
+
+from pipeline import cli
 
 REPOSITORY = Path(__file__).parents[2]
 PARTS = (
@@ -93,3 +98,19 @@ def dvc(folder: Path, *arguments: str, code: int = 0) -> str:
 def gait(folder: Path, *arguments: str, code: int = 0, **environment: str) -> str:
     """Runs the folder's own code as ``gait``."""
     return run(folder, sys.executable, "-m", "pipeline", *arguments, code=code, **environment)
+
+
+def gait_here(*arguments: str) -> tuple[int, str, str]:
+    """Runs ``gait`` in this process and folder; its exit code, standard output and error."""
+    output, error = io.StringIO(), io.StringIO()
+    code = 0
+    with (
+        patch("sys.argv", ["gait", *arguments]),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(error),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return code, output.getvalue(), error.getvalue()

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from pipeline import cli
 from pipeline.training.model_files import result_checksum
 from tests.own_packages import packages
-from tests.pipeline.project_copy import REPOSITORY, gait, run, small_params
+from tests.pipeline.project_copy import REPOSITORY, gait, gait_here, run, small_params
 
 
 @pytest.fixture
@@ -37,17 +37,12 @@ def edit(project: Path, old: str, new: str) -> None:
     params.write_text(text.replace(old, new))
 
 
-def refused(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> str:
+def refused(*arguments: str) -> str:
     """Runs gait, which must end with code 2, and returns what it says."""
-    monkeypatch.setattr("sys.argv", ["gait", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    captured = capsys.readouterr()
-    assert caught.value.code == 2, captured
-    assert "Traceback" not in captured.err
-    return captured.err
+    code, _, said = gait_here(*arguments)
+    assert code == 2, said
+    assert "Traceback" not in said
+    return said
 
 
 def files(project: Path) -> set[str]:
@@ -81,30 +76,19 @@ def files(project: Path) -> set[str]:
         (["sweep", "--address", "auto", "--json", "best"], "received --address, --json before b"),
     ],
 )
-def test_wrong_words(
-    project: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    message: str,
-) -> None:
+def test_wrong_words(project: Path, arguments: list[str], message: str) -> None:
     before = files(project)
-    assert message in " ".join(refused(arguments, capsys, monkeypatch).split())
+    assert message in " ".join(refused(*arguments).split())
     assert files(project) == before
 
 
 @pytest.mark.parametrize(
     "command", [["train", "digits", "square", "gait"], ["evaluate"], ["repro"]]
 )
-def test_params_are_checked_before_any_work(
-    project: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    command: list[str],
-) -> None:
+def test_params_are_checked_before_any_work(project: Path, command: list[str]) -> None:
     edit(project, "learning_rate: 0.001", "learning_rate: -1")
     edit(project, "epochs: 2", "epochs: 0")
-    message = refused(command, capsys, monkeypatch)
+    message = refused(*command)
     assert "rules.gait.learning_rate: received -1" in message
     assert "training.epochs: received 0" in message
     assert files(project) == {"params.yaml"}
@@ -121,17 +105,12 @@ def test_params_are_checked_before_any_work(
     ],
 )
 def test_a_wrong_name_in_params_is_told_the_nearest(
-    project: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    old: str,
-    new: str,
-    message: str,
+    project: Path, old: str, new: str, message: str
 ) -> None:
     text = (project / "params.yaml").read_text()
     assert old in text
     (project / "params.yaml").write_text(text.replace(old, new, 1))
-    assert message in refused(["evaluate"], capsys, monkeypatch)
+    assert message in refused("evaluate")
 
 
 @pytest.mark.parametrize(
@@ -149,26 +128,17 @@ def test_a_wrong_name_in_params_is_told_the_nearest(
 )
 @pytest.mark.parametrize("good", [True, False])
 def test_the_shell_completes_names(
-    project: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    typed: str,
-    offered: list[str],
-    good: bool,
+    project: Path, monkeypatch: pytest.MonkeyPatch, typed: str, offered: list[str], good: bool
 ) -> None:
     if not good:
         (project / "params.yaml").write_text("run: [")
     monkeypatch.setenv("_GAIT_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", typed)
     monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" ")) - 1))
-    monkeypatch.setattr("sys.argv", ["gait"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert not done.value.code
-    said = capsys.readouterr()
+    code, said, problems = gait_here()
+    assert (code, problems) == (0, "")
     if good or typed in ("gait tr", "gait profile m", "gait download k"):
-        assert said.out.split() == offered
-    assert said.err == ""
+        assert said.split() == offered
 
 
 def test_completing_imports_nothing_that_takes_seconds(project: Path) -> None:
@@ -177,34 +147,26 @@ def test_completing_imports_nothing_that_takes_seconds(project: Path) -> None:
     run(project, sys.executable, "-c", f"{program}; assert not set(sys.modules) & set({slow})")
 
 
-def spoken(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Any:
+def spoken(*arguments: str) -> Any:
     """The JSON document that is all of a command's standard output."""
-    monkeypatch.setattr("sys.argv", ["gait", *arguments, "--json"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert not done.value.code
-    return json.loads(capsys.readouterr().out)
+    code, said, _ = gait_here(*arguments, "--json")
+    assert code == 0
+    return json.loads(said)
 
 
-def test_scripts_are_told_in_json(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = spoken(["profile"], capsys, monkeypatch)
+def test_scripts_are_told_in_json(project: Path) -> None:
+    found = spoken("profile")
     there_are = sorted(each.stem for each in (REPOSITORY / "profiles").glob("*.yaml"))
     assert found == {"current": None, "profiles": there_are}
-    (path,) = spoken(["download"], capsys, monkeypatch).values()
+    (path,) = spoken("download").values()
     assert (project / path).is_file()
     # The line that says how training went is not in the way.
-    made = spoken(["train", "digits", "square", "bp"], capsys, monkeypatch)
+    made = spoken("train", "digits", "square", "bp")
     assert made["folder"] == "models/digits/digits/square/bp"
     assert made["result"] == result_checksum(project / made["folder"])
 
 
-def test_what_a_package_prints_is_not_in_the_way_of_json(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_package_prints_is_not_in_the_way_of_json(project: Path) -> None:
     source = """
 from pipeline.data.image_sets import ImageSet
 print("imported")
@@ -215,19 +177,14 @@ blobs = ImageSet("blobs", "Blobs", inputs=2, classes=2, read=read)
 """
     with packages(project, "gait.datasets") as install:
         install("shapes", source, blobs="blobs")
-        found = spoken(["download", "blobs"], capsys, monkeypatch)
+        found = spoken("download", "blobs")
     assert found == {"blobs": "data/digits/blobs.safetensors"}
 
 
-def test_batch_larger_than_the_data(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["gait", "download"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert not done.value.code
+def test_batch_larger_than_the_data(project: Path) -> None:
+    assert gait_here("download")[0] == 0
     edit(project, "batch_size: 30", "batch_size: 1294")
-    message = refused(["train", "digits", "square", "gait"], capsys, monkeypatch)
+    message = refused("train", "digits", "square", "gait")
     assert "training.batch_size: received 1294; allowed: at most 1293" in message
     assert not (project / "mlflow.db").exists()
 
@@ -241,13 +198,11 @@ def test_memory_that_is_not_there(project: Path) -> None:
     assert said.startswith("gait: digits/square/gait: there is not enough memory"), said
 
 
-def test_a_gpu_that_is_not_there(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_that_is_not_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     gait_download(project)
     edit(project, "device: auto", "device: cuda")
-    message = refused(["train", "digits", "square", "gait"], capsys, monkeypatch)
+    message = refused("train", "digits", "square", "gait")
     assert "training.device: received cuda" in message
 
 
@@ -259,20 +214,18 @@ def gait_download(project: Path) -> None:
 
 
 def test_archives_that_are_missing_without_a_network(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A port of this machine on which nobody listens: no name server is asked.
     monkeypatch.setenv("GAIT_DATA_MIRROR", "http://127.0.0.1:9/")
-    message = refused(["download", "mnist"], capsys, monkeypatch)
+    message = refused("download", "mnist")
     assert "train-images-idx3-ubyte.gz is missing and could not be fetched" in message
     assert files(project) == {"params.yaml"}
 
 
-def test_a_data_root_that_cannot_be_written(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_data_root_that_cannot_be_written(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAIT_DATA_ROOT", str(project / "params.yaml" / "archives"))
-    message = refused(["download", "mnist"], capsys, monkeypatch)
+    message = refused("download", "mnist")
     assert "params.yaml/archives" in message
 
 
@@ -308,70 +261,46 @@ def test_an_unusable_store_is_one_sentence(project: Path) -> None:
     assert "Traceback" not in message
 
 
-def test_help_has_an_example_for_every_command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_help_has_an_example_for_every_command() -> None:
     commands = {each.name or each.callback.__name__ for each in cli.app.registered_commands}
     assert len(commands) > 10
     for command in (*sorted(commands), "sweep", "sweep best"):
-        monkeypatch.setattr("sys.argv", ["gait", *command.split(), "--help"])
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-        assert not done.value.code
-        assert f"gait {command}" in capsys.readouterr().out
+        code, said, _ = gait_here(*command.split(), "--help")
+        assert code == 0
+        assert f"gait {command}" in said
 
 
 @pytest.mark.parametrize("words", [["-h"], ["train", "-h"], ["sweep", "best", "-h"]])
-def test_help_is_short_too(
-    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["gait", *words])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert not done.value.code
-    said = capsys.readouterr().out
+def test_help_is_short_too(words: list[str]) -> None:
+    code, said, _ = gait_here(*words)
+    assert code == 0
     assert "Usage" in said
     assert "Takes what belongs" not in said
 
 
 def test_the_version_is_the_packages_and_names_the_commit(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GAIT_COMMIT", "c0ffee")
-    monkeypatch.setattr("sys.argv", ["gait", "--version"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert not done.value.code
     stated = (REPOSITORY / "pyproject.toml").read_text().split('version = "')[1].split('"')[0]
-    assert capsys.readouterr().out == f"gait {stated}, commit c0ffee\n"
+    assert gait_here("--version") == (0, f"gait {stated}, commit c0ffee\n", "")
 
 
 @pytest.mark.parametrize(("port", "warned"), [(5061, True), (5062, False)])
-def test_ports_that_browsers_refuse(
-    project: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    port: int,
-    warned: bool,
-) -> None:
+def test_ports_that_browsers_refuse(project: Path, port: int, warned: bool) -> None:
     with socket.socket() as taken:
         with contextlib.suppress(OSError):
             taken.bind(("127.0.0.1", port))
             taken.listen()
-        said = refused(["ui", "--port", str(port)], capsys, monkeypatch)
+        said = refused("ui", "--port", str(port))
     assert f"port {port} of 127.0.0.1 cannot be used" in said
     assert (f"browsers open no pages on port {port}" in said) == warned
 
 
-def test_profile_lists_and_switches(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    message = refused(["profile", "mnist_256"], capsys, monkeypatch)
+def test_profile_lists_and_switches(project: Path) -> None:
+    message = refused("profile", "mnist_256")
     assert "has been edited" in message
-    monkeypatch.setattr("sys.argv", ["gait", "profile", "mnist_256", "--force"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    assert not done.value.code
+    assert gait_here("profile", "mnist_256", "--force")[0] == 0
     assert (project / "params.yaml").read_text() == (
         REPOSITORY / "profiles" / "mnist_256.yaml"
     ).read_text()

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from pipeline import cli
 from pipeline.cli import doctor
 from pipeline.tracking import store
-from tests.pipeline.project_copy import commit, gait, run
+from tests.pipeline.project_copy import commit, gait, gait_here, run
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -151,26 +150,18 @@ def test_a_folder_that_is_none_of_the_projects(
     assert found["data"] == "mend params.yaml first"
 
 
-def test_the_command_tells_scripts(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_tells_scripts(project: Path) -> None:
     (project / "params.yaml").write_text("profile: [")
-    monkeypatch.setattr("sys.argv", ["gait", "doctor", "--json"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
-    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    code, said, _ = gait_here("doctor", "--json")
+    assert code == 1
+    found = {each["name"]: each for each in json.loads(said)}
     assert found["Python"]["advice"] is None
     assert found["params.yaml"]["advice"]
 
 
-def test_brackets_of_what_is_found_are_shown(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_brackets_of_what_is_found_are_shown(project: Path) -> None:
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace("profile: digits", "profile: '[/x]'"))
-    monkeypatch.setattr("sys.argv", ["gait", "doctor"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
-    assert "[/x]" in capsys.readouterr().out
+    code, said, _ = gait_here("doctor")
+    assert code == 1
+    assert "[/x]" in said

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipeline import cli
 from pipeline.params import params_file
 from pipeline.project.errors import GaitError
-from tests.pipeline.project_copy import REPOSITORY, small_params
+from tests.pipeline.project_copy import REPOSITORY, gait_here, small_params
 
 CASES = int(os.environ.get("GAIT_FUZZ_CASES", "25"))
 fuzzed = settings(
@@ -84,23 +82,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         patch.setenv("GAIT_DATA_MIRROR", "http://127.0.0.1:9/")
         yield folder
-
-
-def gait(arguments: list[str]) -> tuple[int, str]:
-    """The exit code of the command in this process, and all that it says."""
-    said = io.StringIO()
-    before = sys.argv
-    sys.argv = ["gait", *arguments]
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            cli.main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    else:
-        code = 0
-    finally:
-        sys.argv = before
-    return code, said.getvalue()
 
 
 def places(node: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -180,7 +161,8 @@ def check_params(project: Path, content: str | bytes) -> None:
         good = True
     except GaitError:
         good = False
-    code, said = gait(["train", "digits", "square", "gait"])
+    code, output, problems = gait_here("train", "digits", "square", "gait")
+    said = output + problems
     check_refused(project, code, said, before, raw)
     if good:
         assert "run `gait download`" in said or "unknown" in said or "allowed" in said, said
@@ -210,7 +192,8 @@ def test_arguments(project: Path, command: str, words: list[str]) -> None:
     path.write_text(small_params())
     before = files(project)
     arguments = [command, *words]
-    code, said = gait(arguments)
+    code, output, problems = gait_here(*arguments)
+    said = output + problems
     assert "Traceback" not in said, (arguments, said)
     assert code in (0, 2), (arguments, code, said)
     if code == 2:

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import cli
 from pipeline.training import state_file
-from tests.pipeline.project_copy import small_params
+from tests.pipeline.project_copy import gait_here, small_params
 
 
 class Malicious:
@@ -45,15 +44,12 @@ def test_a_state_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     ],
 )
 def test_params_with_code_are_refused_and_not_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     rest = small_params().split("\n", maxsplit=2)[2].replace("profile: digits\n", "")
     Path("params.yaml").write_text(text + rest if text.startswith("profile") else text)
-    monkeypatch.setattr("sys.argv", ["gait", "train", "digits", "square", "gait"])
-    with pytest.raises(SystemExit) as done:
-        cli.main()
-    said = capsys.readouterr().err
-    assert done.value.code == 2
+    code, _, said = gait_here("train", "digits", "square", "gait")
+    assert code == 2
     assert "params.yaml" in said and "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]

@@ -11,10 +11,9 @@ import torch
 
 from gaitprop import RULES
 from gaitprop.theorem import verification
-from pipeline import cli
 from pipeline.figures.error_by_depth import HIGHEST, error_against_depth
 from pipeline.verify.theorem_check import as_document, as_json, write_figure
-from tests.pipeline.project_copy import REPOSITORY, gait
+from tests.pipeline.project_copy import REPOSITORY, gait, gait_here
 
 PUBLISHED = REPOSITORY / "results" / "verify"
 ROWS = {
@@ -32,13 +31,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "PAPER", ((40,) * 6, (40, 40, 20, 10)))
     monkeypatch.setattr(verification, "WIDTH", 16)
     monkeypatch.setattr(verification, "KINK_BATCH", 200)
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", ["gait", "verify", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    return int(caught.value.code or 0)
 
 
 def test_the_whole_command(tmp_path: Path) -> None:
@@ -68,21 +60,18 @@ def test_the_whole_command(tmp_path: Path) -> None:
     assert figure.read_bytes().startswith(b"<?xml")
 
 
-def test_json_is_one_document_with_sorted_keys(
-    small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_is_one_document_with_sorted_keys(small: None) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert run(monkeypatch, "--json") == 0
+        code, printed, problems = gait_here("verify", "--json")
+        assert (code, problems) == (0, "")
         torch.set_num_threads(1)
-        printed = capsys.readouterr()
-        assert run(monkeypatch, "--json") == 0
+        _, again, _ = gait_here("verify", "--json")
     finally:
         torch.set_num_threads(threads)
-    assert capsys.readouterr().out == printed.out, "the number of threads changes the figures"
-    assert printed.err == ""
-    document = json.loads(printed.out, parse_constant=lambda name: pytest.fail(name))
+    assert again == printed, "the number of threads changes the figures"
+    document = json.loads(printed, parse_constant=lambda name: pytest.fail(name))
     names = ["comparisons", "convolutions", "departures", "holds", "kink", "rescalings", "settings"]
     assert list(document) == names
     for row in (*document["comparisons"], *document["convolutions"], *document["kink"]):
@@ -90,12 +79,10 @@ def test_json_is_one_document_with_sorted_keys(
         assert list(row) == sorted(row)
 
 
-def test_tables_show_what_was_measured(
-    small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tables_show_what_was_measured(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert run(monkeypatch) == 0
-    out = capsys.readouterr().out
+    code, out, _ = gait_here("verify")
+    assert code == 0
     document = as_document(verification.verify())
     for row in document["comparisons"]:
         assert row["network"] in out
@@ -112,15 +99,16 @@ def test_tables_show_what_was_measured(
 
 
 def test_a_broken_rule_is_told_and_the_exit_code_is_1(
-    small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RULES, "gait", RULES["itp"])
-    assert run(monkeypatch) == 1
-    out = capsys.readouterr().out
+    code, out, _ = gait_here("verify")
+    assert code == 1
     assert "The theorem FAILS" in out
     assert "GAIT-prop, leaky_relu, 1 × 16, float64, γ = 0.001" in out
-    assert run(monkeypatch, "--json") == 1
-    document = json.loads(capsys.readouterr().out)
+    code, printed, _ = gait_here("verify", "--json")
+    assert code == 1
+    document = json.loads(printed)
     assert document["holds"] is False
     failed = [row for row in document["comparisons"] if row["holds"] is False]
     assert {(row["rule"], row["activation"]) for row in failed} == {("gait", "leaky_relu")}
@@ -169,17 +157,14 @@ def test_the_figure_is_written_whole_or_not_at_all(
     ],
 )
 def test_refused_before_any_work(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder.svg").mkdir()
     monkeypatch.setattr(verification, "compare", lambda *_, **__: pytest.fail("it worked"))
-    assert run(monkeypatch, *arguments) == 2
-    assert message in capsys.readouterr().err
+    code, _, said = gait_here("verify", *arguments)
+    assert code == 2
+    assert message in said
 
 
 def test_the_published_figure_is_drawn_from_the_published_numbers(tmp_path: Path) -> None:
