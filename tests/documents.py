@@ -60,20 +60,24 @@ def published_difference(name: str, ours: str, theirs: str = "BP reference") -> 
     return paired_test([mine - other for mine, other in zip(*accuracies, strict=True)])
 
 
-def difference(profile: str, ours: str, theirs: str = "reference") -> str:
-    """Of two models of a published profile on the test set, as ``interval`` says."""
-    return interval(of_test(profile, ours, theirs))
+def difference(
+    profile: str, ours: str, theirs: str = "reference", metric: str = "test_accuracy"
+) -> str:
+    """Of two models of a published profile, as ``interval`` says."""
+    return interval(of_test(profile, ours, theirs, metric))
 
 
-def of_test(profile: str, ours: str, theirs: str = "reference") -> Equivalence:
-    """Of two models of a published profile on the test set, paired by seed.
+def of_test(
+    profile: str, ours: str, theirs: str = "reference", metric: str = "test_accuracy"
+) -> Equivalence:
+    """Of two models of a published profile, paired by seed.
 
     By each seed's results; claims.json has the same of those it judges.
     """
     found: dict[str, dict[str, float]] = {ours: {}, theirs: {}}
     for row in csv.DictReader(io.StringIO(published(f"results/{profile}/seeds.csv"))):
         if row["model"] in found:
-            found[row["model"]][row["seed"]] = float(row["test_accuracy"])
+            found[row["model"]][row["seed"]] = float(row[metric])
     return paired_test([mine - found[theirs][seed] for seed, mine in found[ours].items()])
 
 

@@ -29,6 +29,7 @@ PAGES = ("README.md", "docs/results.md", "docs/results_rules.md", "docs/results_
 DOCUMENTS = {name: (REPOSITORY / name).read_text() for name in PAGES}
 # Settings, levels and versions: what was chosen, not what came out.
 CHOSEN = {"0.1", "0.01", "0.003", "0.05", "0.9", "0.99", "3.11", "3.12", "3.13", "2.13.0"}
+CHOSEN |= {"0.03", "0.001", "0.0003"}
 SETS = {"mnist_256": "MNIST", "mnist_256_long": "MNIST, 100 epochs"}
 SETS |= {"fashion_256": "Fashion-MNIST", "mnist1d": "MNIST-1D", "digits": "digits"}
 COLUMNS = ("gait_orthogonal", "gait_strong", "gait", "tp")
@@ -65,6 +66,33 @@ def finding(profile: str, model: str, against: str) -> dict[str, Any]:
     )
     assert isinstance(found, dict)
     return found
+
+
+def tried(sweep: str, rule: str, **values: str) -> str:
+    """The validation accuracy of a sweep's trial, in percent."""
+    table = csv.DictReader(io.StringIO(published(f"results/{sweep}/trials.csv")))
+    wanted = {"rule": rule, **{name.replace("__", "."): value for name, value in values.items()}}
+    (row,) = (each for each in table if wanted.items() <= each.items())
+    mean, spread = (100 * float(row[f"validation_accuracy_{each}"]) for each in ("mean", "std"))
+    return f"{mean:.2f} ± {spread:.2f} %"
+
+
+def bp_strong(rate: str) -> str:
+    """BP with λ = 10 on MNIST-1D."""
+    values = {"rule__orthogonality": "10.0", "rule__learning_rate": rate}
+    return tried("mnist1d/sweep/learning_rate_and_orthogonality", "bp", **values)
+
+
+def cross_entropy(rate: str) -> str:
+    """GAIT-prop with orthogonal weights and no gain on the digits."""
+    values = {"rule__output_gain": "1.0", "rule__learning_rate": rate}
+    values |= {"training__loss": "cross_entropy"}
+    return tried("trade_off_cross_entropy/sweep/output_gain", "gait_orthogonal", **values)
+
+
+def validated(ours: str, theirs: str) -> str:
+    """Difference of two models of MNIST-1D on the validation images."""
+    return difference("mnist1d", ours, theirs, "validation_accuracy_final")
 
 
 def behind(profile: str, model: str) -> str:
@@ -142,6 +170,10 @@ FACTS = {
         lambda: worst_seed("mnist_256", "gait"),
         lambda: difference("fashion_256", "gait", "bp"),
         lambda: difference("mnist1d", "gait", "bp"),
+        lambda: difference("mnist1d", "bp_strong"),
+        lambda: difference("mnist1d", "gait_strong", "bp_strong"),
+        lambda: difference("mnist1d", "bp_orthogonal_slower"),
+        lambda: difference("mnist1d", "gait_orthogonal_slower"),
         lambda: cosine("mnist_256_long", "GAIT-prop, λ = 10"),
         lambda: length("mnist_256_long", "GAIT-prop, λ = 10"),
         lambda: f"a cosine of {over_epochs('cosine')[20]:.2f}",
@@ -194,8 +226,14 @@ FACTS = {
         lambda: difference("trade_off_cross_entropy", "gait_100", "bp_100"),
         lambda: behind("trade_off", "gait_100"),
         lambda: behind("trade_off", "gait_full_100"),
+        lambda: difference("trade_off", "gait_1", "bp_1"),
+        lambda: cross_entropy("0.0003"),
+        lambda: cross_entropy("0.001"),
         lambda: difference("mnist1d", "bp_orthogonal"),
         lambda: difference("mnist1d", "gait_orthogonal"),
+        lambda: difference("mnist1d", "bp_orthogonal_slower"),
+        lambda: difference("mnist1d", "gait_orthogonal_slower"),
+        lambda: difference("mnist_256_long", "gait_orthogonal"),
         lambda: difference("mnist1d", "bp"),
     ],
     "docs/results_rules.md": [
@@ -225,12 +263,19 @@ FACTS = {
         lambda: behind("board_mnist", "itp"),
         lambda: behind("board_mnist", "tp"),
         lambda: worst_seed("board_mnist", "kolen_pollack"),
+        lambda: bp_strong("0.03"),
+        lambda: bp_strong("0.01"),
         lambda: difference("mnist1d", "bp"),
+        lambda: difference("mnist1d", "bp_strong"),
         lambda: difference("mnist1d", "gait", "bp"),
         lambda: difference("mnist1d", "gait_strong", "bp_strong"),
+        lambda: difference("mnist1d", "bp_orthogonal_slower"),
+        lambda: difference("mnist1d", "gait_orthogonal_slower"),
         lambda: difference("mnist1d", "bp_orthogonal"),
         lambda: difference("mnist1d", "gait_orthogonal"),
+        lambda: difference("mnist1d", "gait_orthogonal_slower", "bp_orthogonal_slower"),
         lambda: difference("mnist1d", "gait_orthogonal", "bp_orthogonal"),
+        lambda: validated("gait_orthogonal", "bp_orthogonal"),
     ],
 }
 
@@ -284,6 +329,7 @@ def test_what_a_correction_for_the_number_of_tests_would_change() -> None:
         ("board", "sign_symmetry", "reference"): 9,
         ("board", "gait_learned_inverse", "reference"): 9,
         ("board_mnist", "gait_learned_from_transpose", "reference"): 9,
+        ("mnist1d", "gait_orthogonal_slower", "bp_orthogonal_slower"): 10,
         **dict.fromkeys(OF_20, 20),
     }
     # All of a table: BP itself has no test.
