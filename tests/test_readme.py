@@ -24,6 +24,7 @@ TABLES = {  # of a page, by profile
     "mnist_256": ("results.md", "summary.md"),
     "mnist_256_long": ("results.md", "summary.md"),
     "fashion_256": ("results.md", "summary.md"),
+    "fashion_256_long": ("results.md", "summary.md"),
     "board": ("results_rules.md", "rules.md"),
     "board_mnist": ("results_rules.md", "rules.md"),
     "mnist1d": ("results_rules.md", "rules.md"),

@@ -31,7 +31,8 @@ DOCUMENTS = {name: (REPOSITORY / name).read_text() for name in PAGES}
 CHOSEN = {"0.1", "0.01", "0.003", "0.05", "0.9", "0.99", "3.11", "3.12", "3.13", "2.13.0"}
 CHOSEN |= {"0.03", "0.001", "0.0003"}
 SETS = {"mnist_256": "MNIST", "mnist_256_long": "MNIST, 100 epochs"}
-SETS |= {"fashion_256": "Fashion-MNIST", "mnist1d": "MNIST-1D", "digits": "digits"}
+SETS |= {"fashion_256": "Fashion-MNIST", "fashion_256_long": "Fashion-MNIST, 100 epochs"}
+SETS |= {"mnist1d": "MNIST-1D", "digits": "digits"}
 COLUMNS = ("gait_orthogonal", "gait_strong", "gait", "tp")
 # The digits' other ways to keep weights orthogonal are another profile's, with the same BP.
 ELSEWHERE = {("digits", "gait_orthogonal"): ("trade_off", "gait_orthogonal")}
@@ -117,14 +118,16 @@ def length(profile: str, name: str) -> str:
     return f"{first_layer(profile, name, 'relative length'):.0f} times"
 
 
-def over_epochs(quantity: str, model: str = "gait_strong") -> dict[int, float]:
+def over_epochs(
+    quantity: str, model: str = "gait_strong", dataset: str = "mnist"
+) -> dict[int, float]:
     """Of the lowest layer in 100 epochs, by epoch, as the report's chart has it."""
-    page = published("results/mnist_256_long/report.html")
+    page = published(f"results/{dataset}_256_long/report.html")
     (text,) = re.findall(r'id="specifications">(.*?)</script>', page, re.DOTALL)
     ((table,),) = (
         [values for values in chart["datasets"].values() if values.startswith("layer,")]
         for name, chart in json.loads(text).items()
-        if name == f"{quantity}-mnist-projection-{model}"
+        if name == f"{quantity}-{dataset}-projection-{model}"
     )
     rows = csv.DictReader(io.StringIO(table))
     return {int(row["epoch"]): float(row["value"]) for row in rows if row["layer"] == "1"}
@@ -178,6 +181,7 @@ FACTS = {
         lambda: length("mnist_256_long", "GAIT-prop, λ = 10"),
         lambda: f"a cosine of {over_epochs('cosine')[20]:.2f}",
         lambda: difference("mnist_256_long", "gait_orthogonal"),
+        lambda: difference("fashion_256_long", "gait_orthogonal"),
         lambda: difference("trade_off", "bp_orthogonal"),
         lambda: difference("trade_off", "gait_orthogonal_gain"),
         lambda: difference("board", "gait_learned_from_transpose_fixed"),
@@ -207,6 +211,9 @@ FACTS = {
         lambda: difference("fashion_256", "gait"),
         lambda: difference("fashion_256", "gait", "bp"),
         lambda: behind("fashion_256", "tp"),
+        lambda: difference("fashion_256_long", "gait_strong"),
+        lambda: difference("fashion_256_long", "gait_orthogonal"),
+        lambda: cosine("fashion_256_long", "GAIT-prop, λ = 10"),
         lambda: difference("digits", "gait"),
         lambda: difference("digits", "gait", "bp"),
         lambda: behind("digits", "itp"),
@@ -359,8 +366,9 @@ def test_the_table_by_epochs() -> None:
         assert row == f"| {' | '.join([str(epoch), *by, *update])} |"
 
 
-def test_with_orthogonal_weights_the_update_is_bps_all_through() -> None:
-    cosines = over_epochs("cosine", "gait_orthogonal")
+@pytest.mark.parametrize("dataset", ["mnist", "fashion"])
+def test_with_orthogonal_weights_the_update_is_bps_all_through(dataset: str) -> None:
+    cosines = over_epochs("cosine", "gait_orthogonal", dataset)
     assert max(cosines) == 100
     assert min(cosines.values()) > 0.9999
 
