@@ -59,8 +59,8 @@ repro: $(READY)
 	@test -e .git || dvc config --local core.no_scm true
 	gait repro
 
-# A file's tests stay together, since they share what is slow to make. Three on two cores: they wait, too.
-TESTS := --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+# A file's tests stay together, since they share what is slow to make.
+TESTS := --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 	--ignore=tests/cluster --ignore=tests/hosts --ignore=tests/reliability
 test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest $(TESTS)
