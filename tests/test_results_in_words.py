@@ -69,10 +69,9 @@ def finding(profile: str, model: str, against: str) -> dict[str, Any]:
     return found
 
 
-def tried(sweep: str, rule: str, **values: str) -> str:
+def tried(sweep: str, wanted: dict[str, str]) -> str:
     """The validation accuracy of a sweep's trial, in percent."""
     table = csv.DictReader(io.StringIO(published(f"results/{sweep}/trials.csv")))
-    wanted = {"rule": rule, **{name.replace("__", "."): value for name, value in values.items()}}
     (row,) = (each for each in table if wanted.items() <= each.items())
     mean, spread = (100 * float(row[f"validation_accuracy_{each}"]) for each in ("mean", "std"))
     return f"{mean:.2f} ± {spread:.2f} %"
@@ -80,15 +79,15 @@ def tried(sweep: str, rule: str, **values: str) -> str:
 
 def bp_strong(rate: str) -> str:
     """BP with λ = 10 on MNIST-1D."""
-    values = {"rule__orthogonality": "10.0", "rule__learning_rate": rate}
-    return tried("mnist1d/sweep/learning_rate_and_orthogonality", "bp", **values)
+    wanted = {"rule": "bp", "rule.orthogonality": "10.0", "rule.learning_rate": rate}
+    return tried("mnist1d/sweep/learning_rate_and_orthogonality", wanted)
 
 
 def cross_entropy(rate: str) -> str:
     """GAIT-prop with orthogonal weights and no gain on the digits."""
-    values = {"rule__output_gain": "1.0", "rule__learning_rate": rate}
-    values |= {"training__loss": "cross_entropy"}
-    return tried("trade_off_cross_entropy/sweep/output_gain", "gait_orthogonal", **values)
+    wanted = {"rule.output_gain": "1.0", "training.loss": "cross_entropy"}
+    wanted |= {"rule": "gait_orthogonal", "rule.learning_rate": rate}
+    return tried("trade_off_cross_entropy/sweep/output_gain", wanted)
 
 
 def validated(ours: str, theirs: str) -> str:

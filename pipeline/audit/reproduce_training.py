@@ -73,8 +73,9 @@ def remade(config: Mapping[str, Any], commit: str | None, threads: str | None) -
     with tempfile.TemporaryDirectory(prefix="gait-reproduce-") as name:
         folder = Path(name) / "project"
         with _code(folder, commit):
-            # JSON is YAML.
-            (folder / "params.yaml").write_text(json.dumps(params_of(config)), encoding="utf-8")
+            # JSON is YAML, but for its escapes of letters.
+            text = json.dumps(params_of(config), ensure_ascii=False)
+            (folder / "params.yaml").write_text(text, encoding="utf-8")
             _copy_data(folder, key, config["data"]["sha256"])
             own = {"OMP_NUM_THREADS": threads} if threads is not None else {}
             _gait(folder, "train", key.dataset, key.architecture, key.model, **own)

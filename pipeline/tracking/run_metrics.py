@@ -71,9 +71,10 @@ def all_runs(
 def create(
     client: MlflowClient, experiment_id: str, name: str, started_ms: int, tags: Mapping[str, str]
 ) -> StoredRun:
-    """A new run, without parameters yet; what is too long of a tag is cut off, of a name left out.
+    """A new run, without parameters yet.
 
-    That is within the name, whose end tells the seeds of a model apart.
+    What is too long of a tag is cut off; of a name the middle is left out, since its end tells the
+    seeds of a model apart.
     """
     short = {
         tag: text if len(text) <= LONGEST_TAG else f"{text[: LONGEST_TAG - 1]}…"
