@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from pipeline.params import problems, search_space
 from pipeline.params.schema import Params
@@ -69,6 +70,8 @@ def _plain(node: Any, count: Iterator[int]) -> Any:
         return {str(key): _plain(value, count) for key, value in node.items()}
     if isinstance(node, CommentedSeq):
         return [_plain(value, count) for value in node]
+    if isinstance(node, ScalarBoolean):  # One with an anchor, which is no bool.
+        return bool(node)
     if isinstance(node, int) and node.bit_length() > _MOST_BITS:
         raise OverflowError("it has an integer that is too large for any setting")
     for kind in (bool, int, float, str):

@@ -59,7 +59,7 @@ def problems(params: Params) -> list[dict[str, Any]]:
 
     def add(message: str, *at: str) -> None:
         problem = {"loc": ("sweep", *at), "type": "value_error", "msg": message}
-        if message not in [each["msg"] for each in found]:
+        if problem not in found:
             found.append(problem)
 
     known: dict[str, dict[str, Any]] = {"fixed": {}, "space": {}}

@@ -40,6 +40,10 @@ class Distribution(Section):
             raise ValueError(f"{given[0]} is [{low}, {high}]; allowed: [lowest, highest]")
         if self.loguniform is not None and low <= 0:
             raise ValueError(f"loguniform is [{low}, {high}]; allowed: ends above 0")
+        if self.integer is None and high - low <= 1e-6 * max(-low, high):
+            # So few floats lie between that a search may look for one more trial without end.
+            allowed = "ends that differ by more than a millionth of their size"
+            raise ValueError(f"{given[0]} is [{low}, {high}]; allowed: {allowed}")
         return self
 
     @property

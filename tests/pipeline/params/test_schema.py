@@ -352,6 +352,15 @@ def test_files_that_are_no_params(tmp_path: Path, text: str, reason: str) -> Non
     assert reason in problems(tmp_path, text)
 
 
+def test_anchors_of_any_kind_of_value(tmp_path: Path) -> None:
+    text = changed(
+        "    hidden_layers: 4\n", "    widths: [32, &w 10]\n    auxiliary_inputs: &a true\n"
+    )
+    (tmp_path / "params.yaml").write_text(text)
+    (square,) = params_file.load(tmp_path / "params.yaml").architectures.values()
+    assert square.auxiliary_inputs is True
+
+
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(GaitError, match=r"cannot be read .*No such file"):
         params_file.load(tmp_path / "params.yaml")

@@ -89,6 +89,9 @@ def test_default_is_the_published_grid_for_each_rule_of_run(tmp_path: Path) -> N
         ("search: random\nspace: {rule.gamma: {loguniform: [0, 1]}}", "allowed: ends above 0"),
         ("search: random\nspace: {rule.gamma: {normal: [0, 1]}}", "unknown key"),
         ("search: random\nspace: {rule.gamma: {}}", "one of uniform, loguniform and integer"),
+        # Hardly more floats lie between than trials are asked for.
+        ("search: random\nspace: {rule.gamma: {uniform: [0.1, 0.100000000001]}}", "millionth"),
+        ("search: random\nspace: {rule.gamma: {loguniform: [1, 1.0000001]}}", "millionth"),
         (
             "search: random\nspace: {data.split_seed: {integer: [0, 18446744073709551615]}}",
             "allowed: ends below 2**53 in size",
@@ -346,6 +349,13 @@ def test_a_configuration_costs_the_same_among_many(
         assert len(sizes) == count * 4
         largest.append(max(sizes))
     assert abs(largest[1] - largest[0]) < 20
+
+
+def test_every_wrong_value_is_told_of_several_with_one_reason(tmp_path: Path) -> None:
+    fixed = "fixed: {training.epochs: 0, training.batch_size: 0}"
+    message = refusal(tmp_path, f"rules: [bp, gait]\n{LEARNING_RATES}\n{fixed}")
+    assert "has 2 problems" in message
+    assert message.index("training.epochs") < message.index("training.batch_size")
 
 
 def test_values_are_there_once(tmp_path: Path) -> None:
