@@ -13,13 +13,14 @@ export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test coverage test-crate test-cluster test-hosts test-portable test-kills \
+.PHONY: help setup repro test test-commands coverage test-crate test-cluster test-hosts test-portable test-kills \
 	test-reliability fuzz test-long mutants lint audit lock image docs architecture screenshots bench bench-scale bench-sweep
 
 help:
 	@echo "make setup   install what requirements.lock names into .venv"
 	@echo "make repro   train, evaluate, plot and report the profile in params.yaml; a second run does nothing"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, but the longest"
+	@echo "make test-commands   run those: the pages' commands to the letter, whole sweeps and trainings"
 	@echo "make coverage   the same, and which lines of gaitprop and pipeline they ran: build/coverage/html"
 	@echo "make test-cluster   sweep on a Ray cluster of processes, some of which are killed"
 	@echo "make test-hosts   sweep on hosts whose lines are cut and whose power fails (needs root)"
@@ -28,7 +29,7 @@ help:
 	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"
 	@echo "make test-reliability   make runs again; fill disks, take servers away"
 	@echo "make fuzz    wrong params and wrong words by the thousand: one sentence, exit code 2"
-	@echo "make test-long   the six above, one after the other; what came of them is results/tests.json"
+	@echo "make test-long   the seven above, one after the other; what came of them is results/tests.json"
 	@echo "make mutants break the code one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile, and look for secrets"
 	@echo "make audit   ask PyPI for known faults of the pinned dependencies"
@@ -63,7 +64,11 @@ repro: $(READY)
 TESTS := --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 	--ignore=tests/cluster --ignore=tests/hosts --ignore=tests/reliability
 test: $(READY)
-	OMP_NUM_THREADS=1 python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 python -m pytest $(TESTS) -m "not long"
+
+# A quarter of an hour more, which nobody waits for at every change.
+test-commands: $(READY)
+	OMP_NUM_THREADS=1 python -m pytest $(TESTS) -m long
 
 # Reported, not demanded; coverage.py is no dependency. `make coverage TESTS=tests/gaitprop` runs these alone.
 coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/data
@@ -107,7 +112,7 @@ fuzz: $(READY)
 
 # One that fails does not keep the others from running.
 test-long: $(READY)
-	python -m tests.long results/tests.json test-cluster test-hosts test-kills test-reliability test-portable fuzz
+	python -m tests.long results/tests.json test-commands test-cluster test-hosts test-kills test-reliability test-portable fuzz
 
 mutants: $(READY)
 	OMP_NUM_THREADS=1 python -m tests.mutations

@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 from tests.documents import blocks, put_into_params, shell
 from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, run
 
+pytestmark = pytest.mark.long
+
 PAGES = ("extend.md", "extend_train.md")
 DOCUMENT = "\n".join((REPOSITORY / "docs" / page).read_text() for page in PAGES)
 BLOCKS = blocks(DOCUMENT)

@@ -15,6 +15,8 @@ from tests.documents import blocks, differences, published, put_into_params, she
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY, copy_project
 
+pytestmark = pytest.mark.long
+
 DOCUMENT = (REPOSITORY / "docs" / "tour.md").read_text()
 # What makes it a matter of seconds.
 SHORTER = {

@@ -19,6 +19,8 @@ import pytest
 from tests.pipeline.project_copy import REPOSITORY
 from tests.pipeline.trained import files, runs
 
+pytestmark = pytest.mark.long
+
 COMMANDS = (
     "train digits square reference",
     "train digits square gait",

@@ -209,6 +209,7 @@ def test_a_training_that_dvc_will_never_end_is_ended(restored: Path, forked_gait
     client.update_run(run_.info.run_id, status="FINISHED")
 
 
+@pytest.mark.long
 def test_metrics_plots_and_experiments(restored: Path, forked_dvc: Forked) -> None:
     shown = json.loads(forked_dvc(restored, "metrics", "show", "--json"))
     metrics = {Path(name).stem: each["data"] for name, each in shown[""]["data"].items()}
@@ -289,6 +290,7 @@ def test_what_is_pushed_is_pulled_elsewhere_and_not_trained_again(
     assert not (elsewhere / "states").exists()
 
 
+@pytest.mark.long
 def test_source_archive_without_git(tmp_path: Path) -> None:
     folder = copy_project(tmp_path / "archive", git=False)
     params = folder / "params.yaml"

@@ -70,6 +70,7 @@ def states(folder: Path) -> list[Path]:
     return list((folder / "states").rglob("state.pt"))
 
 
+@pytest.mark.long
 def test_one_fails_and_the_rest_is_trained_at_once_to_the_same_bits(tmp_path: Path) -> None:
     """One is killed, as where memory ends."""
     folder = trainings_alone(tmp_path / "project", 150)

@@ -80,6 +80,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (RULE, '"""', '"""So: ', {}, 0),
     ],
 )
+@pytest.mark.long
 def test_code_or_params_that_change_while_a_model_is_trained(
     project: Path, path: str, old: str, new: str, dvc_stage: dict[str, str], code: int
 ) -> None:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.pipeline.project_copy import gait, run
 
 # Other kernels change few losses, and those in the last bit: what is looked at is the cause, too.
@@ -18,6 +20,7 @@ print(numerics.why_not_portable())
 """
 
 
+@pytest.mark.long
 def test_training_and_evaluation_have_the_bits_of_avx2(
     tmp_path: Path, new_project: Callable[..., Path]
 ) -> None:

@@ -356,6 +356,7 @@ cli.main()
 """
 
 
+@pytest.mark.long
 def test_why_no_worker_trains_is_told(project: Path, says: Says) -> None:
     with one_trial(project, "unlike"):
         said = project_copy.run(project, sys.executable, "-c", OTHER_CODE, "sweep", code=1)

@@ -128,6 +128,7 @@ def test_optuna_does_without_what_does_not_go_together(tmp_path: Path) -> None:
     ],
     ids=["random", "optuna", "asha"],
 )
+@pytest.mark.long
 def test_to_the_end(tmp_path: Path, space: str, more: str) -> None:
     text = small_params()
     params = text[: text.index("\nsweep:")] + SECTION.replace("{space}", space) + more

@@ -33,6 +33,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "KINK_BATCH", 200)
 
 
+@pytest.mark.long
 def test_the_whole_command(tmp_path: Path) -> None:
     """In a folder with nothing in it: no data and no params.yaml are needed."""
     figure = tmp_path / "error.svg"
