@@ -14,7 +14,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from gaitprop.activations import make_activation
+from gaitprop.activations import Activation, make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.network import PRECISIONS
 from gaitprop.nn.function import InvertibleLayer
@@ -150,6 +150,9 @@ def _apply(
     settings: tuple[float, str, float, int],
     kept: Mapping[str, Tensor],
 ) -> Tensor:
+    if torch.compiler.is_exporting() and not torch.is_grad_enabled():
+        # Nothing will be trained by it: operations that every runtime knows.
+        return Activation(settings[0]).value(torch.nn.functional.linear(rows, weight, bias))
     feedback, parts = joined(kept)
     outputs: Tensor = InvertibleLayer.apply(rows, weight, bias, feedback, *settings, parts)  # type: ignore[no-untyped-call]
     # A tensor of its own: what comes next may write to it, and the rule needs what was computed.

@@ -196,6 +196,29 @@ def test_export_and_back() -> None:
     assert torch.equal(exported.module()(images[:3]), model(images[:3]))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_without_gradients_it_loads_where_torch_is_alone(
+    tmp_path: Path, strict: bool
+) -> None:
+    model = small_model().eval()
+    images, _ = small_batch()
+    with torch.no_grad():
+        batch = torch.export.Dim("batch")
+        shapes = ({0: batch},)
+        exported = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=strict)
+        torch.export.save(exported, tmp_path / "model.pt2")
+        torch.save((images[:3], model(images[:3])), tmp_path / "expected.pt")
+    program = """
+import sys, torch
+model = torch.export.load(sys.argv[1]).module()
+images, expected = torch.load(sys.argv[2])
+torch.testing.assert_close(model(images), expected)
+assert "gaitprop" not in sys.modules
+"""
+    paths = [str(tmp_path / name) for name in ("model.pt2", "expected.pt")]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program, *paths], check=True)
+
+
 def test_a_trained_optimizer_and_model_go_on_after_pickle() -> None:
     model = small_model()
     optimizer = torch.optim.AdamW(model.parameters())
