@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas
+
 from pipeline.params.schema import REFERENCE, Convolution
 from pipeline.params.search_space import SECTIONS
 from pipeline.params.section import Section
@@ -131,16 +133,17 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
     profile, text = folder.name, read(folder / SEEDS)
     if text is None:
         raise GaitError(f"{word} has no {folder / SEEDS}: `gait evaluate` writes it")
-    table = seeds_table.parsed(io.StringIO(text), f"{folder / SEEDS} of {word}")
+    figures = ("seed", *(_OF_SEEDS.get(metric, metric) for metric in METRICS))
+    table = _table(text, f"{folder / SEEDS} of {word}", seeds_table.COLUMNS, figures)
     curves = read(folder / "curves.csv")
     of_epochs = (
-        seeds_table.parsed(io.StringIO(curves), f"curves.csv of {word}", ("model", "epoch", _CURVE))
+        _table(curves, f"curves.csv of {word}", ("model", "epoch", _CURVE), ("epoch", _CURVE))
         if curves is not None
         else None
     )
     project = folder.parents[1] if folder.parent.name == "results" else None
     lock = read(project / "dvc.lock") if project is not None else None
-    stages = mapping(lock or "", f"dvc.lock of {word}").get("stages", {})
+    stages = mapping(lock or "", f"dvc.lock of {word}").get("stages") or {}
     # `gait train` and `gait evaluate` write no dvc.lock, which then tells of other models.
     made = stages.get(f"evaluate@{profile}", {}).get("outs", ())
     checksum = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
@@ -183,6 +186,21 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
     if unknown:
         notes.append(f"{word}: nothing beside it records the settings of {', '.join(unknown)}")
     return Compared(word, models, notes)
+
+
+def _table(
+    text: str, name: str, columns: Sequence[str], figures: Sequence[str]
+) -> pandas.DataFrame:
+    """With at least these columns; GaitError if it is none, or a figure there is no number."""
+    table = seeds_table.parsed(io.StringIO(text), name, columns)
+    for column in set(figures) & set(table):
+        try:
+            table[column] = pandas.to_numeric(table[column])
+        except ValueError as error:
+            raise GaitError(
+                f"{name}, {column}: {error}; allowed: numbers, as `gait evaluate` writes them"
+            ) from None
+    return table
 
 
 def _settings_of(model: Path, result: str) -> dict[str, Any]:

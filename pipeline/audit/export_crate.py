@@ -12,6 +12,7 @@ import hashlib
 import mimetypes
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pipeline.project.files import as_json, text_of, whole_folder
 from pipeline.project.source import git, source
 from pipeline.project.yaml_mapping import mapping
 from pipeline.results import provenance
+from pipeline.training.model_files import result_checksum
 
 METADATA = "ro-crate-metadata.json"
 WORKFLOW, LOCK, PARAMS = "dvc.yaml", "dvc.lock", "params.yaml"
@@ -47,8 +49,8 @@ def write(results: Path, destination: Path) -> int:
     """Writes the crate of a results folder; returns how many files it has beside its description.
 
     Raises:
-        GaitError: there are no such results, nothing records how they were made, they or the
-            params are not as they were then, or the destination is there already or in them.
+        GaitError: there are no such results, nothing records how they were made, they, models or
+            the params are not as they were then, or the destination is there already or in them.
     """
     profile = results.name
     if destination.exists():
@@ -63,8 +65,17 @@ def write(results: Path, destination: Path) -> int:
             )
     stages = _stages(profile)
     chain = provenance_chain.of_file(results / "summary.csv")
-    if not chain["as_made"]:
-        raise GaitError(f"{results / 'summary.csv'} has changed since it was made: `gait evaluate`")
+    if changed := provenance_chain.changed_in(results):
+        raise GaitError(
+            f"{changed} has changed since it was made, and the crate would say that it was not:"
+            " `gait repro` makes what DVC makes again, `gait sweep` a sweep's"
+        )
+    for name, model in chain["made"]["models"].items():
+        folder = Path("models", profile, name)
+        if folder.is_dir() and not _is_of_result(folder, model["result"]):
+            raise GaitError(
+                f"{folder} is not the model that {results} are of: `dvc checkout`, or `gait repro`"
+            )
     params = profiles.file_of(profile)
     now = provenance.params_checksum(params_file.load(params))
     if now != chain["made"]["params"]:
@@ -84,6 +95,13 @@ def write(results: Path, destination: Path) -> int:
         document = _document(profile, stages, chain, described)
         (folder / METADATA).write_bytes(as_json(document))
     return len(files)
+
+
+def _is_of_result(folder: Path, result: str) -> bool:
+    """Whether a model's folder holds the files of that checksum."""
+    with suppress(OSError):
+        return result_checksum(folder) == result
+    return False
 
 
 def _document(
@@ -275,7 +293,7 @@ def _stages(profile: str) -> dict[str, Any]:
     document = mapping(text_of(Path(LOCK)), LOCK)
     of_profile = {
         name: facts
-        for name, facts in document.get("stages", {}).items()
+        for name, facts in (document.get("stages") or {}).items()
         if name.partition("@")[2].split("-")[0] == profile
     }
     if not of_profile:

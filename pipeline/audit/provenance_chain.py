@@ -12,6 +12,7 @@ from pipeline.results import provenance
 from pipeline.tracking import store
 
 _TAGS = ("git.commit", "git.clean", "host", "platform", "cpu", "device", "threads")
+_KEYS = {"files", "models", "command", "params", "profile", "code"}
 _NO_COMMIT = "git does not know this file as it stands, or is a shallow clone's"
 
 
@@ -45,6 +46,18 @@ def of_file(path: Path) -> dict[str, Any]:
         "made": made,
         "runs": _runs(made),
     }
+
+
+def changed_in(folder: Path) -> Path | None:
+    """A file in a folder of results that is not as it was made, if there is one.
+
+    Of files that no provenance.json names, nothing is known; GaitError if one cannot be read.
+    """
+    for path in sorted(folder.rglob("*")):
+        made = _made(path) if path.is_file() else None
+        if made and provenance.sha256(path.read_bytes()) != made["files"][path.name]:
+            return path
+    return None
 
 
 def as_lines(chain: dict[str, Any]) -> list[str]:
@@ -97,7 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise GaitError(f"{path} cannot be read ({error}); `gait repro` makes it again") from None
-    known = isinstance(content, dict) and {"files", "models", "command", "params"} <= set(content)
+    known = isinstance(content, dict) and set(content) >= _KEYS
     if not known:
         raise GaitError(f"{path} is none of `gait`'s; `gait repro` makes it again")
     return dict(content)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
 
 
+# What is misspelt most likely.
+OPTIONS = ("--dry-run", "--force", "--jobs", "--keep-going", "--pull", "--single-item")
+
+
 class Step(NamedTuple):
     """A stage that `dvc repro` would run; ``surely`` not, if only what comes before it would.
 
@@ -61,8 +65,18 @@ def plan() -> list[Step]:
 
 def check_targets(arguments: Sequence[str]) -> None:
     """GaitError if one of the stages among `dvc repro`'s arguments, none of whose options takes
-    a value, is not there, or DVC cannot say.
+    a value, is not there, one of its options is none, or DVC cannot say.
     """
+    if not arguments:
+        return
+    from dvc.cli.parser import get_main_parser
+
+    _, unknown = get_main_parser().parse_known_args(["repro", *arguments])
+    if unknown:
+        raise GaitError(
+            f"received {unknown[0]}{did_you_mean(unknown[0], OPTIONS)}; allowed: options of"
+            " `gait repro` and of `dvc repro`, whose --help lists them"
+        )
     targets = [each for each in arguments if not each.startswith("-")]
     if not targets:
         return

@@ -117,17 +117,20 @@ def reproduce(
         print(*plan, sep="\n")
         return
     outcomes = []
-    with to_standard_error(as_json), interruptible():
-        found: Iterable[Outcome] = (
-            made_again.of_table(check, seed) if check else [made_again.of_run(str(run))]
-        )
-        # Each is said once it is known: the next may take an hour.
-        for outcome in found:
-            _show(outcome)
-            sys.stdout.flush()
-            outcomes.append(outcome)
-    if as_json:
-        print(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
+    try:
+        with to_standard_error(as_json), interruptible():
+            found: Iterable[Outcome] = (
+                made_again.of_table(check, seed) if check else [made_again.of_run(str(run))]
+            )
+            # Each is said once it is known: the next may take an hour.
+            for outcome in found:
+                _show(outcome)
+                sys.stdout.flush()
+                outcomes.append(outcome)
+    finally:
+        # Also of those before one that could not be made again, or before Ctrl-C.
+        if as_json and (outcomes or sys.exc_info()[0] is None):
+            print(json.dumps([_plain(outcome) for outcome in outcomes], indent=2))
     if any(outcome.differences for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -215,7 +215,8 @@ def repro(
     """Run every stage whose code, data or parameters have changed (`dvc repro`).
 
     Trainings that wait for nothing from each other run at once: any number gives the same bits.
-    Further arguments go to `dvc repro`, which then runs one stage after the other.
+    Further arguments go to `dvc repro`, which then runs one stage after the other. Exit code 255,
+    DVC's, where a stage fails.
 
     Examples:
 

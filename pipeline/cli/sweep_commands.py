@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,11 +27,12 @@ def sweep(
         typer.Option(
             metavar="ADDRESS",
             help="An existing Ray cluster: `auto` (the one of this machine, or RAY_ADDRESS),"
-            " HOST:PORT. Without it this machine's own cores and GPUs.",
+            " HOST:PORT. It wants an MLflow server, in MLFLOW_TRACKING_URI. Without it this"
+            " machine's own cores and GPUs.",
         ),
     ] = None,
     storage: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="PATH",
             help="A folder that all nodes of a cluster share. The sweep keeps its records and its"
@@ -40,7 +40,12 @@ def sweep(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a sweep that was interrupted.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with a sweep that was interrupted, and send what MLflow lacks of it; begin"
+            " one where there is none.",
+        ),
     ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Drop what there is of the sweep, and begin anew.")
@@ -56,6 +61,8 @@ def sweep(
     optuna), of any settings by their dotted names, for each rule. A trial trains all its seeds;
     the best has the highest mean validation accuracy. Every trial is a run in MLflow. Results go
     to results/PROFILE/sweep/NAME. Ctrl-C, a crash or a lost machine costs no finished trial.
+
+    Exit code 1 if something is left for --resume, 128 and the signal's number if one stopped it.
 
     Examples:
 

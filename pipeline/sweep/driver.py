@@ -54,7 +54,7 @@ class Options:
     """What the command line says of a sweep."""
 
     address: str | None = None
-    storage: Path | None = None
+    storage: str | None = None
     resume: bool = False
     restart: bool = False
 
@@ -84,9 +84,9 @@ def run(params: Params, options: Options) -> int:
     configurations = plan(params)
     ray_cluster.check_address(options.address)
     _check_store(options.address)
+    root = _root(options.storage)
     images = _images(params)
     _check_trials(params, configurations, images)
-    root = options.storage.resolve() if options.storage is not None else store_folder() / "sweeps"
     folder = Folder(root / params.profile / params.sweep.name)
     results = sweep_results_folder(params.profile, params.sweep.name)
     check_writable(results.parent)
@@ -386,12 +386,24 @@ def _tags(images: ImageData) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name not in own}
 
 
+def _root(storage: str | None) -> Path:
+    """Where records and states go."""
+    if storage is None:
+        return store_folder() / "sweeps"
+    if not storage or "://" in storage:
+        raise GaitError(
+            f"--storage: received {shown(storage)!r}; allowed: a folder, which all nodes of a"
+            " cluster see under this name, and no address of an object store"
+        )
+    return environment.expanded(storage, "--storage").resolve()
+
+
 def _check_store(address: str | None) -> None:
     """Refuses a cluster's sweep whose runs would lie in a file of this machine."""
     if address is not None and not is_served():
         raise GaitError(
             "a sweep on a cluster needs an MLflow server, and the store is"
             f" {shown(tracking_uri())}; start one with `mlflow server --host 0.0.0.0"
-            " --backend-store-uri sqlite:///mlflow.db` and set"
+            " --backend-store-uri sqlite:///mlflow.db --allowed-hosts '<its host>:5000'` and set"
             " MLFLOW_TRACKING_URI=http://<its host>:5000"
         )

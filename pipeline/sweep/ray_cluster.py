@@ -94,11 +94,15 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
 
 
 def check_address(address: str | None) -> None:
-    """Refuses Ray's client, whose loop would end with its line; raises GaitError."""
+    """GaitError unless it is None, ``auto`` or HOST:PORT; Ray's client would end with its line."""
     if address == "auto":
         # Ray takes it for that.
         address = os.environ.get("RAY_ADDRESS", address)
-    if address is not None and address.startswith("ray://"):
+    if address is None or address == "auto":
+        return
+    if not re.fullmatch(r"[^/]+:\d+", address):
+        if not address.startswith("ray://"):
+            raise GaitError(f"--address: received {shown(address)!r}; allowed: auto or HOST:PORT")
         raise GaitError(
             f"--address: received {shown(address)}, of Ray's client; allowed: auto or HOST:PORT, on"
             " a machine of the cluster, or `ray job submit -- gait sweep --address auto` from"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -20,7 +21,7 @@ from pipeline.audit.compare_sources import Compared, ComparedModel, find, find_a
 from pipeline.params.schema import Architecture
 from pipeline.project.errors import GaitError
 from pipeline.training.experiment import parameters
-from tests.pipeline.project_copy import commit, gait, run
+from tests.pipeline.project_copy import REPOSITORY, commit, gait, run
 
 # Student's t at 97.5 % with two degrees of freedom.
 T_OF_THREE = 4.302652729911275
@@ -405,6 +406,35 @@ def test_a_table_that_is_no_text_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "seeds.csv").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(GaitError, match=r"seeds\.csv cannot be read \(it is not UTF-8 text\)$"):
         find(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "column", "value"),
+    [
+        ("seeds.csv", "seed", "zero"),
+        ("seeds.csv", "test_accuracy", "oops"),
+        ("curves.csv", "epoch", "last"),
+    ],
+)
+def test_a_figure_that_is_no_number_is_one_sentence(
+    tmp_path: Path, file: str, column: str, value: str
+) -> None:
+    for name in ("seeds.csv", "curves.csv"):
+        table = pandas.read_csv(REPOSITORY / "results/digits" / name)
+        if name == file:
+            table[column] = [value, *map(str, table[column][1:])]
+        table.to_csv(tmp_path / name, index=False)
+    with pytest.raises(GaitError, match=rf"{file} of .*, {column}: .*{value}.*; allowed: numbers"):
+        find(str(tmp_path))
+
+
+def test_an_empty_list_of_stages_records_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "results/digits"
+    folder.mkdir(parents=True)
+    for name in ("seeds.csv", "curves.csv"):
+        shutil.copy(REPOSITORY / "results/digits" / name, folder)
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n")
+    assert "nothing beside it records the settings" in find(str(folder)).notes[0]
 
 
 def test_a_name_of_nothing_is_one_sentence(project: Path) -> None:

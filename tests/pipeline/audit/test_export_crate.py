@@ -149,9 +149,21 @@ def test_what_is_not_as_it_was_made_is_not_vouched_for(project: Path) -> None:
         export_crate.write(RESULTS, project / "crate")
     params.write_text(f"# The same settings.\n{text}")
     export_crate.write(RESULTS, project / "first")
-    (project / RESULTS / "summary.csv").write_text("model\n")
-    with pytest.raises(GaitError, match=r"summary\.csv has changed since it was made"):
-        export_crate.write(RESULTS, project / "crate")
+    for name in (
+        *("summary.csv", "summary.md", "seeds.csv", "report.html", "plots/final_accuracy.svg"),
+        "sweep/learning_rate_and_orthogonality/trials.csv",
+    ):
+        whole = (project / RESULTS / name).read_bytes()
+        (project / RESULTS / name).write_bytes(whole + b" ")
+        with pytest.raises(GaitError, match=f"{name} has changed since it was made"):
+            export_crate.write(RESULTS, project / "crate")
+        (project / RESULTS / name).write_bytes(whole)
+    model = project / "models/digits/digits/square/gait"
+    model.mkdir(parents=True)
+    for name in ("config.json", "history.csv", "network.safetensors"):
+        (model / name).write_text("garbage")
+        with pytest.raises(GaitError, match=r"^models/digits/digits/square/gait is not the model"):
+            export_crate.write(RESULTS, project / "crate")
     assert not (project / "crate").exists()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.audit.provenance_chain import commit_of
+from pipeline.audit.provenance_chain import commit_of, of_file
+from pipeline.project.errors import GaitError
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import commit, run
 from tests.pipeline.trained import runs
@@ -46,6 +47,17 @@ def test_a_shallow_clone_knows_no_commit_of_what_is_older(project: Path, tmp_pat
     run(tmp_path, "git", "clone", "--quiet", "--depth", "1", whole.as_uri(), "shallow")
     assert commit_of(whole / "params.yaml") == changed
     assert commit_of(shallow / "params.yaml") is None
+
+
+@pytest.mark.parametrize("lacking", ["profile", "code", "files"])
+def test_a_record_without_all_that_is_told_is_one_sentence(tmp_path: Path, lacking: str) -> None:
+    made = {name: "" for name in ("command", "params", "profile", "code")}
+    made |= {"files": {"a.md": ""}, "models": {}}  # type: ignore[dict-item]
+    del made[lacking]
+    (tmp_path / "a.md").touch()
+    (tmp_path / "provenance.json").write_text(json.dumps(made))
+    with pytest.raises(GaitError, match=r"provenance\.json is none of `gait`'s"):
+        of_file(tmp_path / "a.md")
 
 
 def test_every_file_is_named_with_its_hash(project: Path) -> None:

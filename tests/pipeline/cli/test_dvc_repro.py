@@ -330,6 +330,10 @@ def test_a_stage_that_is_not_there_is_one_sentence(project: Path, forked_gait: F
         assert forked_gait(project, "repro", target, code=2).strip() == (
             f"gait: received '{target}'{hint}; allowed: stages, as `dvc stage list` names them"
         )
+    assert forked_gait(project, "repro", "--fource", code=2).strip() == (
+        "gait: received --fource (did you mean '--force'?); allowed: options of `gait repro` and of"
+        " `dvc repro`, whose --help lists them"
+    )
     for target in ("", "results"):
         assert f"gait: received '{target}'; allowed" in forked_gait(
             project, "repro", target, code=2

@@ -25,7 +25,7 @@ from pipeline.params import params_file, search_space
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.stages import train
-from pipeline.sweep import trial_records
+from pipeline.sweep import driver, trial_records
 from pipeline.sweep.driver import Options
 from pipeline.sweep.sweep_folder import Folder
 from pipeline.sweep.trial_records import trial_id
@@ -236,10 +236,18 @@ def test_results_that_have_gone_are_written_again(project: Path, says: Says) -> 
 
 def test_how_to_go_on_is_said_with_the_options_given(tmp_path: Path) -> None:
     assert Options().command("--resume") == "`gait sweep --resume`"
-    elsewhere = Options("auto", tmp_path / "two words")
+    elsewhere = Options("auto", f"{tmp_path}/two words")
     assert elsewhere.command("--resume") == (
         f"`gait sweep --resume --address auto --storage '{tmp_path}/two words'`"
     )
+
+
+def test_states_go_to_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert driver._root("~/sweeps") == tmp_path / "sweeps"
+    for given in ("s3://bucket/sweeps", ""):
+        with pytest.raises(GaitError, match=rf"--storage: received '{given}'; allowed: a folder"):
+            driver._root(given)
 
 
 def test_a_folder_is_blamed_for_itself_alone(tmp_path: Path) -> None:

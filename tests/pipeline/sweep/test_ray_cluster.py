@@ -82,6 +82,14 @@ def test_rays_client_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> 
     ray_cluster.check_address("auto")
 
 
+@pytest.mark.parametrize("given", ["", "local", "http://127.0.0.1:8265", "127.0.0.1", "host:"])
+def test_what_is_no_address_is_refused(given: str) -> None:
+    with pytest.raises(GaitError, match=r"received '.*'; allowed: auto or HOST:PORT$"):
+        ray_cluster.check_address(given)
+    for address in (None, "127.0.0.1:6379", "[::1]:6379", "node-1.example.org:6379"):
+        ray_cluster.check_address(address)
+
+
 # Brackets are for addresses of IPv6, which not every machine has.
 @pytest.mark.parametrize("host", ["127.0.0.1", "[127.0.0.1]"])
 def test_a_silent_head_is_told_once(capsys: pytest.CaptureFixture[str], host: str) -> None:
