@@ -44,7 +44,8 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
     has a ``forward`` of its own, only that knows what follows what. The parameters stay the same
     objects, under the same names, so that optimizers and state dicts still fit, unless the rule
     keeps feedback; the leaky ReLU becomes an ``nn.Identity``. What the model computes stays the
-    same. Layers that are left alone are trained by autograd, as before.
+    same, but for whoever looks between the two, where the activation is in already. Layers that are
+    left alone are trained by autograd, as before.
 
     Args:
         model: any module that holds its layers; changed.
@@ -96,6 +97,11 @@ def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
     # A class made of nn.Linear, as a parametrization makes one, may compute something else.
     if type(module) is not nn.Linear:
         return f"it is a {type(module).__name__}, not an nn.Linear"
+    own = {name for name, _ in module.named_parameters(recurse=False)}
+    usual = {"weight", *(() if module.bias is None else ("bias",))}
+    others = {name for name, _ in (*module.named_buffers(), *module.named_children())}
+    if own != usual or others:
+        return "it holds other tensors or modules than the parameters of an nn.Linear"
     if module.in_features != module.out_features:
         return f"it is not square: {module.in_features} to {module.out_features} units"
     if module.weight.dtype not in PRECISIONS:

@@ -18,6 +18,7 @@ from gaitprop.activations import Activation, make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.network import PRECISIONS
 from gaitprop.nn.function import InvertibleLayer
+from gaitprop.nn.operators import layer_outputs
 from gaitprop.nn.rule import feedback_rule, joined, learns, rule_key, rule_name
 from gaitprop.reading import Reading
 from gaitprop.rules import Rule
@@ -150,13 +151,24 @@ def _apply(
     settings: tuple[float, str, float, int],
     kept: Mapping[str, Tensor],
 ) -> Tensor:
-    if torch.compiler.is_exporting() and not torch.is_grad_enabled():
-        # Nothing will be trained by it: operations that every runtime knows.
-        return Activation(settings[0]).value(torch.nn.functional.linear(rows, weight, bias))
+    if torch.compiler.is_exporting():
+        if torch.is_grad_enabled():
+            # An exporter would take the function apart, and what is left learn by backpropagation:
+            # the operator has no backward, and says so.
+            return layer_outputs(rows, weight, bias, settings[0]).clone()  # type: ignore[no-any-return]
+        return _plainly(rows, weight, bias, settings[0])
     feedback, parts = joined(kept)
     outputs: Tensor = InvertibleLayer.apply(rows, weight, bias, feedback, *settings, parts)  # type: ignore[no-untyped-call]
     # A tensor of its own: what comes next may write to it, and the rule needs what was computed.
     return outputs.clone()
+
+
+def _plainly(rows: Tensor, weight: Tensor, bias: Tensor | None, slope: float) -> Tensor:
+    """y = f(W r + b) by operations that every runtime knows."""
+    if _autocast(rows.device.type):
+        with torch.autocast(rows.device.type, enabled=False):
+            return Activation(slope).value(torch.nn.functional.linear(rows, weight, bias))
+    return Activation(slope).value(torch.nn.functional.linear(rows, weight, bias))
 
 
 def _kept(
@@ -253,9 +265,10 @@ def _settings(
 ) -> tuple[float, str, float, int]:
     """Checked, as ``InvertibleLayer`` takes them."""
     check_gamma(gamma)
+    check_size("number", number, 0)
     key = rule_key(rule)
     half = _autocast(device) and torch.get_autocast_dtype(device) == torch.float16
-    if half and (gamma > 0.0 or key == "tp" or learns(key)):
+    if half and torch.is_grad_enabled() and (gamma > 0.0 or key == "tp" or learns(key)):
         raise ArgumentError(
             f"rule is {rule_name(key)!r}, gamma {gamma!r}, under autocast to float16, whose losses"
             " are rescaled, while targets, and what feedback learns by, are of a scale of their"

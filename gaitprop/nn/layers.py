@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,20 +65,27 @@ class _InvertibleLayer(nn.Module):
         self.bias = nn.Parameter(torch.empty(n, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
+    def __setattr__(self, name: str, value: object) -> None:
+        # A rule that is a module is no part of this one.
+        if name == "rule":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)  # type: ignore[arg-type]
+
     @property
     def rule(self) -> str | Rule:
         """As given."""
-        return self._rule
+        return cast("str | Rule", self.__dict__["_rule"])
 
     @rule.setter
     def rule(self, rule: str | Rule) -> None:
         self._rule_key = rule_key(rule)
-        self._rule = rule
+        self.__dict__["_rule"] = rule
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a copy, or of a file: where the rule is a function, it is another here."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.rule = self._rule
+        self.rule = self.rule
 
     def reset_parameters(self) -> None:
         """An orthogonal weight, uniform over the orthogonal group, a bias of 0, new feedback."""
@@ -309,6 +316,9 @@ class InvertibleConv2d(_InvertibleLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """The outputs, (batch, out_channels, down, across), of images of the weight's dtype."""
+        n = self.out_channels
+        if self.weight.shape != (n, n):
+            raise ArgumentError(f"weight is of shape {tuple(self.weight.shape)}; allowed: {(n, n)}")
         return invertible_conv2d(
             input,
             self.weight,

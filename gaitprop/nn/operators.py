@@ -9,7 +9,7 @@ leading dimension anyway. Rows are samples, or positions of samples, (…, rows,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor
@@ -96,15 +96,18 @@ def _errors(
             else:
                 # One's own may write to what it gets, return it, or a view; results of an operator
                 # are tensors of their own, in the order that their shape says.
-                copies = view._replace(local_error=local_error.clone()), error.clone()
-                below = rule_of(rule)(*copies, gamma)
+                own = view._replace(
+                    weight=weight.clone(), outputs=outputs.clone(), local_error=local_error.clone()
+                )
+                below = rule_of(rule)(own, error.clone(), gamma)
                 below = below.clone(memory_format=torch.contiguous_format)
             below = below.reshape(*leading, -1, n)
         if of_parameters or of_feedback:
             of_weight = matmul(local_error.mT, rows)
         if of_feedback:
             added = weight.new_zeros(weight.shape[:-1]) if bias is None else _one(bias, 1)
-            lesson = Lesson(view, rows, added, of_weight.clone(), lambda: torch.randn_like(rows))
+            inputs = rows if rule in RULES else rows.clone()
+            lesson = Lesson(view, inputs, added, of_weight.clone(), lambda: torch.randn_like(rows))
             found = learned(cast(FeedbackRule, rule_of(rule)), lesson)
             flat = [found[name].reshape(*error.shape[:-2], -1) for name in parts]
             of_kept = torch.cat(flat, -1).reshape(*leading, -1)
@@ -141,6 +144,16 @@ for name, function in _OPERATORS.items():
 layer_outputs = torch.ops.gaitprop.layer_outputs.default
 layer_errors = torch.ops.gaitprop.layer_errors.default
 weight_penalty = torch.ops.gaitprop.weight_penalty.default
+
+
+def _untrained(_context: Any, *_errors: Any) -> NoReturn:
+    raise RuntimeError(
+        "an exported model of gaitprop.nn was asked for gradients, which no learning rule is in"
+        " it to make; allowed: to run it, and to train the module that it was exported from"
+    )
+
+
+torch.library.register_autograd("gaitprop::layer_outputs", _untrained)
 
 
 @torch.library.register_fake("gaitprop::layer_outputs")  # type: ignore[untyped-decorator]

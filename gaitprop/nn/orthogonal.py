@@ -61,7 +61,12 @@ def orthogonal_(module: nn.Module) -> None:
             )
         if not weight.requires_grad:
             continue
-        nearest = orthogonalize(weight.clone(memory_format=torch.contiguous_format))
+        nearest = weight.clone(memory_format=torch.contiguous_format)
+        largest = nearest.abs().max()
+        if not 1e-3 < largest < 1e3:
+            # Of all its multiples the nearest is the same, and squares of these may overflow.
+            nearest /= largest
+        orthogonalize(nearest)
         if not orthogonality_defect(nearest) < ORTHOGONAL:
             n, fault = len(weight), "holds inf or NaN"
             if weight.isfinite().all():

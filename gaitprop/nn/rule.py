@@ -88,6 +88,8 @@ def joined(feedback: Mapping[str, Tensor]) -> tuple[Tensor | None, str]:
     """All tensors of a layer as one vector, and their names and shapes for ``parted``."""
     if not feedback:
         return None, ""
+    if strange := [name for name in feedback if not name.isidentifier()]:
+        raise ArgumentError(f"feedback is named {strange[0]!r}; allowed: names of letters and _")
     kept = [" ".join([name, *map(str, each.shape)]) for name, each in feedback.items()]
     return torch.cat([each.flatten() for each in feedback.values()]), ",".join(kept)
 

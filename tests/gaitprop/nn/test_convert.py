@@ -82,9 +82,27 @@ def hooked(kind: str) -> nn.Linear:
     return layer
 
 
+def frozen(name: str) -> nn.Linear:
+    """By a buffer in the place of a parameter."""
+    layer = nn.Linear(3, 3)
+    value = getattr(layer, name).detach()
+    delattr(layer, name)
+    layer.register_buffer(name, value)
+    return layer
+
+
+def masked() -> nn.Linear:
+    layer = nn.Linear(3, 3)
+    layer.register_buffer("mask", torch.ones(3))
+    return layer
+
+
 @pytest.mark.parametrize(
     ("layer", "after", "reason"),
     [
+        (frozen("bias"), nn.LeakyReLU(), "it holds other tensors or modules than the parameters"),
+        (frozen("weight"), nn.LeakyReLU(), "it holds other tensors or modules than the parame"),
+        (masked(), nn.LeakyReLU(), "it holds other tensors or modules than the parameters"),
         (nn.Conv2d(1, 9, 3), nn.LeakyReLU(), "it is a Conv2d, not an nn.Linear"),
         (weight_norm(nn.Linear(3, 3)), nn.LeakyReLU(), "ParametrizedLinear, not an nn.Linear"),
         (nn.Linear(3, 3).half(), nn.LeakyReLU(), "torch.float16, neither float32 nor float64"),

@@ -178,19 +178,22 @@ def test_a_rule_may_write_to_what_it_gets() -> None:
 
     def in_place(layer, error, scale):
         error.zero_()
-        return layer.local_error.mul_(10.0) @ layer.weight
+        sent = layer.local_error.mul_(10.0) @ layer.weight
+        layer.weight.zero_()
+        layer.outputs.zero_()
+        return sent
 
     def aside(layer, error, scale):
         return (layer.local_error * 10.0) @ layer.weight
 
     inputs, found = torch.randn(5, 3, requires_grad=True), []
     weight, error = torch.randn(3, 3, requires_grad=True), torch.randn(5, 3)
-    kept = error.clone()
+    kept, of_weight = error.clone(), weight.detach().clone()
     for activation in ("leaky_relu", "linear"):
         for rule in (in_place, aside):
             outputs = invertible_linear(inputs, weight, rule=rule, activation=activation)
             found.append(torch.autograd.grad(outputs, (inputs, weight), error))
-        assert torch.equal(error, kept)
+        assert torch.equal(error, kept) and torch.equal(weight, of_weight)
         assert all(map(torch.equal, *found[-2:]))
 
 

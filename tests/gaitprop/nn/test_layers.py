@@ -25,6 +25,7 @@ from gaitprop.nn import (
 )
 from gaitprop.regularizer import orthogonality_defect
 from gaitprop.rules import RULES
+from gaitprop.rules.layer import LayerView
 from tests.gaitprop.nn.models import gradients, small_batch, small_model
 
 
@@ -152,6 +153,12 @@ def _square_of_3() -> torch.Tensor:
 def _by(rule: str, **feedback: torch.Tensor) -> torch.Tensor:
     inputs = torch.ones(1, 3, requires_grad=True)
     return invertible_linear(inputs, _square_of_3(), rule=rule, feedback=feedback)
+
+
+def _with_another_weight() -> None:
+    layer = InvertibleConv2d(1, kernel_size=2, bias=False)
+    layer.weight = nn.Parameter(torch.eye(16))
+    layer(torch.ones(1, 4, 2, 2))
 
 
 # What is done, and all that is said.
@@ -341,6 +348,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no model": (lambda: convert(None), "model is a NoneType; allowed: an nn.Module"),
     "nothing to keep orthogonal": (lambda: orthogonal_(nn.Linear(3, 3)), "Linear has no .*"),
+    "number": (
+        lambda: invertible_linear(torch.ones(1, 3), _square_of_3(), number=None),  # type: ignore[arg-type]
+        "number is None; allowed: an integer, 0 or more",
+    ),
+    "a name of feedback": (
+        lambda: _by("kolen_pollack", **{"my B": _square_of_3()}),
+        "feedback is named 'my B'; allowed: names of letters and _",
+    ),
+    "another weight": (_with_another_weight, r"weight is of shape \(16, 16\); allowed: \(4, 4\)"),
     "rule of a conversion": (
         lambda: convert(nn.Linear(3, 3), "gate"),
         "rule is 'gate'; allowed: bp, gait, itp, tp, .*",
@@ -374,6 +390,26 @@ def test_a_scale_that_is_not_the_losses_refuses_rescaled_losses(rule: Any, gamma
         pytest.raises(ArgumentError, match=r"^rule is '[a-z]\w+', .* are rescaled"),
     ):
         layer(torch.ones(2, 3))
+    # Where nothing is trained there is no loss.
+    with torch.autocast("cpu", torch.float16), torch.no_grad():
+        layer(torch.ones(2, 3))
     layer.rule, layer.gamma = "gait", 0.0
     with torch.autocast("cpu", torch.float16):
         layer(torch.ones(2, 3))
+
+
+class Silent(nn.Module):
+    """A rule that is a module: it sends nothing."""
+
+    def forward(self, _layer: LayerView, error: torch.Tensor, _gamma: float) -> torch.Tensor:
+        return 0.0 * error
+
+
+def test_a_rule_may_be_a_module() -> None:
+    for layer in (InvertibleLinear(3, 3, Silent()), InvertibleLinear(3, 3)):
+        layer.rule = Silent()
+        assert isinstance(layer.rule, Silent) and list(layer.children()) == []
+        for each in (layer, copy.deepcopy(layer)):
+            inputs = torch.ones(2, 3, requires_grad=True)
+            (received,) = torch.autograd.grad(each(inputs).sum(), inputs)
+            assert not received.any()

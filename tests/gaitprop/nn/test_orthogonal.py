@@ -93,6 +93,16 @@ def test_the_nearest_orthogonal_matrix() -> None:
     torch.testing.assert_close(layer.weight.detach(), u @ v)
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_of_a_weight_of_any_size(scale: float) -> None:
+    layer = InvertibleLinear(5, 5)
+    nearest = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+    orthogonal_(layer)
+    torch.testing.assert_close(layer.weight.detach(), nearest)
+
+
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [

@@ -219,6 +219,27 @@ assert "gaitprop" not in sys.modules
     subprocess.run([sys.executable, "-W", "ignore", "-c", program, *paths], check=True)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("rule", ["gait", "tp", "kolen_pollack"])
+def test_exported_with_gradients_it_refuses_to_be_trained(rule: str, strict: bool) -> None:
+    """What an exporter left of it would learn by backpropagation, or not at all."""
+    model = torch.nn.Sequential(InvertibleLinear(6, 6, rule), torch.nn.Linear(6, 2))
+    inputs = torch.randn(3, 6)
+    exported = torch.export.export(model, (inputs,), strict=strict).module()
+    assert torch.equal(exported(inputs), model(inputs))
+    with pytest.raises(RuntimeError, match=r"^an exported model of gaitprop\.nn was asked for"):
+        exported(inputs).sum().backward()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_under_autocast_it_computes_in_its_own_dtype(strict: bool) -> None:
+    model, images = torch.nn.Sequential(*map(InvertibleLinear, (6, 6), (6, 6))), torch.randn(3, 6)
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            exported = torch.export.export(model, (images,), strict=strict).module()
+        assert torch.equal(exported(images), model(images))
+
+
 def test_a_trained_optimizer_and_model_go_on_after_pickle() -> None:
     model = small_model()
     optimizer = torch.optim.AdamW(model.parameters())
