@@ -1,7 +1,7 @@
 """How GAIT-prop leaves backpropagation as the weights leave orthogonality: a bound and a forecast.
 
 E_l = W_lᵀW_l − I is the orthogonality defect of layer l. With no unit across the kink GAIT-prop's
-error e' and backpropagation's e obey, from e'_L = e_L on (proof: docs/theory.md),
+error e' and backpropagation's e obey, from e'_L = e_L on (proof: docs/theory_deviations.md),
 
     e'_{l-1} − e_{l-1} = R_lᵀ [W_l⁻¹ D_l (e'_l − e_l) − (I + E_l)⁻¹ E_l W_lᵀ D_l e_l].
 

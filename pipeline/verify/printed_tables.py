@@ -47,7 +47,7 @@ def show(document: dict[str, Any], console: Console) -> None:
     console.print(_departures(document["departures"]))
     console.print(
         "GAIT-prop at γ = 0 in networks of 4 hidden layers that are not quite orthogonal. First"
-        " order: what docs/theory.md predicts; bound: what it can never exceed."
+        " order: what docs/theory_deviations.md predicts; bound: what it can never exceed."
     )
     if failed := failures(document):
         console.print("[bold red]The theorem FAILS[/]:")
