@@ -22,9 +22,9 @@ def table(text: str) -> list[str]:
 TABLES = {  # of a page, by profile
     "digits": ("results.md", "summary.md"),
     "mnist_256": ("results.md", "summary.md"),
-    "mnist_256_long": ("results.md", "summary.md"),
+    "mnist_256_long": ("results_100_epochs.md", "summary.md"),
     "fashion_256": ("results.md", "summary.md"),
-    "fashion_256_long": ("results.md", "summary.md"),
+    "fashion_256_long": ("results_100_epochs.md", "summary.md"),
     "board": ("results_rules.md", "rules.md"),
     "board_mnist": ("results_rules.md", "rules.md"),
     "mnist1d": ("results_rules.md", "rules.md"),
