@@ -229,6 +229,8 @@ FACTS = {
         lambda: difference("fashion_256_long", "gait_strong"),
         lambda: difference("fashion_256_long", "gait_orthogonal"),
         lambda: cosine("fashion_256_long", "GAIT-prop, λ = 10"),
+        lambda: difference("fashion_256_long", "bp_strong"),
+        lambda: difference("fashion_256_long", "gait_strong", "bp_strong"),
     ],
     "docs/results_orthogonality.md": [
         lambda: difference("trade_off", "bp_orthogonal"),
