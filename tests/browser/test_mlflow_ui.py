@@ -16,6 +16,8 @@ import pytest
 from tests.pipeline.project_copy import REPOSITORY
 from tests.pipeline.tracking.test_store import free_port, serving
 
+pytestmark = pytest.mark.long
+
 PICTURES = os.environ.get("GAIT_SCREENSHOTS")
 RUN = re.compile(r"^GAIT-prop, digits square, λ 0\.1(, .*)?$")
 

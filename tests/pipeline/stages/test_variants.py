@@ -16,6 +16,8 @@ from pipeline.project.paths import ModelKey
 from pipeline.training import model_files, plugin_source
 from tests.pipeline.preloaded import Preloaded
 
+pytestmark = pytest.mark.long
+
 VARIANTS = """\
   gait_full: {rule: gait, learning_rate: 0.001, orthogonality: 0.1, penalty: full}
   gait_same: {rule: gait, learning_rate: 0.001, orthogonality: 0.1, gamma: 0.001}
