@@ -29,7 +29,7 @@ help:
 	@echo "make test-kills     kill trainings at random moments; they must end as if nothing had been"
 	@echo "make test-reliability   make runs again; fill disks, take servers away"
 	@echo "make fuzz    wrong params and wrong words by the thousand: one sentence, exit code 2"
-	@echo "make test-long   the seven above, one after the other; what came of them is results/tests.json"
+	@echo "make test-long   test-commands, -cluster, -hosts, -kills, -reliability, -portable and fuzz, into results/tests.json"
 	@echo "make mutants break the code one place at a time; the tests must notice"
 	@echo "make lint    check style, types and the Dockerfile, and look for secrets"
 	@echo "make audit   ask PyPI for known faults of the pinned dependencies"

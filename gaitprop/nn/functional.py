@@ -156,16 +156,18 @@ def _apply(
             # An exporter would take the function apart, and what is left learn by backpropagation:
             # the operator has no backward, and says so.
             return layer_outputs(rows, weight, bias, settings[0]).clone()  # type: ignore[no-any-return]
-        return _plainly(rows, weight, bias, settings[0])
+        return _outputs_in_plain_torch(rows, weight, bias, settings[0])
     feedback, parts = joined(kept)
     outputs: Tensor = InvertibleLayer.apply(rows, weight, bias, feedback, *settings, parts)  # type: ignore[no-untyped-call]
     # A tensor of its own: what comes next may write to it, and the rule needs what was computed.
     return outputs.clone()
 
 
-def _plainly(rows: Tensor, weight: Tensor, bias: Tensor | None, slope: float) -> Tensor:
+def _outputs_in_plain_torch(
+    rows: Tensor, weight: Tensor, bias: Tensor | None, slope: float
+) -> Tensor:
     """y = f(W r + b) by operations that every runtime knows."""
-    if _autocast(rows.device.type):
+    if _autocast(rows.device.type):  # Else the context would be a part of what is exported.
         with torch.autocast(rows.device.type, enabled=False):
             return Activation(slope).value(torch.nn.functional.linear(rows, weight, bias))
     return Activation(slope).value(torch.nn.functional.linear(rows, weight, bias))

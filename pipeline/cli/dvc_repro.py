@@ -63,9 +63,10 @@ def plan() -> list[Step]:
     return list(found.values())
 
 
-def check_targets(arguments: Sequence[str]) -> None:
-    """GaitError if one of the stages among `dvc repro`'s arguments, none of whose options takes
-    a value, is not there, one of its options is none, or DVC cannot say.
+def check_arguments(arguments: Sequence[str]) -> None:
+    """GaitError if `dvc repro` knows an option or a stage among its arguments not, or cannot say.
+
+    None of its options takes a value.
     """
     if not arguments:
         return

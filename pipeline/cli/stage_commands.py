@@ -244,7 +244,7 @@ def repro(
     if dry_run and not context.args:
         _list(dvc_repro.plan())
         return
-    dvc_repro.check_targets(context.args)
+    dvc_repro.check_arguments(context.args)
     arguments = [*context.args, *(["--dry"] if dry_run else [])]
     dry = "--dry" in arguments
     if not dry:

@@ -100,14 +100,14 @@ def check_address(address: str | None) -> None:
         address = os.environ.get("RAY_ADDRESS", address)
     if address is None or address == "auto":
         return
-    if not re.fullmatch(r"[^/]+:\d+", address):
-        if not address.startswith("ray://"):
-            raise GaitError(f"--address: received {shown(address)!r}; allowed: auto or HOST:PORT")
+    if address.startswith("ray://"):
         raise GaitError(
             f"--address: received {shown(address)}, of Ray's client; allowed: auto or HOST:PORT, on"
             " a machine of the cluster, or `ray job submit -- gait sweep --address auto` from"
             " another"
         )
+    if not re.fullmatch(r"[^/]+:\d+", address):
+        raise GaitError(f"--address: received {shown(address)!r}; allowed: auto or HOST:PORT")
 
 
 def this_machine() -> list[dict[str, float]]:

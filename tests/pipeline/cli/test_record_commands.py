@@ -37,6 +37,9 @@ def test_what_was_made_again_is_told_though_the_next_model_fails(
         record_commands.reproduce(check=Path("results/digits"), everything=True, as_json=as_json)
     said = capsys.readouterr()
     assert "d/s/bp: identical" in (said.err if as_json else said.out)
+    if as_json:
+        (told,) = json.loads(said.out)
+        assert told["identical"] is True
 
 
 def test_brackets_in_tables_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
