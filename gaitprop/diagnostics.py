@@ -96,9 +96,9 @@ def defects_of_errors(
     """How far each layer is from orthogonal in the directions that BP's errors travel in: (S, L).
 
     ‖E u‖ / ‖u‖ over the batch's u = W_lᵀ (D_l∘e_l), E = W_lᵀW_l − I: to first order by how much
-    GAIT-prop's error leaves BP's in this layer (docs/theory.md). Errors have few directions, and
-    training changes the weights in just these, so it may be large where the mean defect is small.
-    Of a first layer with fewer outputs than inputs: of u = D_l∘e_l by W_l W_lᵀ − I.
+    GAIT-prop's error leaves BP's in this layer (docs/theory_deviations.md). Errors have few
+    directions, and training changes the weights in just these: it may be large where the mean
+    defect is small. Of a first layer with fewer outputs than inputs, u = D_l∘e_l and W_l W_lᵀ − I.
 
     Args:
         network: with a seed dimension.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gaitprop.errors import ArgumentError
+from gaitprop.errors import ArgumentError, of_layer
 from gaitprop.feedback import Normal, feedback_of, learned
 from gaitprop.linalg import matmul
 from gaitprop.losses import Loss, check_classes, check_targets, find_loss
@@ -83,7 +83,8 @@ def passages(
         yield Passage(view, arriving, scale)
         if layer > 1:
             # Auxiliary units feed nothing forward: their target is their own value.
-            error = reading.fold(rule(view, arriving, scale))
+            with of_layer(layer):
+                error = reading.fold(rule(view, arriving, scale))
 
 
 def propagate(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gaitprop.activations import Activation, make_activation
-from gaitprop.errors import ArgumentError
+from gaitprop.errors import ArgumentError, of_layer
 from gaitprop.layers import Architecture
 from gaitprop.linalg import affine, solve_rows
 from gaitprop.numerics import one_thread
@@ -289,7 +289,7 @@ class InvertibleNetwork:
                 " since no other has an inverse"
             )
         rows = self.architecture.readings[layer - 1].rows(outputs)
-        with own_precision():
+        with own_precision(), of_layer(layer):
             return solve_rows(weight, self.activation.inverse(rows) - bias.unsqueeze(-2))
 
     def inverse(self, outputs: Tensor, auxiliary: Sequence[Tensor] | None = None) -> Tensor:

@@ -76,8 +76,8 @@ class TrainingSettings:
         schedule_factor: of ``step``, above 0, at most 1.
         patience: so many epochs without a better validation accuracy end a seed's training, and its
             best epoch's weights are kept; None: all epochs are trained, the last one's are kept.
-        feedback_learning_rate: of what the rule keeps and learns, above 0; None: the same as of the
-            weights.
+        feedback_learning_rate: of what the rule keeps and learns; 0: it stays as it is; None: the
+            same as of the weights.
     """
 
     rule: str | Rule = "gait"
@@ -124,10 +124,13 @@ def check_settings(settings: TrainingSettings) -> None:
         raise ArgumentError(
             f"schedule_factor is {settings.schedule_factor!r}; allowed: above 0, at most 1"
         )
-    for name in ("learning_rate", "feedback_learning_rate"):
-        rate = getattr(settings, name)
-        if rate is not None and not 0.0 < rate < float("inf"):
-            raise ArgumentError(f"{name} is {rate!r}; allowed: above 0")
+    rate, of_feedback = settings.learning_rate, settings.feedback_learning_rate
+    if not 0.0 < rate < float("inf"):
+        raise ArgumentError(f"learning_rate is {rate!r}; allowed: above 0, finite")
+    if of_feedback is not None and not 0.0 <= of_feedback < float("inf"):
+        raise ArgumentError(
+            f"feedback_learning_rate is {of_feedback!r}; allowed: 0 or more, finite"
+        )
     for name in ("beta1", "beta2", "momentum"):
         if not 0.0 <= getattr(settings, name) < 1.0:
             raise ArgumentError(f"{name} is {getattr(settings, name)!r}; allowed: 0 to below 1")

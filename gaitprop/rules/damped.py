@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -12,7 +12,9 @@ from gaitprop.rules.hyperparameters import Hyperparameter, RuleFamily
 from gaitprop.rules.layer import LayerView
 
 
-def damped_by(damping: float) -> Callable[[LayerView, Tensor, float], Tensor]:
+# An object and no function within one: it can be pickled, compared and read.
+@dataclass(frozen=True)
+class Damped:
     """The rule of this μ: e_{l-1} = (1 + μ) (W_lᵀW_l + μI)⁻¹ W_lᵀ Δ, Δ as GAIT-prop's.
 
     Δ = (f⁻¹(y_l) − f⁻¹(y_l − s D_l²∘e_l)) / s, which is D_l∘e_l but for units across the kink.
@@ -24,28 +26,34 @@ def damped_by(damping: float) -> Callable[[LayerView, Tensor, float], Tensor]:
     Levenberg, Quarterly of Applied Mathematics 2 (1944): damped least squares. GAIT-prop: arXiv
     2006.06438; the damped pseudo-inverse in target propagation: Meulemans et al., arXiv 2006.14331.
 
+    Attributes:
+        damping: μ.
+
     Raises:
         ArgumentError: μ is not a finite number of at least 0.
     """
-    if not 0.0 <= damping < float("inf"):
-        raise ArgumentError(f"damping is {damping!r}; allowed: 0 or more, finite")
 
-    def damped(layer: LayerView, error: Tensor, scale: float) -> Tensor:
+    damping: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.damping < float("inf"):
+            raise ArgumentError(f"damping is {self.damping!r}; allowed: 0 or more, finite")
+
+    def __call__(self, layer: LayerView, error: Tensor, scale: float) -> Tensor:
+        """The error of what the layer reads."""
         activation = layer.activation
         direction = activation.times_derivative(layer.local_error, layer.outputs)
         difference = activation.inverse_difference(layer.outputs, direction, scale)
-        if damping == 0.0:
+        if self.damping == 0.0:
             return layer.solve(difference)
         # Divided by 1 + μ, the matrix is near I where W is near orthogonal, whatever μ.
         matrix = gram(layer.weight)
-        matrix.diagonal(dim1=-2, dim2=-1).add_(damping)
-        return solve_rows(matrix / (1.0 + damping), matmul(difference, layer.weight))
-
-    return damped
+        matrix.diagonal(dim1=-2, dim2=-1).add_(self.damping)
+        return solve_rows(matrix / (1.0 + self.damping), matmul(difference, layer.weight))
 
 
 damped = RuleFamily(
-    damped_by,
+    Damped,
     {"damping": Hyperparameter(1.0, "μ; 0: gait; without end: BP", ge=0.0, le=1e9)},
 )
-"""What ``damped_by`` makes, by name."""
+"""What ``Damped`` makes, by name."""

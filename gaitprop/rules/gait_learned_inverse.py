@@ -43,8 +43,8 @@ gait_learned_inverse = FeedbackRule("gait_learned_inverse", passes, draws, learn
 
 A local rule, the delta rule of Widrow and Hoff: it knows what the layer read, what came of it, and
 its own guess. With SGD it is that to the letter; Adam rescales its steps as it does the weights'.
-How far V_l W_l is from I bounds how far this is from backpropagation: docs/theory.md. GAIT-prop:
-Ahmad, van Gerven and Ambrogioni, NeurIPS 2020, arXiv 2006.06438, whose inverses are exact.
+How far V_l W_l is from I bounds how far this is from backpropagation: docs/theory_deviations.md.
+GAIT-prop: Ahmad, van Gerven and Ambrogioni, NeurIPS 2020, arXiv 2006.06438: its inverses are exact.
 """
 
 gait_learned_from_transpose = FeedbackRule(

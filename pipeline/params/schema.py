@@ -230,9 +230,9 @@ class RuleSettings(Section):
     )
     feedback_learning_rate: float | None = Field(
         default=None,
-        gt=0,
+        ge=0,
         le=10,
-        description="of feedback that a rule learns; null: the learning_rate",
+        description="of feedback that a rule learns; 0: none is learned; null: the learning_rate",
     )
     weight_decay: float | None = Field(
         default=None,

@@ -10,7 +10,7 @@ import pandas
 from gaitprop.rules.needs import needs_of
 from pipeline.figures.panels import case_title
 from pipeline.params.labels import model_name, spread_text
-from pipeline.params.schema import REFERENCE
+from pipeline.params.schema import REFERENCE, Params
 from pipeline.project.paths import ModelKey
 from pipeline.report.evidence import Evidence
 from pipeline.report.verdicts import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTED, SUPPORTED, equivalent
@@ -50,7 +50,7 @@ def rows(evidence: Evidence, dataset: str, architecture: str) -> list[dict[str, 
             spread_text(row, "test_accuracy", 100, 2),
             *_compared(evidence, key),
             _cosines(evidence.histories[key]),
-            str(needs_of(params.rule_of(model))),
+            _needs(params, model),
         ]
         found.append(dict(zip(HEADINGS, values, strict=True)))
     return found
@@ -79,6 +79,12 @@ def as_markdown(evidence: Evidence) -> str:
         lines += [f"| {' | '.join(HEADINGS)} |", "|---|--:|--:|---|--:|---|"]
         lines += [f"| {' | '.join(row.values())} |" for row in rows(evidence, *case)]
     return "\n".join(lines) + "\n"
+
+
+def _needs(params: Params, model: str) -> str:
+    needs = needs_of(params.rule_of(model))
+    fixed = params.settings_of(model).feedback_learning_rate == 0
+    return str(needs._replace(learning=needs.learning and not fixed))
 
 
 def _compared(evidence: Evidence, key: ModelKey) -> tuple[str, str]:

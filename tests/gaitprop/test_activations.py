@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
 from hypothesis import given, settings
@@ -84,3 +85,7 @@ def test_no_cancellation_for_tiny_steps() -> None:
 def test_linear_ignores_the_slope() -> None:
     assert make_activation("linear", -3.0) == Activation(1.0)
     assert make_activation("leaky_relu", 1.0) == Activation(1.0)
+
+
+def test_a_slope_may_be_a_number_of_numpy() -> None:
+    assert make_activation("leaky_relu", numpy.float32(0.25)) == Activation(0.25)

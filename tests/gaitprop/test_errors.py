@@ -165,13 +165,13 @@ def test_a_batch_without_a_seed_dimension_for_a_network_without() -> None:
 @pytest.mark.parametrize("rule", ["gait", "itp", "tp"])
 @pytest.mark.parametrize("seeds", [0, 3])
 def test_a_singular_layer_has_no_inverse(rule: str, seeds: int) -> None:
-    """The layer is named by its size, and by its seed where there are several."""
+    """The layer is named by its number and size, and by its seed where there are several."""
     leading = (seeds,) if seeds else ()
-    weights = [torch.eye(3).expand(*leading, 3, 3).clone() for _ in range(2)]
+    weights = [torch.eye(3).expand(*leading, 3, 3).clone() for _ in range(3)]
     weights[1][-1 if seeds else ..., 2, :] = 0.0
-    singular = InvertibleNetwork.from_parameters(weights, [torch.zeros(*leading, 3)] * 2)
+    singular = InvertibleNetwork.from_parameters(weights, [torch.zeros(*leading, 3)] * 3)
     batch = (torch.ones(4, 3), torch.zeros(4, dtype=torch.int64), 2)
-    where = r"3 x 3 weight matrix \(seed 2 of the 3\)" if seeds else "3 x 3 weight matrix is"
+    where = "layer 2: a 3 x 3 weight matrix " + (r"\(seed 2 of the 3\)" if seeds else "is")
     with pytest.raises(SingularLayerError, match=where) as caught:
         layer_gradients(singular, *batch, rule)
     assert isinstance(caught.value, GaitpropError)
@@ -185,7 +185,7 @@ def test_a_singular_first_layer_is_never_inverted() -> None:
     singular = InvertibleNetwork.from_parameters(weights, biases)
     for rule in RULES:
         layer_gradients(singular, torch.ones(4, 3), torch.zeros(4).long(), 2, rule)
-    with pytest.raises(SingularLayerError, match="singular"):
+    with pytest.raises(SingularLayerError, match="layer 1: a 3 x 3 weight matrix is singular"):
         singular.inverse(torch.ones(4, 3))
 
 

@@ -79,6 +79,17 @@ def test_it_learns_by_the_optimizer_at_a_rate_of_its_own() -> None:
         assert 0.4 < noise.diagonal(dim1=-2, dim2=-1).mean() < 0.9
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_at_a_rate_of_0_it_stays_as_it_is(optimizer: str) -> None:
+    network = InvertibleNetwork(WIDTHS)
+    chosen = replace(settings(optimizer=optimizer), feedback_learning_rate=0.0)
+    made = make_optimizer(network, chosen)
+    before, weight = [each.clone() for each in network.kept()], network.weights[1].clone()
+    list(train(network, made, data(), chosen))
+    assert all(map(torch.equal, network.kept(), before))
+    assert not torch.equal(network.weights[1], weight)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_seed_alone_is_as_among_others(optimizer: str) -> None:
     both, one = trained((4, 2), optimizer=optimizer), trained((2,), optimizer=optimizer)
@@ -127,9 +138,9 @@ def test_an_optimizer_of_other_settings_is_refused() -> None:
         list(train(network, optimizer, data(), settings()))
 
 
-@pytest.mark.parametrize("rate", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("rate", [-1.0, float("inf"), float("nan")])
 def test_rates_that_are_none(rate: float) -> None:
-    with pytest.raises(ArgumentError, match=r"feedback_learning_rate is .*; allowed: above 0"):
+    with pytest.raises(ArgumentError, match=r"feedback_learning_rate is .*; allowed: 0 or more"):
         make_optimizer(InvertibleNetwork(WIDTHS), replace(settings(), feedback_learning_rate=rate))
 
 

@@ -13,7 +13,7 @@ from gaitprop.feedback import normal_numbers
 from gaitprop.gradients import updates
 from gaitprop.losses import squared_error
 from gaitprop.rules import RULES, Rule
-from gaitprop.rules.damped import damped_by
+from gaitprop.rules.damped import Damped
 from gaitprop.rules.difference_target_propagation import NOISE
 from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.training import TrainingData, TrainingSettings, make_optimizer, train
@@ -277,18 +277,18 @@ def test_the_damped_bridge(name: str, damping: float) -> None:
         eye = torch.eye(len(w), dtype=w.dtype)
         inverse = (1 + damping) * torch.linalg.inv(w.T @ w + damping * eye) @ w.T
         feedback.append(inverse.T)
-    received = layer_gradients(network, *batch, rule=damped_by(damping), gamma=0.0)
+    received = layer_gradients(network, *batch, rule=Damped(damping), gamma=0.0)
     close(received, network, batch, 1, feedback)
 
 
 @pytest.mark.parametrize(("end", "damping"), [("gait", 0.0), ("bp", 1e12)])
 def test_where_the_bridge_ends(end: str, damping: float) -> None:
     network, batch = made("one", "damped", bend=0.3)
-    received = layer_gradients(network, *batch, rule=damped_by(damping), gamma=0.0)
+    received = layer_gradients(network, *batch, rule=Damped(damping), gamma=0.0)
     expected = layer_gradients(network, *batch, rule=end, gamma=0.0)
     for ours, theirs in zip(received, expected, strict=True):
         assert torch.allclose(ours.weight, theirs.weight, rtol=1e-8, atol=1e-11)
-    by_targets = layer_gradients(network, *batch, rule=damped_by(0.0), gamma=0.9)
+    by_targets = layer_gradients(network, *batch, rule=Damped(0.0), gamma=0.9)
     exact = layer_gradients(network, *batch, rule="gait", gamma=0.9)
     assert all(torch.equal(o.weight, t.weight) for o, t in zip(by_targets, exact, strict=True))
 
@@ -296,7 +296,7 @@ def test_where_the_bridge_ends(end: str, damping: float) -> None:
 @pytest.mark.parametrize("damping", [0.0, 0.01, 1.0, 1e6])
 def test_the_theorem_holds_all_along_the_bridge(damping: float) -> None:
     network, batch = made("overlaps", "damped", bend=0.0)
-    received = layer_gradients(network, *batch, rule=damped_by(damping), gamma=0.0)
+    received = layer_gradients(network, *batch, rule=Damped(damping), gamma=0.0)
     for ours, theirs in zip(received, layer_gradients(network, *batch, rule="bp"), strict=True):
         assert torch.allclose(ours.weight, theirs.weight, rtol=1e-9, atol=1e-12)
 
@@ -304,7 +304,7 @@ def test_the_theorem_holds_all_along_the_bridge(damping: float) -> None:
 @pytest.mark.parametrize("damping", [-1.0, float("inf"), float("nan")])
 def test_dampings_that_are_none(damping: float) -> None:
     with pytest.raises(ArgumentError, match=r"damping is .*; allowed: 0 or more, finite"):
-        damped_by(damping)
+        Damped(damping)
 
 
 @pytest.mark.parametrize("rule", KEEPING)

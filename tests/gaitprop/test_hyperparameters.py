@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from gaitprop import ArgumentError, InvertibleNetwork, layer_gradients
 from gaitprop.rules import find_rule, hyperparameters_of
-from gaitprop.rules.damped import damped_by
+from gaitprop.rules.damped import Damped
 from gaitprop.rules.hyperparameters import Hyperparameter, RuleFamily
 from gaitprop.rules.layer import LayerView
 from tests.own_packages import Package, packages
@@ -43,11 +44,18 @@ def lowest(rule: Any) -> Tensor:
 
 
 def test_a_built_in_rule_is_made_of_its_hyperparameters() -> None:
-    assert torch.equal(lowest("damped"), lowest(damped_by(1.0)))
+    assert torch.equal(lowest("damped"), lowest(Damped(1.0)))
     made = find_rule("damped", {"damping": 0.25})
-    assert torch.equal(lowest(made), lowest(damped_by(0.25)))
+    assert torch.equal(lowest(made), lowest(Damped(0.25)))
     assert not torch.equal(lowest(made), lowest("damped"))
     assert hyperparameters_of("gait") == {}
+
+
+def test_a_built_in_rule_can_be_kept_and_read() -> None:
+    """With a whole model in a file, or for another process."""
+    made = find_rule("damped", {"damping": 0.25})
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert repr(made) == "Damped(damping=0.25)"
 
 
 def test_a_packages_rule_is_too(package: Package) -> None:

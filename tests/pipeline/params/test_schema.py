@@ -226,9 +226,9 @@ def test_committed_params_are_the_digits_profile() -> None:
         ),
         (
             "gamma: 0.001\n  itp",
-            "feedback_learning_rate: 0.0\n  itp",
+            "feedback_learning_rate: -0.1\n  itp",
             "rules.gait.feedback_learning_rate",
-            "received 0.0; input should be greater than 0",
+            "received -0.1; input should be greater than or equal to 0",
         ),
         (
             "gamma: 0.001\n  itp",

@@ -25,11 +25,17 @@ SHIFTS = {
 }
 
 
-def evidence() -> Evidence:
-    params: Params = make_params(rules=("gait", "feedback_alignment", "tp"), seeds=SEEDS)
+def evidence(third: str = "feedback_alignment") -> Evidence:
+    params: Params = make_params(rules=("gait", third, "tp"), seeds=SEEDS)
+    names = {"feedback_alignment": third}
     table = pandas.DataFrame(
         [
-            {"dataset": "digits", "architecture": "square", "model": model, "seed": seed}
+            {
+                "dataset": "digits",
+                "architecture": "square",
+                "model": names.get(model, model),
+                "seed": seed,
+            }
             | dict.fromkeys(QUANTITIES, 0.5)
             | {"test_accuracy": BASE[seed] + shifts[seed]}
             for model, shifts in SHIFTS.items()
@@ -37,7 +43,7 @@ def evidence() -> Evidence:
         ]
     )
     histories = {
-        ModelKey("test", "digits", "square", model): make_history(like, SEEDS)
+        ModelKey("test", "digits", "square", names.get(model, model)): make_history(like, SEEDS)
         for model, like in HISTORIES.items()
     }
     return Evidence(params, table, histories, {}, None, [], {})
@@ -75,6 +81,20 @@ def test_every_cell() -> None:
             assert row["difference to BP reference"] == expected_difference(model)
     assert [row["verdict"] for row in found] == ["equivalent", "–", "not shown", "no"]
     assert [row["needs"] for row in found] == ["inverse", "weights", "fixed feedback", "inverse"]
+
+
+def test_feedback_at_a_rate_of_0_is_fixed() -> None:
+    found = evidence("kolen_pollack")
+
+    def needs() -> list[str]:
+        return [row["needs"] for row in rules_table.rows(found, "digits", "square")]
+
+    assert needs()[2] == "learned feedback"
+    rules = found.params.rules
+    rules["kolen_pollack"] = rules["kolen_pollack"].model_copy(
+        update={"feedback_learning_rate": 0.0}
+    )
+    assert needs()[2] == "fixed feedback"
 
 
 def test_the_page_for_readers() -> None:

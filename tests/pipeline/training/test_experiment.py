@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gaitprop import InvertibleNetwork, layer_gradients
-from gaitprop.rules.damped import damped_by
+from gaitprop.rules.damped import Damped
 from gaitprop.settings import check_settings
 from pipeline.params import params_file, search_space
 from pipeline.params.schema import Params
@@ -55,7 +55,7 @@ def test_a_rules_settings_reach_its_training(tmp_path: Path) -> None:
     network, inputs = InvertibleNetwork([4] * 3, orthogonal=False), torch.eye(4)
     batch = (network, inputs, torch.arange(4), 4)
     given, expected = (
-        layer_gradients(*batch, rule=rule) for rule in (found["damped"].rule, damped_by(0.3))
+        layer_gradients(*batch, rule=rule) for rule in (found["damped"].rule, Damped(0.3))
     )
     assert torch.equal(given[0].weight, expected[0].weight)
     assert (found["kolen_pollack"].rule, found["gait"].rule) == ("kolen_pollack", "gait")
