@@ -32,15 +32,18 @@ def final_accuracy(params: Params, seeds: pandas.DataFrame) -> Figure:
     cases = list(seeds.groupby(["dataset", "architecture"], sort=False))
     height = 0.5 + 0.18 * len(params.models())
     figure, panels = make_panels(len(cases), 2, height, width_ratios=(1, 1.25))
+    far: list[Array] = []
     for (whole, near), (names, group) in zip(panels, cases, strict=True):
         accuracies = {
             model: numpy.asarray(100 * group[group.model == model].test_accuracy, float)
             for model in params.models()
         }
-        _draw_accuracies(whole, params, accuracies)
-        _draw_accuracies(near, params, accuracies)
+        least = accuracies[REFERENCE].mean() - NEAR_REFERENCE
+        far += [values for values in accuracies.values() if values.mean() < least]
+        _draw_accuracies(whole, params, accuracies, 0)
+        _draw_accuracies(near, params, accuracies, least)
         _whole_axis(whole, params, 100 / image_set(names[0]).classes)
-        _near_axis(near, accuracies)
+        _near_axis(near, accuracies, least)
         whole.set_title(case_title(*names), loc="left")
         near.set_title("enlarged: models near BP", loc="left")
     epoch = "the last epoch" if params.training.patience is None else "each seed's best epoch"
@@ -48,13 +51,21 @@ def final_accuracy(params: Params, seeds: pandas.DataFrame) -> Figure:
         panel.set_xlabel("test accuracy (%)")
     count = seeds.seed.nunique()
     note = f"Dots: seeds, n = {count}; diamond, bar and numbers: mean ± 1 standard deviation."
-    note = f"{note if count > 1 else 'One seed.'} ◂: off the enlarged axis."
-    figure.supxlabel(f"After {epoch}. {note}", color="0.3")
+    off = " ◂: off the enlarged axis." if far else ""
+    figure.supxlabel(
+        f"After {epoch}. {note if count > 1 else 'One seed.'}{off}",
+        color="0.3",
+    )
     return figure
 
 
-def _draw_accuracies(panel: Axes, params: Params, accuracies: Mapping[str, Array]) -> None:
+def _draw_accuracies(
+    panel: Axes, params: Params, accuracies: Mapping[str, Array], least: float
+) -> None:
+    """The models whose mean is that large at least; no bar is longer than accuracies can be."""
     for row, (model, values) in enumerate(accuracies.items()):
+        if values.mean() < least:
+            continue
         look = look_of(params, model)
         # Seeds of equal accuracy would hide each other on one height.
         heights = row + numpy.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [row]
@@ -68,10 +79,11 @@ def _draw_accuracies(panel: Axes, params: Params, accuracies: Mapping[str, Array
             markeredgewidth=0,
             zorder=4,
         )
+        mean, spread = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
         panel.errorbar(
-            values.mean(),
+            mean,
             row,
-            xerr=values.std(ddof=1) if len(values) > 1 else None,
+            xerr=[[min(spread, mean)], [min(spread, 100 - mean)]],
             color=look.colour,
             marker="D",
             markeredgecolor="black",
@@ -93,9 +105,8 @@ def _whole_axis(panel: Axes, params: Params, chance: float) -> None:
     panel.set_xlim(0, 102)
 
 
-def _near_axis(panel: Axes, accuracies: Mapping[str, Array]) -> None:
+def _near_axis(panel: Axes, accuracies: Mapping[str, Array], least: float) -> None:
     """The models near the reference fill the axis; an arrow is at the means of the others."""
-    least = accuracies[REFERENCE].mean() - NEAR_REFERENCE
     near = numpy.concatenate([v for v in accuracies.values() if v.mean() >= least])
     margin = max(0.1 * (near.max() - near.min()), 0.1)
     panel.set_xlim(near.min() - margin, near.max() + margin)

@@ -129,8 +129,10 @@ def orthogonality(
     add_layer_bar(figure, figure.axes, layers)
     figure.suptitle(title)
     below = any(curve.mean[0] < lowest for curve in drawn)
-    others = "\nu: BP's errors."
-    others += " Below the frame: untrained, orthogonal to rounding." * below
+    others = (
+        "\nu: BP's errors. A first layer that is not square is never inverted, nor made orthogonal."
+    )
+    others += "\nBelow the frame: untrained, orthogonal to rounding." * below
     add_note(figure, histories.values(), mean="geometric mean", bands=bands, others=others)
     return figure
 

@@ -70,12 +70,15 @@ def style() -> Iterator[None]:
 def model_label(params: Params, model: str) -> str:
     """A model's name for readers, and after a comma its λ.
 
-    Of a rule with several settings, λ tells them apart, unless it is the same.
+    Of a rule with several settings, λ tells them apart, unless it is the same. A name that says
+    what the weights are has no need of more.
     """
     weight = regularizer_of(params, model, "λ = ")
     alone = same_regularizer(params, model) == [model]
     name = rule_name(params.rule_of(model)) if alone else model_name(params, model)
-    return f"{name}, {weight}"
+    constraint = params.settings_of(model).constraint
+    said = constraint != "none" and constraint in name
+    return name if said else f"{name}, {weight}"
 
 
 def layer_shades(layers: int) -> list[str]:

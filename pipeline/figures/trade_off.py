@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy
 import pandas
@@ -51,7 +52,8 @@ def trade_off(
 
     A point a model of BP or GAIT-prop, after training (with early stopping the test error is of
     each seed's best epoch, all else of the last one): mean ± standard deviation over the seeds on
-    both axes, in the second panel with its λ; under the constraint with its output gain, if any.
+    both axes, with its λ at the ends of a line, BP's in the first panel, GAIT-prop's in the second;
+    GAIT-prop's under the constraint with what tells them apart, in the first.
     On the horizontal axis, logarithmic, the mean of ‖WᵀW − I‖_F / √n over the layers that errors
     pass through, which is all but the first. Models that differ in λ alone are joined. The tables
     are of one data set and architecture.
@@ -62,12 +64,15 @@ def trade_off(
         look = _LOOKS[rule, kind]
         label = f"{rule_name(rule)}, {_NAMES[kind]}"
         points = [_points(histories[model], seeds[seeds.model == model]) for model in models]
-        notes = [_note(params, model) for model in models]
+        notes = [_note(params, model, models) for model in models]
+        lines = [_line(params, model) for model in models]
         errors = [(x, 100 * (1 - y)) for x, y, _ in points]
-        _draw(error, look, label, errors, notes if kind == "constraint" else ())
+        held = kind == "constraint"
+        # BP under the constraint is where GAIT-prop is, to a hair.
+        _draw(error, look, label, errors, lines, notes if held != (rule == "bp") else ())
         if rule != "bp":
             far = [(x, numpy.maximum(1 - z, _ROUNDING)) for x, _, z in points]
-            _draw(angle, look, label, far, notes)
+            _draw(angle, look, label, far, lines, () if held else notes)
     error.set(ylabel="test error (%)", xscale="log")
     angle.set(ylabel="1 − cosine with BP, first layer")
     for panel in (error, angle):
@@ -80,7 +85,7 @@ def trade_off(
     error.set_title(title, loc="left")
     count = seeds.seed.nunique()
     text = f"Mean ± 1 standard deviation over {count} seeds." if count > 1 else "One seed."
-    axis = "Horizontal: mean over all layers but the first. On the right λ, at a line's two ends."
+    axis = "Horizontal: mean over all layers but the first. At a line's ends λ, on the left BP's."
     ends = "A bar without a lower end goes down to 0."
     if any(params.settings_of(model).output_gain for model in params.run.rules):
         ends += " ×: output gain."
@@ -119,12 +124,23 @@ def _points(history: pandas.DataFrame, seeds: pandas.DataFrame) -> tuple[Array, 
     )
 
 
-def _note(params: Params, model: str) -> str:
+def _line(params: Params, model: str) -> tuple[float, float | None]:
+    """The models of a line have this in common."""
     settings = params.settings_of(model)
-    if settings.constraint != "none":
-        gain = settings.output_gain
-        return "" if gain is None else f"×{value_text(gain)}"
-    return value_text(settings.orthogonality)
+    return settings.learning_rate, settings.output_gain
+
+
+def _note(params: Params, model: str, models: Sequence[str]) -> str:
+    """What tells a model from the others of its series."""
+    settings = params.settings_of(model)
+    if settings.constraint == "none":
+        return value_text(settings.orthogonality)
+    gain, rate = settings.output_gain, settings.learning_rate
+    parts = [] if gain is None else [f"×{value_text(gain)}"]
+    others = map(params.settings_of, models)
+    if any(each.output_gain == gain and each.learning_rate != rate for each in others):
+        parts.append(f"learning rate {value_text(rate)}")
+    return ", ".join(parts)
 
 
 def _draw(
@@ -132,6 +148,7 @@ def _draw(
     look: Look,
     label: str,
     points: list[tuple[Array, Array]],
+    lines: Sequence[Any],
     notes: Sequence[str],
 ) -> None:
     means = numpy.array([(x.mean(), y.mean()) for x, y in points])
@@ -140,7 +157,18 @@ def _draw(
     # A bar down to zero or below has no lower end on a log axis, which it leaves.
     bars = numpy.stack([numpy.minimum(spreads, means), spreads])
     panel.set_yscale("log", nonpositive="clip")
-    panel.plot(across, up, color=look.colour, linestyle=look.dashes, linewidth=0.8, zorder=2)
+    ends: set[int] = set()
+    for line in dict.fromkeys(lines):
+        joined = [index for index, other in enumerate(lines) if other == line]
+        ends |= {joined[0], joined[-1]}
+        panel.plot(
+            across[joined],
+            up[joined],
+            color=look.colour,
+            linestyle=look.dashes,
+            linewidth=0.8,
+            zorder=2,
+        )
     panel.errorbar(
         across,
         up,
@@ -156,7 +184,7 @@ def _draw(
         zorder=3,
     )
     # Along a line λ rises from end to end; in between, numbers would cover each other.
-    for index in sorted({0, len(notes) - 1}) if notes else ():
+    for index in sorted(ends) if notes else ():
         neighbour = across[min(1, len(across) - 1) if index == 0 else index - 1]
         # Of points above one another, on the side where the axis is not.
         right = across[index] >= 0.9 * neighbour

@@ -132,3 +132,8 @@ def spread_text(row: Mapping[str, Any], quantity: str, scale: float, digits: int
     if math.isnan(deviation):
         return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def loss_text(row: Mapping[str, Any]) -> str:
+    """The test loss of a table's row: four digits after the point, of one that exploded one."""
+    return spread_text(row, "test_loss", 1, 4 if row["test_loss_mean"] < 10 else 1)

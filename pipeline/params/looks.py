@@ -1,4 +1,4 @@
-"""A model's own colour, dashes and marker, the same in every figure and in MLflow."""
+"""A model's own colour, dashes and marker, in every figure of models and in MLflow."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _OTHER_LOOKS = (
     Look("#332288", (0, (2, 3)), "<"),
     Look("#882255", (0, (7, 1, 2, 1)), "d"),
     Look("#CC6677", (0, (4, 2)), ">"),
-    Look("#117733", (0, (3, 3)), "h"),
+    Look("#AA4499", (0, (3, 3)), "h"),
     Look("#661100", (0, (1, 3)), "X"),
 )
 
 
 def look_of(params: Params, model: str) -> Look:
-    """A model's own look, the same in every figure."""
+    """A model's own look, the same in every figure of models."""
     return look_among(list(params.rules), model)
 
 

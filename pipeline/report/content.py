@@ -12,7 +12,9 @@ from pipeline.figures import model_label
 from pipeline.figures.curves import count_layers
 from pipeline.figures.panels import case_title
 from pipeline.params.labels import (
+    loss_text,
     model_name,
+    other_settings,
     regularizer_of,
     setting_name,
     spread_text,
@@ -52,6 +54,7 @@ def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[st
         "layers": _layers(count_layers(next(iter(histories.values())))),
         "learning": learning(params, name, histories, results),
         "orthogonality": orthogonality(params, name, histories),
+        "others": any(other_settings(params, model) for model in params.models()),
         "rows": [
             _row(params, row, seeds[seeds.model == row["model"]])
             for row in summary_tables.summarize(params, seeds).to_dict("records")
@@ -63,13 +66,16 @@ def case_content(evidence: Evidence, dataset: str, architecture: str) -> dict[st
 
 def _row(params: Params, row: Mapping[str, Any], seeds: pandas.DataFrame) -> dict[str, Any]:
     accuracies = seeds.set_index("seed").test_accuracy
+    gamma = params.gamma_of(row["model"])
     return {
+        "gamma": "–" if gamma is None else value_text(gamma),
         "learning_rate": value_text(row["learning_rate"]),
         "name": model_name(params, row["model"]),
         "orthogonality": regularizer_of(params, row["model"]),
+        "other": other_settings(params, row["model"]) or "–",
         "seeds": [f"{100 * accuracies[seed]:.2f}" for seed in params.training.seeds],
         "test_accuracy": spread_text(row, "test_accuracy", 100, 2),
-        "test_loss": spread_text(row, "test_loss", 1, 4),
+        "test_loss": loss_text(row),
         "train_accuracy": spread_text(row, "train_accuracy_final", 100, 2),
     }
 

@@ -65,7 +65,8 @@ def notes() -> str:
         " layer's gradient and BP's at the same weights, on the same training images, when they"
         " were last compared; of the layers that an error is passed down to, the least, averaged"
         " over the seeds. Needs: what the rule reads of a layer, beside the layer's own activity"
-        " and error, when an error passes it: the forward weights, their exact inverse, feedback"
+        " and error, when an error passes it: the forward weights (of sign symmetry their signs"
+        " alone; of damped GAIT-prop with a damped inverse of them), their exact inverse, feedback"
         " weights of its own, fixed or learned, or the error of the network's output."
     )
 

@@ -147,12 +147,10 @@ def _incomparable(params: Params, model: str, other: str) -> str | None:
 def _about(params: Params, dataset: str, architecture: str, model: str, against: str) -> str:
     several = len(params.run.datasets) * len(params.run.architectures) > 1
     case = f"{case_title(dataset, architecture)}: " if several else ""
-    regularizer = (
-        regularizer_of(params, REFERENCE, "λ = ")
-        if against == REFERENCE
-        else "the same regularizer"
-    )
-    return f"{case}{model_name(params, model)} against BP with {regularizer}"
+    other = f"BP with {regularizer_of(params, REFERENCE, 'λ = ')}"
+    if against != REFERENCE:
+        other = f"{model_name(params, against)} with the same regularizer"
+    return f"{case}{model_name(params, model)} against {other}"
 
 
 def theorem_verdict(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -9,7 +9,13 @@ import pandas
 from scipy import stats
 
 from pipeline.data.image_sets import image_set
-from pipeline.params.labels import model_name, other_settings, regularizer_of, spread_text
+from pipeline.params.labels import (
+    loss_text,
+    model_name,
+    other_settings,
+    regularizer_of,
+    spread_text,
+)
 from pipeline.params.schema import REFERENCE, Params, Training
 from pipeline.results.equivalence import untestable
 from pipeline.training.epochs import KEPT
@@ -155,7 +161,7 @@ def _markdown_row(params: Params, row: dict[str, Any], other: list[str]) -> str:
         *other,
         str(row["seeds"]),
         spread_text(row, "test_accuracy", 100, 2),
-        spread_text(row, "test_loss", 1, 4),
+        loss_text(row),
         "–" if row["model"] == REFERENCE else difference_text(*difference),
         spread_text(row, "train_accuracy_peak", 100, 2),
         spread_text(row, "train_accuracy_final", 100, 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy
@@ -98,7 +99,7 @@ def make_seeds(params: Params) -> pandas.DataFrame:
                 "architecture": key.architecture,
                 "model": key.model,
                 "seed": seed,
-                "test_accuracy": ACCURACY[key.model] + 0.001 * place,
+                "test_accuracy": ACCURACY.get(key.model, 0.9) + 0.001 * place,
             }
             for key in params.model_keys()
             for place, seed in enumerate(params.training.seeds)
@@ -307,6 +308,26 @@ def test_final_accuracy_shows_every_seed_and_enlarges_the_models_near_bp() -> No
     assert [text.get_text()[0] for text in near.texts if "±" in text.get_text()].count("◂") == 2
     assert "98.10 ± 0.10" in texts(figure)
     assert "n = 3" in texts(figure)
+
+
+def test_no_bar_of_an_accuracy_is_longer_than_accuracies_are() -> None:
+    """As where one seed of three breaks down; the enlarged axis shows such a model as a number."""
+    params = make_params()
+    seeds = make_seeds(params)
+    seeds.loc[seeds.model == "gait", "test_accuracy"] = [0.99, 0.99, 0.1]
+    whole, near = figures.final_accuracy(params, seeds).axes
+
+    def bars(panel: Axes) -> list[Any]:
+        return [bar.get_segments()[0][:, 0] for bar in panel.containers for bar in bar[2]]
+
+    assert max(bar.max() for bar in bars(whole)) == pytest.approx(100)
+    low = near.get_xlim()[0]
+    assert len(bars(whole)) == 5
+    assert len(bars(near)) == 2
+    assert all(bar.mean() > low for bar in bars(near))
+    assert "◂" in texts(whole.figure)
+    alone = make_params(rules=("bp",))
+    assert "◂" not in texts(figures.final_accuracy(alone, make_seeds(alone)))
 
 
 @pytest.mark.parametrize(("epochs", "seeds"), [(1, [4]), (2, [0, 1])])

@@ -7,6 +7,7 @@ from statistics import mean, stdev
 import pandas
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from pipeline import figures
 from pipeline.params.schema import Params
@@ -57,6 +58,10 @@ def points(panel: Axes) -> dict[str, list[tuple[float, float]]]:
             (float(x), float(y)) for x, y in zip(*line.get_data(), strict=True)
         ]
     return found
+
+
+def drawn_line(line: Line2D) -> bool:
+    return line.get_marker() == "None"
 
 
 def expected(history: pandas.DataFrame, seeds: pandas.DataFrame) -> tuple[float, float, float]:
@@ -152,9 +157,30 @@ def test_orthogonal_weights_have_their_output_gain(
         {**histories, "gait_gain": histories["gait_fixed"]},
         pandas.concat([seeds, more]),
     )
-    for panel in figure.axes:
-        assert "×10" in [text.get_text() for text in panel.texts]
+    notes = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    assert notes == ["0", "×10"]  # of BP reference and of GAIT-prop
     assert "×: output gain" in figure.get_supxlabel()
+
+
+def test_models_of_other_learning_rates_are_not_joined_and_say_theirs(
+    histories: dict[str, pandas.DataFrame], seeds: pandas.DataFrame
+) -> None:
+    """What lies between them is no effect of λ."""
+    document = params_of("gait", "gait_high", "gait_fixed").model_dump(exclude={"sweep"})
+    document["rules"]["gait_high"] = {**SETTINGS["gait_high"], "learning_rate": 3e-3}
+    document["rules"]["gait_slower"] = {**SETTINGS["gait_fixed"], "learning_rate": 1e-4}
+    document["run"]["rules"] = list(document["rules"])
+    more = seeds[seeds.model == "gait_fixed"].assign(model="gait_slower")
+    figure = figures.trade_off(
+        Params.model_validate(document),
+        {**histories, "gait_slower": histories["gait_fixed"]},
+        pandas.concat([seeds, more]),
+    )
+    assert max(len(line.get_xdata()) for line in figure.axes[1].lines if drawn_line(line)) == 1
+    notes = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    assert notes == ["0", "learning rate 0.001", "learning rate 0.0001"]
+    # The two of λ have theirs, each its line's only end.
+    assert sorted(text.get_text() for text in figure.axes[1].texts) == ["0.1", "10"]
 
 
 def test_it_is_drawn_where_there_is_something_to_compare() -> None:

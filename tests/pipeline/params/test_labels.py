@@ -11,6 +11,7 @@ import pytest
 from pipeline.figures.style import model_label
 from pipeline.params import params_file
 from pipeline.params.labels import (
+    loss_text,
     model_name,
     other_settings,
     regularizer_of,
@@ -117,3 +118,27 @@ def test_what_a_model_has_of_its_own_is_in_its_row(tmp_path: Path) -> None:
     heading, _, reference, gait = lines[-4:]
     cells = [[cell.strip() for cell in line.split("|")] for line in (heading, reference, gait)]
     assert [row[5] for row in cells] == ["other settings", "–", "weight decay 1"]
+
+
+def test_a_name_that_says_what_the_weights_are_is_not_followed_by_it_again(
+    tmp_path: Path,
+) -> None:
+    kept = "orthogonal"
+    more = "".join(
+        f"  {name}: {{rule: gait, learning_rate: {rate}, orthogonality: 0, constraint: {kept}}}\n"
+        for name, rate in (("gait_orthogonal", 0.1), ("gait_orthogonal_slower", 0.01))
+    )
+    text = small_params().replace("  itp:\n", f"{more}  itp:\n", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("[bp, gait]", "[bp, gait, gait_orthogonal]"))
+    assert model_label(params_file.load(path), "gait_orthogonal") == "GAIT-prop, orthogonal W"
+    both = "[bp, gait, gait_orthogonal, gait_orthogonal_slower]"
+    path.write_text(text.replace("[bp, gait]", both))
+    label = model_label(params_file.load(path), "gait_orthogonal_slower")
+    assert label == "GAIT-prop, orthogonal slower"
+
+
+@pytest.mark.parametrize(("loss", "text"), [(0.01234, "0.0123"), (1317.44, "1317.4")])
+def test_a_loss_that_exploded_has_few_digits(loss: float, text: str) -> None:
+    row = {"test_loss_mean": loss, "test_loss_std": loss / 10}
+    assert loss_text(row).split(" ± ")[0] == text

@@ -148,6 +148,31 @@ def test_other_regularizers_are_not_compared() -> None:
     )
 
 
+def test_of_several_models_of_bp_the_one_at_its_learning_rate_is_compared() -> None:
+    """Others would differ in two things; each comparison has a name of its own."""
+    names = ("bp_slow", "bp_fast", "gait_slow", "gait_fast", "gait_else")
+    params = make_params(rules=("bp", "gait"))
+    rates = {"slow": 0.01, "fast": 0.03, "else": 0.1}
+    rules = {
+        name: params.rules["gait"].model_copy(
+            update={"rule": name.split("_")[0], "learning_rate": rates[name.split("_")[1]]}
+        )
+        for name in names
+    }
+    run = params.run.model_copy(update={"rules": list(names)})
+    params = params.model_copy(update={"rules": rules, "run": run})
+    seeds = make_seeds(params).assign(**FIGURES)
+    found = findings(Evidence(params, seeds, {}, {}, None, [], {}), EQUIVALENT)
+    pairs = [(each.case["model"], each.case["against"]) for each in found]
+    assert [pair for pair in pairs if pair[1] != "reference"] == [
+        ("gait_slow", "bp_slow"),
+        ("gait_fast", "bp_fast"),
+        ("gait_else", "bp_slow"),
+        ("gait_else", "bp_fast"),
+    ]
+    assert len({each.about for each in found}) == len(found) == 7
+
+
 def test_every_case_is_judged() -> None:
     params = make_params(datasets=("mnist", "fashion"), architectures=("square", "wide"))
     found = findings(make_evidence(params, {}), EQUIVALENT)
