@@ -23,15 +23,15 @@ def path_of(params: Params) -> Path:
     return results_folder(params.profile) / FILE
 
 
-def read(path: Path) -> pandas.DataFrame:
-    """The table.
+def read(path: Path, columns: Sequence[str] = COLUMNS) -> pandas.DataFrame:
+    """The table, with at least these columns.
 
     Raises:
         GaitError: there is none, or it is no such table.
     """
     if not path.is_file():
         raise GaitError(f"{path} is missing: run `gait evaluate`, or `gait repro`")
-    return parsed(path, str(path))
+    return parsed(path, str(path), columns)
 
 
 def parsed(

@@ -58,8 +58,9 @@ def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
             " rules"
         )
     path = seeds_table.path_of(params)
-    groups = ["dataset", "architecture", "model", "result"]
-    accuracies = seeds_table.read(path).groupby(groups, sort=False).validation_accuracy_final
+    groups, decides = ["dataset", "architecture", "model", "result"], "validation_accuracy_final"
+    read = seeds_table.read(path, (*groups, decides))
+    accuracies = read.groupby(groups, sort=False)[decides]
     table = accuracies.agg(validation_mean="mean", validation_std="std").reset_index()
     for _, rows in table.groupby(["dataset", "architecture"], sort=False):
         if model is None:

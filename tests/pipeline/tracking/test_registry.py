@@ -96,6 +96,17 @@ def test_a_model_that_is_not_there_is_one_sentence(project: Path) -> None:
         registry.register(params_file.load(), "gate")
 
 
+def test_a_table_without_what_decides_is_one_sentence(project: Path) -> None:
+    table = project / "results/digits/seeds.csv"
+    whole = table.read_text()
+    try:
+        table.write_text(whole.replace("validation_accuracy_final", "validation"))
+        with pytest.raises(GaitError, match=r"seeds\.csv lacks validation_accuracy_final"):
+            registry.register(params_file.load())
+    finally:
+        table.write_text(whole)
+
+
 def test_a_store_that_knows_no_such_model(
     project: Path, tmp_path: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
