@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gaitprop.gradients import LayerGradient, passages, propagate
+from gaitprop.gradients import LayerGradient, check_rule_settings, passages, propagate
 from gaitprop.linalg import less_identity, matmul
-from gaitprop.losses import Loss, check_targets, find_loss
+from gaitprop.losses import Loss, check_classes, check_targets, find_loss
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
 from gaitprop.rules import RULES, Rule, find_rule
@@ -74,6 +74,7 @@ def alignment_with_bp(
         gamma: the rule's γ.
         loss: in ``gaitprop.losses.LOSSES``, or from ``find_loss``.
     """
+    check_rule_settings(gamma, 0.0)
     activations, error = _forward(network, inputs, labels, n_classes, loss)
     reference = propagate(network, activations, error, RULES["bp"], 0.0, 0.0)
     gradients = reference
@@ -185,9 +186,10 @@ def _missed(inverse: Tensor, weight: Tensor) -> Tensor:
 def _forward(
     network: InvertibleNetwork, inputs: Tensor, labels: Tensor, n_classes: int, loss: str | Loss
 ) -> tuple[list[Tensor], Tensor]:
+    check_classes(n_classes, network.widths)
     activations = network.forward(inputs)
     outputs = activations[-1]
-    targets = check_targets(labels, outputs.shape[:-1], n_classes, network.dtype)
+    targets = check_targets(labels, outputs.shape[:-1], n_classes, outputs)
     return activations, find_loss(loss).error(outputs, targets, n_classes)
 
 

@@ -6,11 +6,13 @@ a training of that seed alone keeps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gaitprop.errors import ArgumentError
 from gaitprop.network import InvertibleNetwork
 
 
@@ -30,13 +32,24 @@ class BestEpochs:
         self._epoch = torch.zeros(seeds, dtype=torch.int64, device="cpu")
         self._accuracy = torch.full((seeds,), -torch.inf, dtype=torch.float64, device="cpu")
         self._loss = torch.full((seeds,), torch.inf, dtype=torch.float64, device="cpu")
-        self._parameters = [each.clone() for each in network.tensors()]
+        self._parameters = [each.detach().clone() for each in network.tensors()]
+
+    def check(self, network: InvertibleNetwork, patience: int | None) -> None:
+        """Raises ArgumentError unless it was made for such a network, with this patience."""
+        ours = [tuple(each.shape) for each in self._parameters]
+        theirs = [tuple(each.shape) for each in network.tensors()]
+        if (self._patience, ours) != (patience, theirs):
+            raise ArgumentError(
+                f"best is of patience {self._patience} and tensors of {ours}; allowed: what"
+                f" make_best_epochs gave for patience {patience} and a network of {theirs}"
+            )
 
     @property
     def epochs(self) -> Tensor:
         """(S,), int64: each seed's best epoch so far; 0 before the first."""
         return self._epoch.clone()
 
+    @torch.no_grad()
     def see(self, epoch: int, accuracy: Tensor, loss: Tensor, network: InvertibleNetwork) -> None:
         """Keeps the weights of the seeds that are better after this epoch than ever before.
 
@@ -59,6 +72,7 @@ class BestEpochs:
         """Whether no seed is to be trained further."""
         return bool((epoch - self._epoch >= self._patience).all())
 
+    @torch.no_grad()
     def restore(self, network: InvertibleNetwork) -> None:
         """Puts each seed's best weights, and what goes with them, into the network."""
         for kept, parameter in zip(self._parameters, network.tensors(), strict=True):
@@ -74,8 +88,23 @@ class BestEpochs:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from what ``state_dict`` gave."""
+        """Goes on from what ``state_dict`` gave.
+
+        Raises:
+            ArgumentError: it is of other networks.
+        """
+        ours, theirs = (_shapes(each) for each in (self.state_dict(), state))
+        if ours != theirs:
+            raise ArgumentError(f"the state has {theirs}; allowed: {ours}")
         for name in ("epoch", "accuracy", "loss"):
             getattr(self, f"_{name}").copy_(state[name])
         for kept, saved in zip(self._parameters, state["parameters"], strict=True):
             kept.copy_(saved)
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all tensors of a state, by name."""
+    return {
+        name: tuple(value.shape) if isinstance(value, Tensor) else [tuple(t.shape) for t in value]
+        for name, value in state.items()
+    }

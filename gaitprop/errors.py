@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -15,7 +15,15 @@ class ArgumentError(GaitpropError, ValueError):
 
 
 class SingularLayerError(GaitpropError, ArithmeticError):
-    """A layer's weight matrix has no inverse, so a rule that inverts the layer is undefined."""
+    """A layer's weight matrix has no inverse, so a rule that inverts the layer is undefined.
+
+    Attributes:
+        index: which of several matrices that were solved together, from 0; None for a single one.
+    """
+
+    def __init__(self, message: str, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
 
 
 class DivergenceError(GaitpropError, ArithmeticError):
@@ -23,9 +31,10 @@ class DivergenceError(GaitpropError, ArithmeticError):
 
 
 @contextmanager
-def of_layer(number: int) -> Iterator[None]:
-    """Has the error of a layer without an inverse say which layer it is, 1…L."""
+def of_layer(number: int, seeds: Sequence[int]) -> Iterator[None]:
+    """Has the error of a layer without an inverse say which layer it is, 1…L, and of which seed."""
     try:
         yield
     except SingularLayerError as error:
-        raise SingularLayerError(f"layer {number}: {error}") from None
+        seed = "" if error.index is None else f" of seed {seeds[error.index]}"
+        raise SingularLayerError(f"layer {number}{seed}: {error}", error.index) from None

@@ -47,15 +47,18 @@ def learned(rule: FeedbackRule, lesson: Lesson) -> Mapping[str, Tensor]:
     if rule.learns is None:
         return {}
     kept, found = lesson.layer.feedback, rule.learns(lesson)
-    wanted = {name: tensor.shape for name, tensor in kept.items()}
-    received = {name: tensor.shape for name, tensor in found.items()}
+    received, wanted = (_kinds(each) for each in (found, kept))
     if received != wanted:
         raise ArgumentError(
-            f"the rule {rule.name!r} learned {_shapes(received)}; allowed: {_shapes(wanted)}, a"
-            " gradient for each tensor that it keeps"
+            f"the rule {rule.name!r} learned {received} in layer {lesson.layer.number}; allowed:"
+            f" {wanted}, a gradient for each tensor that it keeps"
         )
-    # The optimizer pairs parameter and gradient by their order in memory.
-    return {name: gradient.contiguous() for name, gradient in found.items()}
+    # The optimizer pairs parameter and gradient by their order in memory, and takes no parameter
+    # for its own gradient.
+    return {
+        name: gradient.clone() if gradient is kept[name] else gradient.contiguous()
+        for name, gradient in found.items()
+    }
 
 
 def normal_numbers(network: InvertibleNetwork, step: int) -> Normal:
@@ -79,10 +82,18 @@ def _drawn(network: InvertibleNetwork, rule: FeedbackRule, layer: int) -> dict[s
     positions = network.architecture.readings[layer - 1].n_positions
     matrices = weight.detach().reshape(-1, n, n).double().cpu()
     with torch.no_grad(), drawn_on_the_cpu():
-        of_seeds = [
-            rule.draws(Site(matrix, positions, network.widths[-1]), generator(s, "feedback", layer))
-            for s, matrix in zip(network.seeds, matrices, strict=True)
-        ]
+        of_seeds: list[Mapping[str, Tensor]] = []
+        for seed, matrix in zip(network.seeds, matrices, strict=True):
+            source = generator(seed, "feedback", layer)
+            drawn = rule.draws(Site(matrix, positions, network.widths[-1]), source)
+            received, allowed = _kinds(drawn), _kinds(of_seeds[0] if of_seeds else drawn)
+            if not isinstance(drawn, Mapping) or not _are_real(drawn) or received != allowed:
+                raise ArgumentError(
+                    f"the rule {rule.name!r} drew {received} for layer {layer} of seed {seed};"
+                    " allowed: finite real tensors by name, on the CPU, of the same names and"
+                    " shapes for every seed"
+                )
+            of_seeds.append(drawn)
         stacked = {name: torch.stack([each[name] for each in of_seeds]) for name in of_seeds[0]}
     return {
         name: tensor.reshape((*weight.shape[:-2], *tensor.shape[1:])).to(weight).contiguous()
@@ -90,5 +101,26 @@ def _drawn(network: InvertibleNetwork, rule: FeedbackRule, layer: int) -> dict[s
     }
 
 
-def _shapes(shapes: Mapping[str, torch.Size]) -> str:
-    return ", ".join(f"{name} of {tuple(shape)}" for name, shape in shapes.items()) or "nothing"
+def _are_real(drawn: Mapping[str, Tensor]) -> bool:
+    return all(
+        isinstance(name, str)
+        and isinstance(each, Tensor)
+        and each.is_cpu
+        and not each.is_complex()
+        and bool(each.isfinite().all())
+        for name, each in drawn.items()
+    )
+
+
+def _kinds(tensors: object) -> str:
+    """What a rule gave: names, shapes, and what else its tensors have to share with others."""
+    if not isinstance(tensors, Mapping):
+        return f"a {type(tensors).__name__}"
+    kinds = sorted(f"{name} of {_kind(each)}" for name, each in tensors.items())
+    return ", ".join(kinds) or "nothing"
+
+
+def _kind(tensor: object) -> str:
+    if not isinstance(tensor, Tensor):
+        return type(tensor).__name__
+    return f"{tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from gaitprop.arguments import check_number
 from gaitprop.errors import ArgumentError, of_layer
 from gaitprop.feedback import Normal, feedback_of, learned
 from gaitprop.linalg import matmul
@@ -83,7 +84,7 @@ def passages(
         yield Passage(view, arriving, scale)
         if layer > 1:
             # Auxiliary units feed nothing forward: their target is their own value.
-            with of_layer(layer):
+            with of_layer(layer, network.seeds):
                 error = reading.fold(rule(view, arriving, scale))
 
 
@@ -227,13 +228,15 @@ def layer_gradients(
     check_classes(n_classes, network.widths)
     activations = network.forward(inputs)
     outputs = activations[-1]
-    targets = check_targets(labels, outputs.shape[:-1], n_classes, network.dtype)
+    targets = check_targets(labels, outputs.shape[:-1], n_classes, outputs)
     error = loss_function.error(outputs, targets, n_classes)
     return propagate(network, activations, error, propagate_error, gamma, orthogonality, penalty)
 
 
 def check_rule_settings(gamma: float, orthogonality: float) -> None:
     """Raises ArgumentError unless γ is in [0, 1] and λ is finite and at least 0."""
+    check_number("gamma", gamma)
+    check_number("orthogonality", orthogonality)
     if not 0.0 <= gamma <= 1.0:
         raise ArgumentError(f"gamma is {gamma!r}; allowed: 0 to 1")
     if not 0.0 <= orthogonality < float("inf"):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from gaitprop.arguments import whole_number, whole_numbers
 from gaitprop.errors import ArgumentError
 from gaitprop.reading import Reading, first_units
 
@@ -21,6 +22,9 @@ class Dense:
     """
 
     width: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", whole_number("width", self.width))
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Convolution:
     stride: int = 1
     padding: int = 0
     outputs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            if name != "outputs" or value is not None:
+                object.__setattr__(self, name, whole_number(name, value))
 
 
 Layer = Dense | Convolution
@@ -66,6 +75,11 @@ class Architecture:
     auxiliary_inputs: bool = False
 
     def __post_init__(self) -> None:
+        shape = whole_numbers("input_shape", self.input_shape)
+        object.__setattr__(self, "input_shape", shape)
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if strange := [each for each in self.layers if not isinstance(each, Dense | Convolution)]:
+            raise ArgumentError(f"a layer is {strange[0]!r}; allowed: Dense or Convolution")
         if len(self.input_shape) not in (1, 3) or min(self.input_shape) < 1:
             raise ArgumentError(
                 f"input_shape is {self.input_shape}; allowed: (units,) or (channels, height,"
@@ -90,7 +104,7 @@ class Architecture:
             ArgumentError: fewer than two widths, one below 1, or one above the first layer's that
                 is larger than the one before it.
         """
-        checked = tuple(int(width) for width in widths)
+        checked = whole_numbers("widths", widths)
         if len(checked) < 2 or min(checked) < 1:
             raise ArgumentError(
                 f"widths are {list(widths)}; allowed: the input's width and one for each layer, all"

@@ -104,7 +104,7 @@ def solve_rows(weight: Tensor, rows: Tensor) -> Tensor:
         strict=True,
     )
     for index, (matrix, row, out) in enumerate(each):
-        out.copy_(_solve(matrix, row, f" (seed {index} of the {len(weight)})"))
+        out.copy_(_solve(matrix, row, index))
     return solution
 
 
@@ -137,15 +137,15 @@ def less_identity(product: Tensor) -> Tensor:
     return product
 
 
-def _solve(weight: Tensor, rows: Tensor, which: str = "") -> Tensor:
+def _solve(weight: Tensor, rows: Tensor, index: int | None = None) -> Tensor:
     if blocked_lu.serves(weight):
         columns, pivots = blocked_lu.solve(weight, rows.mT)
-        _refuse_singular(pivots, which)
+        _refuse_singular(pivots, index)
         return columns.mT
     # The transpose is column-major where W is row-major, as LAPACK wants it: nothing is copied.
     lu, pivots, _ = torch.linalg.lu_factor_ex(weight.mT)
     if weight.is_cpu:
-        _refuse_singular(lu.diagonal(dim1=-2, dim2=-1), which)
+        _refuse_singular(lu.diagonal(dim1=-2, dim2=-1), index)
     # X Wᵀ = rows is W Xᵀ = rowsᵀ; asked for as it stands, PyTorch would copy the factors first.
     solution: Tensor = torch.linalg.lu_solve(lu, pivots, rows.mT, adjoint=True).mT
     return solution
@@ -181,7 +181,7 @@ def _streams(device: torch.device) -> list[torch.cuda.Stream]:
     return [torch.cuda.Stream(device) for _ in range(_STREAMS)]  # type: ignore[no-untyped-call]
 
 
-def _refuse_singular(pivots: Tensor, which: str) -> None:
+def _refuse_singular(pivots: Tensor, index: int | None) -> None:
     smallest, largest = torch.aminmax(pivots.abs(), dim=-1)
     # An exactly singular matrix has a pivot of 0.
     singular = smallest <= largest * torch.finfo(pivots.dtype).eps
@@ -189,11 +189,13 @@ def _refuse_singular(pivots: Tensor, which: str) -> None:
         return
     n = pivots.shape[-1]
     if pivots.dim() == 2:
-        which = f" (seed {int(singular.nonzero()[0])} of the {len(pivots)})"
+        index = int(singular.nonzero()[0])
+    which = "" if index is None else f" at index {index}"
     least, most = (float(each[singular].flatten()[0]) for each in (smallest, largest))
     raise SingularLayerError(
         f"a {n} x {n} weight matrix{which} is singular to working precision (pivots from"
         f" {least:.3g} to {most:.3g}): the layer has no inverse; weights have one that are kept"
         " near orthogonal, by a regularizer or a constraint, and learn at a rate by which they do"
-        " not diverge"
+        " not diverge",
+        index,
     )

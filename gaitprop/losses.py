@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gaitprop.arguments import check_device, check_number, whole_number
 from gaitprop.errors import ArgumentError
 
 
@@ -88,8 +89,9 @@ def find_loss(name: str | Loss, gain: float = 1.0) -> Loss:
     Raises:
         ArgumentError: there is no such loss, or the gain is not allowed.
     """
-    if isinstance(name, str) and name not in LOSSES:
-        raise ArgumentError(f"loss is {name!r}; allowed: {', '.join(LOSSES)}")
+    if not isinstance(name, Loss) and (not isinstance(name, str) or name not in LOSSES):
+        raise ArgumentError(f"loss is {name!r}; allowed: {', '.join(LOSSES)}, or a Loss")
+    check_number("output_gain", gain)
     if not 0.0 < gain < float("inf"):
         raise ArgumentError(f"output_gain is {gain!r}; allowed: above 0, finite")
     loss = LOSSES[name] if isinstance(name, str) else name
@@ -114,8 +116,7 @@ def hits(outputs: Tensor, targets: Tensor, n_classes: int) -> Tensor:
 
 def check_classes(n_classes: int, widths: tuple[int, ...]) -> None:
     """Raises ArgumentError unless the last layer has an output for every class."""
-    whole = isinstance(n_classes, int) and not isinstance(n_classes, bool)
-    if not whole or not 1 <= n_classes <= widths[-1]:
+    if not 1 <= whole_number("n_classes", n_classes) <= widths[-1]:
         raise ArgumentError(
             f"n_classes is {n_classes!r} and the last layer has {widths[-1]} outputs; allowed: at"
             " least 1 class and an output for each"
@@ -126,7 +127,7 @@ def check_targets(
     targets: Tensor,
     leading: Sequence[int],
     n_classes: int,
-    dtype: torch.dtype,
+    like: Tensor,
     name: str = "labels",
 ) -> Tensor:
     """Labels as int64, or soft targets as they are; one set for each seed.
@@ -136,21 +137,22 @@ def check_targets(
             n_classes) or (S, batch, n_classes).
         leading: (S, batch), or (batch,) of a network without a seed dimension.
         n_classes: how many outputs carry a target.
-        dtype: of soft targets, the network's.
+        like: of the network's device and dtype, which soft targets have, too.
         name: what an error calls them.
 
     Returns:
         (S, batch), int64; or (S, batch, n_classes).
 
     Raises:
-        ArgumentError: the shape or dtype is another, or a label is not one of the classes.
+        ArgumentError: the shape, dtype or device is another, or a label is not one of the classes.
     """
-    leading = tuple(leading)
+    leading, dtype = tuple(leading), like.dtype
     if not isinstance(targets, Tensor):
         raise ArgumentError(
             f"{name} are a {type(targets).__name__}; allowed: a tensor of integers, one for each of"
             f" the {leading[-1]} inputs, or of soft targets"
         )
+    check_device(name, targets, like.device)
     if targets.is_floating_point():
         allowed = {(*leading, n_classes), (leading[-1], n_classes)}
         if tuple(targets.shape) not in allowed or targets.dtype != dtype:

@@ -10,13 +10,14 @@ same square W_l at every position. The first layer's W_1 may be rectangular: it 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gaitprop.activations import Activation, make_activation
+from gaitprop.arguments import check_device, whole_number, whole_numbers
 from gaitprop.errors import ArgumentError, of_layer
 from gaitprop.layers import Architecture
 from gaitprop.linalg import affine, solve_rows
@@ -108,9 +109,7 @@ class InvertibleNetwork:
             )
         self.architecture = layers
         self.activation: Activation = make_activation(activation, negative_slope)
-        self.seeds: tuple[int, ...] = tuple(int(seed) for seed in seeds)
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ArgumentError(f"seeds are {list(seeds)}; allowed: one or more different integers")
+        self.seeds: tuple[int, ...] = _different(seeds)
         if dtype not in PRECISIONS:
             raise ArgumentError(f"dtype is {dtype}; allowed: torch.float32 or torch.float64")
         shapes = self.architecture.weight_shapes
@@ -120,8 +119,9 @@ class InvertibleNetwork:
             # Adam would pair such a parameter with its gradient in the wrong order, silently.
             stacked = [torch.stack(layer).to(dtype) for layer in zip(*drawn, strict=True)]
         try:
-            self.weights = [weight.to(device).contiguous() for weight in stacked]
-        except (RuntimeError, AssertionError) as error:
+            place = torch.device(device)
+            self.weights = [weight.to(place).contiguous() for weight in stacked]
+        except (RuntimeError, AssertionError, TypeError) as error:
             # Of a device that is not there PyTorch says so in many ways.
             why = str(error).splitlines()[0]
             raise ArgumentError(
@@ -158,6 +158,11 @@ class InvertibleNetwork:
         Raises:
             ArgumentError: the shapes or dtypes do not fit together.
         """
+        weights, biases = list(weights), list(biases)
+        if strange := [each for each in (*weights, *biases) if not isinstance(each, Tensor)]:
+            raise ArgumentError(
+                f"weights or biases hold a {type(strange[0]).__name__}; allowed: tensors"
+            )
         if not weights or len(weights) != len(biases):
             raise ArgumentError(
                 f"received {len(weights)} weights and {len(biases)} biases; allowed: one of each a"
@@ -190,6 +195,8 @@ class InvertibleNetwork:
                     f"layer {layer}: weight {tuple(weight.shape)} with bias {tuple(bias.shape)};"
                     f" allowed: {allowed}, one S for all layers"
                 )
+            for each in (weight, bias):
+                check_device(f"parameters of layer {layer}", each, weights[0].device)
             if weight.dtype not in PRECISIONS or {weight.dtype, bias.dtype} != {weights[0].dtype}:
                 raise ArgumentError(
                     f"layer {layer}: weight of {weight.dtype}, bias of {bias.dtype}; allowed:"
@@ -197,7 +204,7 @@ class InvertibleNetwork:
                 )
         network.activation = make_activation(activation, negative_slope)
         count = leading[0] if leading else 1
-        network.seeds = tuple(seeds) if seeds is not None else tuple(range(count))
+        network.seeds = _different(range(count) if seeds is None else seeds)
         if len(network.seeds) != count:
             raise ArgumentError(f"{len(network.seeds)} seeds for {count} networks")
         network.weights = [w.detach().clone(memory_format=torch.contiguous_format) for w in weights]
@@ -281,7 +288,20 @@ class InvertibleNetwork:
             ArgumentError: W_l is rectangular.
             SingularLayerError: W_l has no inverse.
         """
+        if not 1 <= whole_number("layer", layer) <= self.depth:
+            raise ArgumentError(f"layer is {layer}; allowed: 1 to {self.depth}")
         weight, bias = self.weights[layer - 1], self.biases[layer - 1]
+        if not isinstance(outputs, Tensor):
+            raise ArgumentError(f"outputs are a {type(outputs).__name__}; allowed: a tensor")
+        leading, width = weight.shape[:-2], self.widths[layer]
+        own = outputs.shape[:-2] == leading and outputs.shape[-1:] == (width,)
+        if not own or outputs.dim() != len(leading) + 2 or outputs.dtype != self.dtype:
+            allowed = ", ".join(map(str, [*leading, "batch", width]))
+            raise ArgumentError(
+                f"outputs of layer {layer} are {outputs.dtype} of shape {tuple(outputs.shape)};"
+                f" allowed: {self.dtype} of shape ({allowed})"
+            )
+        check_device("outputs", outputs, self.device)
         n, m = weight.shape[-2:]
         if n != m:
             raise ArgumentError(
@@ -289,7 +309,7 @@ class InvertibleNetwork:
                 " since no other has an inverse"
             )
         rows = self.architecture.readings[layer - 1].rows(outputs)
-        with own_precision(), of_layer(layer):
+        with own_precision(), of_layer(layer, self.seeds):
             return solve_rows(weight, self.activation.inverse(rows) - bias.unsqueeze(-2))
 
     def inverse(self, outputs: Tensor, auxiliary: Sequence[Tensor] | None = None) -> Tensor:
@@ -310,6 +330,10 @@ class InvertibleNetwork:
             SingularLayerError: a layer has no inverse.
         """
         units = outputs
+        if auxiliary is not None and len(auxiliary) != self.depth:
+            raise ArgumentError(
+                f"auxiliary is of {len(auxiliary)} layers; allowed: of all {self.depth}"
+            )
         for layer in range(self.depth, 0, -1):
             rows = self.invert_layer(layer, units)
             reading = self.architecture.readings[layer - 1]
@@ -318,7 +342,8 @@ class InvertibleNetwork:
             missing = int(unread.sum())
             units = reading.fold(rows) / counts.clamp(min=1)
             if missing:
-                if auxiliary is None or auxiliary[layer - 1].shape[-1] != missing:
+                wanted = (*units.shape[:-1], missing)
+                if auxiliary is None or tuple(auxiliary[layer - 1].shape) != wanted:
                     raise ArgumentError(
                         f"layer {layer} leaves {missing} auxiliary units below it: pass them"
                         " (auxiliary_units(activations)) to invert a tower"
@@ -357,7 +382,16 @@ class InvertibleNetwork:
             )
         if inputs.dtype != self.dtype:
             raise ArgumentError(f"inputs are {inputs.dtype}; the network's are {self.dtype}")
+        check_device("inputs", inputs, self.device)
         return inputs if own_batch else inputs.expand(*leading, *inputs.shape)
+
+
+def _different(seeds: Iterable[int]) -> tuple[int, ...]:
+    """The seeds, of which there is one at least, and none twice."""
+    found = whole_numbers("seeds", seeds)
+    if not found or len(set(found)) != len(found):
+        raise ArgumentError(f"seeds are {list(found)}; allowed: one or more different integers")
+    return found
 
 
 def _dense(weights: Sequence[Tensor], input_width: int | None) -> Architecture:

@@ -120,7 +120,7 @@ def make_optimizer(network: InvertibleNetwork, settings: TrainingSettings) -> to
     return kind(
         parameters,
         lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
+        betas=(float(settings.beta1), float(settings.beta2)),
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,
         fused=True,

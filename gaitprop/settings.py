@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral, Real
 
+from gaitprop.arguments import check_number, whole_number
 from gaitprop.constraints import check_constraint
 from gaitprop.errors import ArgumentError
 from gaitprop.gradients import check_rule_settings
@@ -65,7 +65,7 @@ class TrainingSettings:
         constraint: in ``gaitprop.constraints.CONSTRAINTS``; ``orthogonal`` makes the square layers'
             weights orthogonal to rounding after every step. They must be at the start, and have no
             penalty, which would be 0.
-        optimizer: in ``gaitprop.optimizers.OPTIMIZERS``.
+        optimizer: in ``gaitprop.settings.OPTIMIZERS``.
         momentum: SGD's, in [0, 1).
         weight_decay: of the optimizer, at least 0: added to the gradient (Adam, SGD) or taken from
             the parameters (AdamW).
@@ -147,13 +147,8 @@ def check_settings(settings: TrainingSettings) -> None:
 
 def _check_kinds(settings: TrainingSettings) -> None:
     """Raises ArgumentError unless numbers are numbers: what is none could not be compared."""
-    for names, kind, what in (
-        (_COUNTS, Integral, "a whole number"),
-        (_NUMBERS, Real, "a number"),
-    ):
+    for names, check in ((_COUNTS, whole_number), (_NUMBERS, check_number)):
         for name in names:
             value = getattr(settings, name)
-            if value is None and name in _OR_NONE:
-                continue
-            if isinstance(value, bool) or not isinstance(value, kind):
-                raise ArgumentError(f"{name} is {value!r}; allowed: {what}")
+            if value is not None or name not in _OR_NONE:
+                check(name, value)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gaitprop.arguments import whole_number
 from gaitprop.constraints import ORTHOGONAL, UNSEEN_ITERATIONS, orthogonalize
 from gaitprop.diagnostics import Diagnostics, diagnose
 from gaitprop.early_stopping import BestEpochs
@@ -130,18 +131,22 @@ def train(
     Raises:
         ArgumentError: a setting is out of range or does not fit the data or the network; images are
             of another kind, not finite or above their maximum; a label is not one of the classes;
-            weights that should stay orthogonal are not; ``best`` is missing.
+            weights that should stay orthogonal are not; ``best`` is missing or, like the optimizer,
+            of another network.
         DivergenceError: a loss or parameter is no longer finite at the end of an epoch.
         SingularLayerError: a layer that the rule inverts lost its inverse.
     """
     data = _checked(network, data, settings)
-    if not 0 <= first_epoch <= settings.epochs:
+    _check_optimizer(network, optimizer)
+    if not 0 <= whole_number("first_epoch", first_epoch) <= settings.epochs:
         raise ArgumentError(f"first_epoch is {first_epoch}; allowed: 0 to {settings.epochs}")
     if first_epoch and settings.patience is not None and best is None:
         raise ArgumentError(
             f"best is None with patience {settings.patience} and first_epoch {first_epoch};"
             " allowed: what make_best_epochs gave, as it was after the epochs behind"
         )
+    if best is not None:
+        best.check(network, settings.patience)
     best = best or make_best_epochs(network, settings)
     if first_epoch == 0:
         yield _record(network, data, settings, 0, None, best)
@@ -184,10 +189,11 @@ def evaluate(
         ArgumentError: images or labels are not of these kinds, a label is not one of the classes,
             there is no such loss.
     """
-    loss_function = find_loss(loss)
+    loss_function, like = find_loss(loss), network.weights[0]
     check_classes(n_classes, network.widths)
-    check_images(images, network.widths[0], network.dtype, maximum)
-    labels = check_targets(labels, images.shape[:1], n_classes, network.dtype)
+    _check_seeds(network)
+    check_images(images, network.widths[0], like, maximum)
+    labels = check_targets(labels, images.shape[:1], n_classes, like)
     sums = _Sums(network, loss_function, n_classes)
     for start in range(0, len(images), EVALUATION_BATCH):
         batch = slice(start, start + EVALUATION_BATCH)
@@ -376,13 +382,13 @@ def _checked(
     check_settings(settings)
     check_feedback(network, find_rule(settings.rule))
     check_classes(data.n_classes, network.widths)
-    if network.weights[0].dim() != 3:
-        raise ArgumentError("the network has no seed dimension; allowed: weights of (S, n, n)")
+    _check_seeds(network)
+    like = network.weights[0]
     for images, name in (
         (data.images, "images"),
         (data.validation_images, "validation images"),
     ):
-        check_images(images, network.widths[0], network.dtype, data.maximum, name)
+        check_images(images, network.widths[0], like, data.maximum, name)
     if settings.batch_size > len(data.images):
         raise ArgumentError(
             f"batch_size is {settings.batch_size}; allowed: 1 to {len(data.images)}, the number of"
@@ -394,15 +400,30 @@ def _checked(
         _check_orthogonal(network)
     return replace(
         data,
-        labels=check_targets(data.labels, data.images.shape[:1], data.n_classes, network.dtype),
+        labels=check_targets(data.labels, data.images.shape[:1], data.n_classes, like),
         validation_labels=check_targets(
             data.validation_labels,
             data.validation_images.shape[:1],
             data.n_classes,
-            network.dtype,
+            like,
             "validation labels",
         ),
     )
+
+
+def _check_seeds(network: InvertibleNetwork) -> None:
+    if network.weights[0].dim() != 3:
+        raise ArgumentError("the network has no seed dimension; allowed: weights of (S, n, n)")
+
+
+def _check_optimizer(network: InvertibleNetwork, optimizer: torch.optim.Optimizer) -> None:
+    """A step of another network's parameters, a copy's say, would leave these as they are."""
+    steps = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    if not {id(each) for each in network.parameters()} <= steps:
+        raise ArgumentError(
+            "the optimizer makes steps of other parameters than the network's; allowed: what"
+            " make_optimizer gave for this very network"
+        )
 
 
 @undisturbed

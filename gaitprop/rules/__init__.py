@@ -17,8 +17,7 @@ of the group ``gaitprop.rules``; see docs/extend.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import wraps
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -78,6 +77,8 @@ def find_rule(name: str | Rule, hyperparameters: Mapping[str, Any] | None = None
     found, told = _found(name)
     if isinstance(found, RuleFamily):
         found = found.of(hyperparameters or {})
+        if not callable(found):
+            raise ArgumentError(f"{told} made {found!r}; allowed: a function")
     elif hyperparameters:
         raise ArgumentError(f"{told} has no hyperparameters; received {', '.join(hyperparameters)}")
     return found if isinstance(name, str) and name in RULES else _checked(found, told)
@@ -130,20 +131,29 @@ def _checked(rule: Rule, told: str) -> Rule:
     """The rule, whose errors cannot have a shape that the layer below would broadcast."""
     if isinstance(rule, FeedbackRule):
         return replace(rule, passes=_checked(rule.passes, told))
+    known = isinstance(rule, _Checked) or any(rule is own for own in _OWN)
+    return rule if known else _Checked(rule, told)
 
-    @wraps(rule)
-    def checked(layer: LayerView, error: Tensor, scale: float) -> Tensor:
-        below = rule(layer, error, scale)
-        if isinstance(below, Tensor) and (below.shape, below.dtype) == (error.shape, error.dtype):
+
+@dataclass(frozen=True)
+class _Checked:
+    rule: Rule
+    told: str
+
+    def __call__(self, layer: LayerView, error: Tensor, scale: float) -> Tensor:
+        below = self.rule(layer, error, scale)
+        if isinstance(below, Tensor) and _kind(below) == _kind(error):
             return below
-        received = (
-            f"{below.dtype} of shape {tuple(below.shape)}"
-            if isinstance(below, Tensor)
-            else type(below).__name__
-        )
+        received = _kind(below) if isinstance(below, Tensor) else type(below).__name__
         raise ArgumentError(
-            f"{told} returned {received}; allowed: {error.dtype} of shape"
-            f" {tuple(error.shape)}, as the error that it received"
+            f"{self.told} returned {received}; allowed: {_kind(error)}, as the error that it"
+            " received"
         )
 
-    return checked
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
+
+
+# Given as objects they are what they are by name: no need to look, and they can be pickled.
+_OWN = [rule.passes if isinstance(rule, FeedbackRule) else rule for rule in RULES.values()]

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gaitprop.arguments import check_number
 from gaitprop.errors import ArgumentError
 from gaitprop.linalg import gram, matmul, solve_rows
 from gaitprop.rules.hyperparameters import Hyperparameter, RuleFamily
 from gaitprop.rules.layer import LayerView
+
+# Far beyond, float32 would not hold the matrix.
+_MOST = 1e30
 
 
 # An object and no function within one: it can be pickled, compared and read.
@@ -30,14 +34,15 @@ class Damped:
         damping: μ.
 
     Raises:
-        ArgumentError: μ is not a finite number of at least 0.
+        ArgumentError: μ is no number of 0 to 1e30.
     """
 
     damping: float
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.damping < float("inf"):
-            raise ArgumentError(f"damping is {self.damping!r}; allowed: 0 or more, finite")
+        check_number("damping", self.damping)
+        if not 0.0 <= self.damping <= _MOST:
+            raise ArgumentError(f"damping is {self.damping!r}; allowed: 0 to {_MOST:g}")
 
     def __call__(self, layer: LayerView, error: Tensor, scale: float) -> Tensor:
         """The error of what the layer reads."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
@@ -48,7 +49,7 @@ class RuleFamily:
     """
 
     make: Callable[..., Callable[[LayerView, Tensor, float], Tensor]]
-    hyperparameters: Mapping[str, Hyperparameter]
+    hyperparameters: Mapping[str, Hyperparameter] = field(hash=False)
 
     def __call__(self, layer: LayerView, error: Tensor, scale: float) -> Tensor:
         """The error of what the layer reads, by the rule of the defaults."""
@@ -79,8 +80,9 @@ def _check(known: Mapping[str, Hyperparameter], name: str, value: Any) -> None:
         allowed = ", ".join(known) or "none"
         raise ArgumentError(f"{name!r} is no hyperparameter of the rule; allowed: {allowed}")
     kind, bounds = type(known[name].default), known[name].bounds()
-    # An int is a float to a reader, and a bool is an int to Python alone.
-    good = type(value) is kind or (kind is float and type(value) is int)
+    # An int is a float to a reader, and a bool is an int to Python alone; NumPy's are numbers too.
+    sort = {int: Integral, float: Real}.get(kind, kind)
+    good = isinstance(value, sort) and isinstance(value, bool) == (kind is bool)
     if not good or not all(_BOUNDS[each][1](value, bound) for each, bound in bounds.items()):
         words = [f"{_BOUNDS[each][0]} {bound:g}" for each, bound in bounds.items()]
         raise ArgumentError(f"{name} is {value!r}; allowed: {', '.join([kind.__name__, *words])}")

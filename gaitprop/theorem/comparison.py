@@ -8,13 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gaitprop.errors import ArgumentError
 from gaitprop.gradients import LayerGradient, passages
 from gaitprop.layers import Architecture
 from gaitprop.losses import squared_error
 from gaitprop.network import InvertibleNetwork
 from gaitprop.rules import find_rule
 from gaitprop.seeding import generator
-from gaitprop.surroundings import drawn_on_the_cpu
+from gaitprop.surroundings import drawn_on_the_cpu, own_precision, undisturbed
 
 SLOPE = 0.1
 
@@ -67,20 +68,28 @@ def orthogonal_problem(
 def backpropagation(problem: Problem) -> list[LayerGradient]:
     """The gradients of ½‖y_L − t‖², batch mean, by autograd through plain products."""
     network = problem.network
-    weights = [weight.clone().requires_grad_() for weight in network.weights]
-    biases = [bias.clone().requires_grad_() for bias in network.biases]
-    units = problem.inputs
-    for reading, weight, bias in zip(network.architecture.readings, weights, biases, strict=True):
-        hidden = reading.read(units) @ weight.mT + bias.unsqueeze(-2)
-        units = reading.units(network.activation.value(hidden))
-    outputs = units[..., : problem.n_classes]
-    target = torch.nn.functional.one_hot(problem.labels, problem.n_classes).to(outputs.dtype)
-    loss = (outputs - target).square().sum() / (2 * outputs.shape[-2])
-    found = torch.autograd.grad(loss, [*weights, *biases])
+    # Whatever the caller has switched off.
+    with torch.inference_mode(False), torch.enable_grad(), own_precision():
+        weights, biases = (
+            [each.detach().clone().requires_grad_() for each in tensors]
+            for tensors in (network.weights, network.biases)
+        )
+        units = problem.inputs.detach().clone()
+        for reading, weight, bias in zip(
+            network.architecture.readings, weights, biases, strict=True
+        ):
+            hidden = reading.read(units) @ weight.mT + bias.unsqueeze(-2)
+            units = reading.units(network.activation.value(hidden))
+        outputs = units[..., : problem.n_classes]
+        labels = problem.labels.clone()
+        target = torch.nn.functional.one_hot(labels, problem.n_classes).to(outputs.dtype)
+        loss = (outputs - target).square().sum() / (2 * outputs.shape[-2])
+        found = torch.autograd.grad(loss, [*weights, *biases])
     pairs = zip(found[: network.depth], found[network.depth :], strict=True)
     return [LayerGradient(weight, bias) for weight, bias in pairs]
 
 
+@undisturbed
 def crossings(problem: Problem, rule: str, gamma: float) -> Tensor:
     """How many units of each sample the rule's targets push across the kink, layers 2…L.
 
@@ -89,8 +98,13 @@ def crossings(problem: Problem, rule: str, gamma: float) -> Tensor:
 
     Returns:
         (batch,), int64.
+
+    Raises:
+        ArgumentError: the rule is none of bp, gait, itp and tp.
     """
     network = problem.network
+    if rule not in ("bp", "gait", "itp", "tp"):
+        raise ArgumentError(f"rule is {rule!r}; allowed: bp, gait, itp, tp")
     counts = torch.zeros_like(problem.labels)
     if rule == "bp" or network.activation.slope == 1.0:
         return counts
@@ -116,7 +130,10 @@ def relative_differences(
     found = []
     for layer in zip(left, right, strict=True):
         pairs = [(ours.double(), theirs.double()) for ours, theirs in zip(*layer, strict=True)]
-        ratios = [float((ours - theirs).norm() / theirs.norm()) for ours, theirs in pairs]
+        ratios = [
+            float((ours - theirs).norm() / theirs.norm()) if not ours.equal(theirs) else 0.0
+            for ours, theirs in pairs
+        ]
         found.append(max(ratio if ratio == ratio else float("inf") for ratio in ratios))
     return found
 

@@ -27,7 +27,7 @@ from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
 from gaitprop.rules import RULES
 from gaitprop.seeding import generator
-from gaitprop.surroundings import drawn_on_the_cpu
+from gaitprop.surroundings import drawn_on_the_cpu, undisturbed
 from gaitprop.theorem.comparison import backpropagation, orthogonal_problem
 
 ROUNDING = 1e-12
@@ -69,6 +69,7 @@ class Departure:
     holds: bool
 
 
+@undisturbed
 def degradation(
     network: InvertibleNetwork,
     inputs: Tensor,

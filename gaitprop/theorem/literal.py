@@ -16,14 +16,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gaitprop.arguments import check_number
 from gaitprop.errors import ArgumentError
 from gaitprop.gradients import LayerGradient
 from gaitprop.linalg import matmul
+from gaitprop.losses import check_classes, check_targets
 from gaitprop.network import InvertibleNetwork
+from gaitprop.surroundings import undisturbed
 
 LITERAL_RULES = ("gait", "itp", "tp")
 
 
+@undisturbed
 def literal_gradients(
     network: InvertibleNetwork,
     inputs: Tensor,
@@ -62,10 +66,11 @@ def literal_gradients(
     """
     if rule not in LITERAL_RULES:
         raise ArgumentError(f"rule is {rule!r}; allowed: {', '.join(LITERAL_RULES)}")
+    check_number("gamma", gamma)
     if not 0.0 < gamma <= 1.0:
         raise ArgumentError(f"gamma is {gamma!r}; allowed: above 0 and at most 1")
     activations = network.forward(inputs)
-    target = _output_target(activations[-1], labels, n_classes)
+    target = _output_target(network, activations[-1], labels, n_classes)
     gradients: list[LayerGradient] = []
     for layer in range(network.depth, 0, -1):
         outputs = activations[layer]
@@ -79,6 +84,7 @@ def literal_gradients(
     return gradients[::-1]
 
 
+@undisturbed
 def rescaled_gradients(
     network: InvertibleNetwork, inputs: Tensor, labels: Tensor, n_classes: int, length: float
 ) -> list[LayerGradient]:
@@ -97,7 +103,7 @@ def rescaled_gradients(
         length: of a step, in root mean square over a layer's units; above 0.
 
     Returns:
-        As ``layer_gradients``, without regularizer.
+        As ``layer_gradients``, without regularizer; NaN where a sample meets its target exactly.
 
     Raises:
         ArgumentError: the length is not above 0.
@@ -106,7 +112,7 @@ def rescaled_gradients(
     if not 0.0 < length < float("inf"):
         raise ArgumentError(f"length is {length!r}; allowed: above 0")
     activations = network.forward(inputs)
-    target = _output_target(activations[-1], labels, n_classes)
+    target = _output_target(network, activations[-1], labels, n_classes)
     multiplier = torch.ones_like(target[..., :1])
     gradients: list[LayerGradient] = []
     for layer in range(network.depth, 0, -1):
@@ -123,10 +129,15 @@ def rescaled_gradients(
     return gradients[::-1]
 
 
-def _output_target(outputs: Tensor, labels: Tensor, n_classes: int) -> Tensor:
+def _output_target(
+    network: InvertibleNetwork, outputs: Tensor, labels: Tensor, n_classes: int
+) -> Tensor:
+    check_classes(n_classes, network.widths)
+    labels = check_targets(labels, outputs.shape[:-1], n_classes, outputs)
+    if labels.is_floating_point():
+        raise ArgumentError("labels are soft targets; allowed: integers, as published")
     target = outputs.clone()
-    one_hot = torch.nn.functional.one_hot(labels.long(), n_classes).to(target.dtype)
-    target[..., :n_classes] = one_hot
+    target[..., :n_classes] = torch.nn.functional.one_hot(labels, n_classes).to(target.dtype)
     return target
 
 

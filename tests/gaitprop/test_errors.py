@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
 from gaitprop import (
     RULES,
+    Architecture,
     ArgumentError,
+    Dense,
     GaitpropError,
     InvertibleNetwork,
     SingularLayerError,
     layer_gradients,
 )
 from gaitprop.activations import make_activation
+from gaitprop.diagnostics import alignment_with_bp
 from gaitprop.linalg import solve_rows
+from gaitprop.losses import find_loss
 from gaitprop.rules import find_rule
+from gaitprop.rules.damped import Damped
+from gaitprop.training import evaluate
 
 NAN, INF = float("nan"), float("inf")
 
@@ -55,6 +62,80 @@ def mixed(weight: torch.dtype, bias: torch.dtype) -> InvertibleNetwork:
 
 # What is called, and words of the message: what was received, what is allowed.
 REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
+    "widths of no numbers": (lambda: InvertibleNetwork("44"), ["widths are '44'", "whole numbers"]),
+    "one width": (lambda: InvertibleNetwork(4), ["widths are 4", "a sequence"]),
+    "half a width": (lambda: InvertibleNetwork([4.5, 3]), ["4.5", "a whole number"]),
+    "half a seed": (lambda: network((1.5,)), ["seeds is 1.5", "a whole number"]),
+    "one seed": (lambda: network(3), ["seeds are 3", "a sequence"]),
+    "a layer that is none": (
+        lambda: Architecture((4,), (torch.nn.Linear(4, 4),)),
+        ["a layer is Linear", "Dense or Convolution"],
+    ),
+    "a layer of half a unit": (lambda: Dense(4.5), ["width is 4.5", "a whole number"]),
+    "seeds given twice": (
+        lambda: given([(2, 2, 2)], [(2, 2)], seeds=(1, 1)),
+        ["[1, 1]", "different"],
+    ),
+    "parameters of no seed": (lambda: given([(0, 2, 2)], [(0, 2)]), ["[]", "one or more"]),
+    "weights that are no tensors": (
+        lambda: InvertibleNetwork.from_parameters([[[1.0]]], [torch.ones(1)]),
+        ["a list", "tensors"],
+    ),
+    "parameters on two devices": (
+        lambda: InvertibleNetwork.from_parameters([torch.eye(3)], [torch.zeros(3, device="meta")]),
+        ["layer 1 are on meta", "on cpu"],
+    ),
+    "a dtype for a device": (lambda: network(device=torch.float64), ["device is", "computes here"]),
+    "inputs elsewhere": (
+        lambda: network()(torch.empty(5, 6, device="meta")),
+        ["inputs are on meta", "on cpu"],
+    ),
+    "labels elsewhere": (
+        lambda: gradients(labels=torch.zeros(5, dtype=torch.int64, device="meta")),
+        ["labels are on meta", "on cpu"],
+    ),
+    "images elsewhere": (
+        lambda: evaluate(network(), torch.empty(5, 6, device="meta"), torch.zeros(5).long(), 3),
+        ["images are on meta", "on cpu"],
+    ),
+    "evaluation without seeds": (
+        lambda: evaluate(given([(2, 2)], [(2,)]), torch.ones(5, 2), torch.zeros(5).long(), 2),
+        ["no seed dimension"],
+    ),
+    "no loss": (lambda: gradients(loss=None), ["loss is None", "squared_error"]),
+    "a loss of torch's": (lambda: gradients(loss=torch.nn.MSELoss()), ["MSELoss", "squared_error"]),
+    "no gain": (lambda: find_loss("squared_error", None), ["output_gain is None", "a number"]),
+    "gamma as a text": (lambda: gradients(gamma="a"), ["gamma is 'a'", "a number"]),
+    "lambda as a text": (
+        lambda: gradients(orthogonality="a"),
+        ["orthogonality is 'a'", "a number"],
+    ),
+    "damping as a text": (lambda: Damped("1"), ["damping is '1'", "a number"]),
+    "damping beyond float32": (lambda: Damped(1e39), ["1e+39", "0 to 1e+30"]),
+    "a layer before the first": (
+        lambda: given([(2, 2)], [(2,)]).invert_layer(0, torch.ones(5, 2)),
+        ["layer is 0", "1 to 1"],
+    ),
+    "outputs of another width": (
+        lambda: given([(2, 2)], [(2,)]).invert_layer(1, torch.ones(5, 3)),
+        ["outputs of layer 1", "(5, 3)", "(batch, 2)"],
+    ),
+    "outputs that are none": (
+        lambda: given([(2, 2)], [(2,)]).inverse([1.0, 2.0]),
+        ["outputs are a list", "a tensor"],
+    ),
+    "auxiliary units of no layer": (
+        lambda: given([(2, 2)], [(2,)]).inverse(torch.ones(5, 2), []),
+        ["of 0 layers", "all 1"],
+    ),
+    "alignment of classes without outputs": (
+        lambda: alignment_with_bp(network(), torch.ones(5, 6), torch.zeros(5).long(), 9, "tp", 0.1),
+        ["n_classes is 9", "4 outputs"],
+    ),
+    "alignment at no step": (
+        lambda: alignment_with_bp(network(), torch.ones(5, 6), torch.zeros(5).long(), 3, "tp", -1),
+        ["gamma is -1", "0 to 1"],
+    ),
     "widths grow": (
         lambda: InvertibleNetwork((4, 5), auxiliary_inputs=True),
         ["[4, 5]", "5 follows 4", "never grow"],
@@ -114,7 +195,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "no such device": (lambda: network(device="cuda:99"), ["device is 'cuda:99'", "allowed"]),
     "no device at all": (lambda: network(device="gpu"), ["device is 'gpu'", "allowed"]),
-    "classes as a float": (lambda: gradients(n_classes=3.0), ["n_classes is 3.0", "at least 1"]),
+    "classes as a float": (lambda: gradients(n_classes=3.0), ["n_classes is 3.0", "whole number"]),
     "empty batch": (
         lambda: gradients(torch.ones(0, 6), torch.zeros(0).long()),
         ["empty", "at least one"],
@@ -169,9 +250,11 @@ def test_a_singular_layer_has_no_inverse(rule: str, seeds: int) -> None:
     leading = (seeds,) if seeds else ()
     weights = [torch.eye(3).expand(*leading, 3, 3).clone() for _ in range(3)]
     weights[1][-1 if seeds else ..., 2, :] = 0.0
-    singular = InvertibleNetwork.from_parameters(weights, [torch.zeros(*leading, 3)] * 3)
+    singular = InvertibleNetwork.from_parameters(
+        weights, [torch.zeros(*leading, 3)] * 3, seeds=(7, 5, 9) if seeds else None
+    )
     batch = (torch.ones(4, 3), torch.zeros(4, dtype=torch.int64), 2)
-    where = "layer 2: a 3 x 3 weight matrix " + (r"\(seed 2 of the 3\)" if seeds else "is")
+    where = f"layer 2{' of seed 9' if seeds else ''}: a 3 x 3 weight matrix "
     with pytest.raises(SingularLayerError, match=where) as caught:
         layer_gradients(singular, *batch, rule)
     assert isinstance(caught.value, GaitpropError)
@@ -192,3 +275,14 @@ def test_a_singular_first_layer_is_never_inverted() -> None:
 def test_solve_names_the_size() -> None:
     with pytest.raises(SingularLayerError, match="a 5 x 5 weight matrix is singular"):
         solve_rows(torch.zeros(5, 5), torch.ones(2, 5))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    one, four = numpy.int64(1), numpy.int64(4)
+    ours = InvertibleNetwork(Architecture([four], [Dense(four)]), seeds=numpy.array([3]))
+    assert ours.architecture == Architecture((4,), (Dense(4),))
+    assert hash(ours.architecture) == hash(Architecture.from_plain(ours.architecture.as_plain()))
+    batch = (torch.ones(2, 4), torch.zeros(2, dtype=torch.int64), one)
+    found = layer_gradients(ours, *batch, gamma=numpy.float32(0.5))
+    same = layer_gradients(InvertibleNetwork([4, 4], seeds=(3,)), *batch, gamma=0.5)
+    assert torch.equal(found[0].weight, same[0].weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -120,8 +121,13 @@ def test_the_outputs_error_is_there_for_every_layer() -> None:
 @pytest.mark.parametrize(
     ("returned", "said"),
     [
-        ({}, "the rule 'learned' learned nothing; allowed: back of "),
-        ({"back": torch.zeros(1, 2, 2)}, r"learned back of \(1, 2, 2\); allowed: back of"),
+        ({}, "the rule 'learned' learned nothing in layer 3; allowed: back of "),
+        (
+            {"back": torch.zeros(1, 2, 2)},
+            r"learned back of \(1, 2, 2\), .* in layer 3; allowed: back",
+        ),
+        (None, "learned a NoneType in layer 3; allowed: back of"),
+        ({"back": 1.0, "shift": 2.0}, "learned back of float, shift of float in layer 3; allowed:"),
     ],
 )
 def test_gradients_that_do_not_fit_are_refused(returned: dict[str, Tensor], said: str) -> None:
@@ -129,6 +135,46 @@ def test_gradients_that_do_not_fit_are_refused(returned: dict[str, Tensor], said
     chosen = replace(settings(), rule=replace(LEARNED, learns=lambda _: returned))
     with pytest.raises(ArgumentError, match=said):
         list(train(network, make_optimizer(network, chosen), data(), chosen))
+
+
+def test_a_gradient_may_be_what_is_kept() -> None:
+    """Weight decay, as a rule that learns nothing else has it."""
+    network = InvertibleNetwork(WIDTHS)
+    rule = replace(LEARNED, learns=lambda lesson: lesson.layer.feedback)
+    chosen = settings(optimizer="sgd", epochs=1, batch_size=64)
+    chosen = replace(chosen, rule=rule, feedback_learning_rate=0.25)
+    optimizer = make_optimizer(network, chosen)
+    before = [each.clone() for each in network.kept()]
+    list(train(network, optimizer, data(), chosen))
+    for now, then in zip(network.kept(), before, strict=True):
+        assert torch.allclose(now, 0.75 * then)
+
+
+N = torch.zeros(2, 2, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("of_seeds", "said"),
+    [
+        (
+            [{"a": N}, {"a": N, "b": N}],
+            r"drew a of .*, b of .* for layer 2 of seed 9; allowed: fin",
+        ),
+        ([{"a": N, "b": N}, {"a": N}], "drew a of .* for layer 2 of seed 9; allowed: finite"),
+        ([{"a": N}, {"a": N[:1]}], r"drew a of \(1, 2\), .* for layer 2 of seed 9"),
+        ([None, None], "drew a NoneType for layer 2 of seed 4"),
+        ([{"a": 1.0}], "drew a of float for layer 2 of seed 4"),
+        ([{"a": N * torch.nan}], r"drew a of \(2, 2\), .* for layer 2 of seed 4"),
+        ([{"a": N.to(torch.complex64)}], "drew a of .*complex64 on cpu for layer 2 of seed 4"),
+        ([{"a": N.to("meta")}], "drew a of .* on meta for layer 2 of seed 4"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(of_seeds: list[Any], said: str) -> None:
+    """What each seed draws, in turn; nothing of it is left out without a word."""
+    turns = iter(of_seeds)
+    rule = replace(LEARNED, draws=lambda *_: next(turns))
+    with pytest.raises(ArgumentError, match=f"the rule 'learned' {said}"):
+        make_optimizer(InvertibleNetwork([2, 2, 2], seeds=(4, 9)), TrainingSettings(rule))
 
 
 def test_an_optimizer_of_other_settings_is_refused() -> None:

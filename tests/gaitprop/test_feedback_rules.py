@@ -303,7 +303,7 @@ def test_the_theorem_holds_all_along_the_bridge(damping: float) -> None:
 
 @pytest.mark.parametrize("damping", [-1.0, float("inf"), float("nan")])
 def test_dampings_that_are_none(damping: float) -> None:
-    with pytest.raises(ArgumentError, match=r"damping is .*; allowed: 0 or more, finite"):
+    with pytest.raises(ArgumentError, match=r"damping is .*; allowed: 0 to 1e\+30"):
         Damped(damping)
 
 

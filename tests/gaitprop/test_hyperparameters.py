@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
 
-from gaitprop import ArgumentError, InvertibleNetwork, layer_gradients
+from gaitprop import RULES, ArgumentError, InvertibleNetwork, layer_gradients
 from gaitprop.rules import find_rule, hyperparameters_of
 from gaitprop.rules.damped import Damped
 from gaitprop.rules.hyperparameters import Hyperparameter, RuleFamily
 from gaitprop.rules.layer import LayerView
+from gaitprop.settings import TrainingSettings
 from tests.own_packages import Package, packages
 
 PACKAGE = """
@@ -56,6 +58,24 @@ def test_a_built_in_rule_can_be_kept_and_read() -> None:
     made = find_rule("damped", {"damping": 0.25})
     assert pickle.loads(pickle.dumps(made)) == made
     assert repr(made) == "Damped(damping=0.25)"
+
+
+@pytest.mark.parametrize("rule", [Damped(0.25), RULES["gait"], RULES["kolen_pollack"]])
+def test_a_rule_that_is_given_as_itself_can_be_kept_too(rule: Any) -> None:
+    found = find_rule(rule)
+    assert find_rule(found) == found
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert hash(TrainingSettings(RULES["damped"])) == hash(TrainingSettings(RULES["damped"]))
+
+
+def test_a_family_that_makes_no_rule_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="made None; allowed: a function"):
+        find_rule(RuleFamily(lambda: None, {}))  # type: ignore[arg-type, return-value]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert find_rule("damped", {"damping": numpy.float64(0.25)}) == Damped(0.25)
+    assert find_rule("damped", {"damping": numpy.int64(2)}) == Damped(2.0)
 
 
 def test_a_packages_rule_is_too(package: Package) -> None:

@@ -121,7 +121,7 @@ def test_soft_targets_are_autograds() -> None:
     "dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int64]
 )
 def test_labels_of_any_integers(dtype: torch.dtype) -> None:
-    labels = check_targets(torch.tensor([0, 2, 1, 0]).to(dtype), (2, 4), 3, torch.float32)
+    labels = check_targets(torch.tensor([0, 2, 1, 0]).to(dtype), (2, 4), 3, torch.zeros(1))
     assert labels.dtype is torch.int64
     assert labels.tolist() == [[0, 2, 1, 0]] * 2
 
@@ -140,7 +140,7 @@ REFUSED = {
 def test_targets_that_do_not_fit_are_refused(name: str) -> None:
     targets, words = REFUSED[name]
     with pytest.raises(ArgumentError) as caught:
-        check_targets(targets, (2, 4), 3, torch.float32)
+        check_targets(targets, (2, 4), 3, torch.zeros(1))
     for word in words:
         assert word in str(caught.value)
 

@@ -54,7 +54,10 @@ def test_an_idea_of_ones_own() -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (too_wide, r"the rule 'too_wide' returned torch.float64 of shape \(1, 7, 8\); allowed: "),
+        (
+            too_wide,
+            r"the rule 'too_wide' returned torch.float64 of shape \(1, 7, 8\) on cpu; allowed: ",
+        ),
         (lambda *_: None, "the rule '<lambda>' returned NoneType"),
         (3, "rule is 3; allowed: a name or a function"),
     ],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from dataclasses import replace
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
@@ -177,6 +179,51 @@ def test_early_stopping_goes_on_from_its_state(behind: int) -> None:
     assert [each.epoch for each in late] == [r.epoch for r in records if r.epoch > record.epoch]
     for ours, theirs in zip(second.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_early_stopping_trains_parameters_that_ask_for_a_gradient() -> None:
+    settings = replace(settings_for("gait"), patience=1, epochs=2)
+    plain, asking = (InvertibleNetwork(WIDTHS["square"]) for _ in range(2))
+    for each in asking.parameters():
+        each.requires_grad_()
+    for network in (plain, asking):
+        list(train(network, make_optimizer(network, settings), clouds(), settings))
+    assert all(map(torch.equal, plain.parameters(), asking.parameters()))
+
+
+def test_early_stopping_of_another_network_is_refused() -> None:
+    settings = replace(settings_for("gait"), patience=1)
+    network = InvertibleNetwork(WIDTHS["square"])
+    optimizer, best = make_optimizer(network, settings), make_best_epochs(network, settings)
+    other = make_best_epochs(InvertibleNetwork(WIDTHS["square"], seeds=(0, 1)), settings)
+    assert best is not None
+    assert other is not None
+    for wrong, patience in ((other, 1), (best, 2), (best, None)):
+        chosen = replace(settings, patience=patience)
+        with pytest.raises(ArgumentError, match=r"best is of patience 1 and .*; allowed: what"):
+            list(train(network, optimizer, clouds(), chosen, best=wrong))
+    for state in (best.state_dict(), {}):
+        with pytest.raises(ArgumentError, match=r"the state has {.*; allowed: {'epoch': "):
+            other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_an_optimizer_of_another_network_is_refused(optimizer: str) -> None:
+    """A copy's parameters would stay as they are, without a word."""
+    settings = replace(settings_for("gait"), optimizer=optimizer)
+    network = InvertibleNetwork(WIDTHS["square"])
+    made = make_optimizer(network, settings)
+    with pytest.raises(
+        ArgumentError, match="steps of other parameters than the network's; allowed"
+    ):
+        list(train(copy.deepcopy(network), made, clouds(), settings))
+
+
+@pytest.mark.parametrize("changed", [{"beta1": 0}, {"beta2": numpy.float32(0.5)}])
+def test_decays_that_are_allowed_are_taken(changed: dict) -> None:
+    settings = replace(settings_for("gait"), epochs=1, **changed)
+    network = InvertibleNetwork(WIDTHS["square"])
+    assert list(train(network, make_optimizer(network, settings), clouds(), settings))
 
 
 def test_early_stopping_does_not_go_on_from_nothing() -> None:

@@ -1,0 +1,1 @@
+../../gaitprop/arguments.py
