@@ -12,8 +12,9 @@ import torch
 from gaitprop import RULES, ArgumentError, InvertibleNetwork, blocked_lu, layer_gradients
 from gaitprop.nn import InvertibleLinear
 from gaitprop.rules.needs import needs_of
-from gaitprop.theorem.comparison import orthogonal_problem
-from gaitprop.theorem.degradation import depart
+from gaitprop.theorem.comparison import backpropagation, crossings, orthogonal_problem
+from gaitprop.theorem.degradation import degradation, depart
+from gaitprop.theorem.literal import literal_gradients, rescaled_gradients
 from gaitprop.training import TrainingData, TrainingSettings, evaluate, make_optimizer, train
 from tests.gaitprop.plain import CONVOLUTIONS
 
@@ -79,6 +80,31 @@ def test_autocast_changes_no_gradient_and_no_output() -> None:
         assert torch.equal(network.inverse(outputs), inputs)
     for ours, theirs in zip(received, expected, strict=True):
         assert torch.equal(ours.weight, theirs.weight)
+
+
+def what_the_theorem_compares() -> list:
+    problem = orthogonal_problem((6, 6, 6), "leaky_relu", 0).rounded(torch.float32)
+    theory = degradation(*problem)
+    found = [
+        *backpropagation(problem),
+        *literal_gradients(*problem, "gait", 0.5),
+        *rescaled_gradients(*problem, 1e-3),
+    ]
+    crossed = crossings(problem, "gait", 0.5)
+    return [*(tensor for layer in found for tensor in layer), *theory, crossed]
+
+
+@pytest.mark.parametrize(
+    "around",
+    [lambda: torch.autocast("cpu", torch.bfloat16), torch.no_grad, torch.inference_mode],
+)
+def test_nothing_around_changes_what_the_theorem_compares(
+    around: Callable[[], AbstractContextManager[None]],
+) -> None:
+    expected = what_the_theorem_compares()
+    with around():
+        received = what_the_theorem_compares()
+    assert all(torch.equal(a, b) for a, b in zip(received, expected, strict=True))
 
 
 @pytest.mark.parametrize("constraint", ["none", "orthogonal"])

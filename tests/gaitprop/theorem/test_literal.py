@@ -109,6 +109,21 @@ def test_a_step_has_a_length(length: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0]), "labels are torch.int64 of shape"),
+        (torch.tensor([0, 1, 2, 9]), "labels reach from 0 to 9"),
+        (torch.eye(4, 3), "soft targets"),
+    ],
+)
+def test_labels_are_looked_at(labels: torch.Tensor, message: str) -> None:
+    network, inputs = InvertibleNetwork((4, 4, 4)), torch.rand(4, 4)
+    for gradients, more in ((literal_gradients, ("tp", 0.1)), (rescaled_gradients, (0.1,))):
+        with pytest.raises(ArgumentError, match=message):
+            gradients(network, inputs, labels, 3, *more)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
     ("rule", "gamma", "message"),
     [
         ("bp", 1e-3, "rule is 'bp'; allowed: gait, itp, tp"),

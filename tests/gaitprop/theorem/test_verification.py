@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gaitprop import RULES, InvertibleNetwork, LayerGradient
+from gaitprop import RULES, ArgumentError, InvertibleNetwork, LayerGradient
 from gaitprop.layers import Architecture, Convolution
 from gaitprop.theorem import verification
 from gaitprop.theorem.comparison import (
@@ -76,6 +76,12 @@ def test_bp_and_linear_networks_push_no_unit() -> None:
     assert not crossings(problem_of(random_case((8, 8, 8), 1.0)), "tp", 0.5).any()
 
 
+@pytest.mark.parametrize("rule", ["damped", "kolen_pollack"])
+def test_of_rules_without_such_targets_no_crossings_are_counted(rule: str) -> None:
+    with pytest.raises(ArgumentError, match=f"rule is '{rule}'; allowed: bp, gait, itp, tp"):
+        crossings(problem_of(random_case((8, 8, 8), 0.5)), rule, 0.5)
+
+
 def test_relative_differences_by_hand() -> None:
     def layer(weight: list[float], bias: float) -> LayerGradient:
         return LayerGradient(torch.tensor([weight]), torch.tensor([bias]))
@@ -83,6 +89,8 @@ def test_relative_differences_by_hand() -> None:
     ours = [layer([3.0, 4.0], 1.0), layer([1.0, 0.0], 3.0), layer([math.nan, 0.0], 1.0)]
     theirs = [layer([3.0, 0.0], 1.0), layer([1.0, 0.0], 2.0), layer([1.0, 0.0], 1.0)]
     assert relative_differences(ours, theirs) == [pytest.approx(4 / 3), 0.5, math.inf]
+    nothing = [layer([0.0, 0.0], 0.0)]
+    assert relative_differences(nothing, nothing) == [0.0]
 
 
 def test_problems_are_drawn_from_their_seed() -> None:
