@@ -1,9 +1,10 @@
-"""What arguments are: numbers of Python or NumPy, and tensors of one device."""
+"""What arguments are: numbers of Python, NumPy or torch, and tensors of one device."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
@@ -18,9 +19,12 @@ def whole_number(name: str, value: Any) -> int:
     Raises:
         ArgumentError: it is no whole number; 4.0 and True are none.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ArgumentError(f"{name} is {value!r}; allowed: a whole number")
-    return int(value)
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ArgumentError(f"{name} is {value!r}; allowed: a whole number")
 
 
 def whole_numbers(name: str, values: Iterable[Any]) -> tuple[int, ...]:
@@ -36,7 +40,8 @@ def whole_numbers(name: str, values: Iterable[Any]) -> tuple[int, ...]:
 
 def check_number(name: str, value: Any) -> None:
     """Raises ArgumentError unless it is a number: what is none could not be compared."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    of_torch = isinstance(value, Tensor) and value.dim() == 0 and not value.is_complex()
+    if isinstance(value, bool) or not (of_torch or isinstance(value, Real)):
         raise ArgumentError(f"{name} is {value!r}; allowed: a number")
 
 

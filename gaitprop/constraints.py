@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gaitprop.errors import ArgumentError
+from gaitprop.errors import ArgumentError, SingularLayerError
 from gaitprop.linalg import add_matmul, gram, less_identity, matmul, solve_rows
 from gaitprop.surroundings import undisturbed
 
@@ -121,6 +121,11 @@ def solve_orthogonal_rows(weight: Tensor, rows: Tensor) -> Tensor:
     limit = torch.finfo(rows.dtype).eps ** 0.5
     far = ~(left.flatten(-2).norm(dim=-1) <= limit * rows.flatten(-2).norm(dim=-1))
     if far.any():
-        solved = solve_rows(weight[far], rows[far])
-        solution[far] = solved
+        try:
+            solution[far] = solve_rows(weight[far], rows[far])
+        except SingularLayerError as error:
+            # It counts those that are far, of which a single matrix is one.
+            several = weight.dim() == 3 and error.index is not None
+            index = int(far.nonzero()[error.index, 0]) if several else None
+            raise SingularLayerError(error.reason, index) from None
     return solution

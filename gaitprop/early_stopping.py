@@ -104,7 +104,10 @@ class BestEpochs:
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:
     """Of all tensors of a state, by name."""
-    return {
-        name: tuple(value.shape) if isinstance(value, Tensor) else [tuple(t.shape) for t in value]
-        for name, value in state.items()
-    }
+
+    def shapes(value: Any) -> Any:
+        if isinstance(value, list):
+            return [shapes(each) for each in value]
+        return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+
+    return {name: shapes(value) for name, value in state.items()}

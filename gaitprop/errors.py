@@ -18,12 +18,13 @@ class SingularLayerError(GaitpropError, ArithmeticError):
     """A layer's weight matrix has no inverse, so a rule that inverts the layer is undefined.
 
     Attributes:
+        reason: what is wrong with it.
         index: which of several matrices that were solved together, from 0; None for a single one.
     """
 
-    def __init__(self, message: str, index: int | None = None) -> None:
-        super().__init__(message)
-        self.index = index
+    def __init__(self, reason: str, index: int | None = None) -> None:
+        super().__init__(reason if index is None else f"matrix {index}: {reason}")
+        self.reason, self.index = reason, index
 
 
 class DivergenceError(GaitpropError, ArithmeticError):
@@ -31,10 +32,20 @@ class DivergenceError(GaitpropError, ArithmeticError):
 
 
 @contextmanager
-def of_layer(number: int, seeds: Sequence[int]) -> Iterator[None]:
-    """Has the error of a layer without an inverse say which layer it is, 1…L, and of which seed."""
+def of_seeds(seeds: Sequence[int]) -> Iterator[None]:
+    """Has the error of one of several matrices, a seed's each, say of which seed it is."""
     try:
         yield
     except SingularLayerError as error:
-        seed = "" if error.index is None else f" of seed {seeds[error.index]}"
-        raise SingularLayerError(f"layer {number}{seed}: {error}", error.index) from None
+        if error.index is None or error.index >= len(seeds):
+            raise
+        raise SingularLayerError(f"seed {seeds[error.index]}: {error.reason}") from None
+
+
+@contextmanager
+def of_layer(number: int) -> Iterator[None]:
+    """Has the error of a layer without an inverse say which layer it is, 1…L."""
+    try:
+        yield
+    except SingularLayerError as error:
+        raise SingularLayerError(f"layer {number}: {error}") from None

@@ -84,7 +84,7 @@ def passages(
         yield Passage(view, arriving, scale)
         if layer > 1:
             # Auxiliary units feed nothing forward: their target is their own value.
-            with of_layer(layer, network.seeds):
+            with of_layer(layer):
                 error = reading.fold(rule(view, arriving, scale))
 
 

@@ -190,10 +190,9 @@ def _refuse_singular(pivots: Tensor, index: int | None) -> None:
     n = pivots.shape[-1]
     if pivots.dim() == 2:
         index = int(singular.nonzero()[0])
-    which = "" if index is None else f" at index {index}"
     least, most = (float(each[singular].flatten()[0]) for each in (smallest, largest))
     raise SingularLayerError(
-        f"a {n} x {n} weight matrix{which} is singular to working precision (pivots from"
+        f"a {n} x {n} weight matrix is singular to working precision (pivots from"
         f" {least:.3g} to {most:.3g}): the layer has no inverse; weights have one that are kept"
         " near orthogonal, by a regularizer or a constraint, and learn at a rate by which they do"
         " not diverge",

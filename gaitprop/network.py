@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gaitprop.activations import Activation, make_activation
 from gaitprop.arguments import check_device, whole_number, whole_numbers
-from gaitprop.errors import ArgumentError, of_layer
+from gaitprop.errors import ArgumentError, of_layer, of_seeds
 from gaitprop.layers import Architecture
 from gaitprop.linalg import affine, solve_rows
 from gaitprop.numerics import one_thread
@@ -156,7 +156,8 @@ class InvertibleNetwork:
                 not given.
 
         Raises:
-            ArgumentError: the shapes or dtypes do not fit together.
+            ArgumentError: shapes, dtypes or devices do not fit together, or seeds are no different
+                whole numbers, one for each network.
         """
         weights, biases = list(weights), list(biases)
         if strange := [each for each in (*weights, *biases) if not isinstance(each, Tensor)]:
@@ -258,7 +259,7 @@ class InvertibleNetwork:
             y_l of shape (S, batch, n_l) (without S for a network without a seed dimension).
 
         Raises:
-            ArgumentError: the inputs' shape or dtype does not fit the network.
+            ArgumentError: the inputs' shape, dtype or device does not fit the network.
         """
         return self.forward_by_rows(inputs)[0]
 
@@ -285,7 +286,7 @@ class InvertibleNetwork:
             of the layer below.
 
         Raises:
-            ArgumentError: W_l is rectangular.
+            ArgumentError: W_l is rectangular, there is no such layer, or the outputs do not fit it.
             SingularLayerError: W_l has no inverse.
         """
         if not 1 <= whole_number("layer", layer) <= self.depth:
@@ -309,7 +310,7 @@ class InvertibleNetwork:
                 " since no other has an inverse"
             )
         rows = self.architecture.readings[layer - 1].rows(outputs)
-        with own_precision(), of_layer(layer, self.seeds):
+        with own_precision(), of_layer(layer), of_seeds(self.seeds):
             return solve_rows(weight, self.activation.inverse(rows) - bias.unsqueeze(-2))
 
     def inverse(self, outputs: Tensor, auxiliary: Sequence[Tensor] | None = None) -> Tensor:
@@ -326,7 +327,7 @@ class InvertibleNetwork:
             (S, batch, n_0).
 
         Raises:
-            ArgumentError: auxiliary units are missing, or the first layer is rectangular.
+            ArgumentError: auxiliary units are missing or do not fit, or layer 1 is rectangular.
             SingularLayerError: a layer has no inverse.
         """
         units = outputs

@@ -26,6 +26,7 @@ from gaitprop.numerics import all_threads
 from gaitprop.optimizers import feedback_learning_rate, make_optimizer, scheduled
 from gaitprop.regularizer import is_square, orthogonality_defect
 from gaitprop.rules import Rule, find_rule
+from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.seeding import generator
 from gaitprop.settings import TrainingSettings, check_settings
 from gaitprop.surroundings import undisturbed
@@ -137,7 +138,7 @@ def train(
         SingularLayerError: a layer that the rule inverts lost its inverse.
     """
     data = _checked(network, data, settings)
-    _check_optimizer(network, optimizer)
+    _check_optimizer(network, optimizer, find_rule(settings.rule))
     if not 0 <= whole_number("first_epoch", first_epoch) <= settings.epochs:
         raise ArgumentError(f"first_epoch is {first_epoch}; allowed: 0 to {settings.epochs}")
     if first_epoch and settings.patience is not None and best is None:
@@ -146,6 +147,8 @@ def train(
             " allowed: what make_best_epochs gave, as it was after the epochs behind"
         )
     if best is not None:
+        if not isinstance(best, BestEpochs):
+            raise ArgumentError(f"best is a {type(best).__name__}; allowed: from make_best_epochs")
         best.check(network, settings.patience)
     best = best or make_best_epochs(network, settings)
     if first_epoch == 0:
@@ -416,13 +419,17 @@ def _check_seeds(network: InvertibleNetwork) -> None:
         raise ArgumentError("the network has no seed dimension; allowed: weights of (S, n, n)")
 
 
-def _check_optimizer(network: InvertibleNetwork, optimizer: torch.optim.Optimizer) -> None:
+def _check_optimizer(
+    network: InvertibleNetwork, optimizer: torch.optim.Optimizer, rule: Rule
+) -> None:
     """A step of another network's parameters, a copy's say, would leave these as they are."""
     steps = {id(each) for group in optimizer.param_groups for each in group["params"]}
-    if not {id(each) for each in network.parameters()} <= steps:
+    learns = isinstance(rule, FeedbackRule) and rule.learns is not None
+    wanted = network.tensors() if learns else network.parameters()
+    if not {id(each) for each in wanted} <= steps:
         raise ArgumentError(
-            "the optimizer makes steps of other parameters than the network's; allowed: what"
-            " make_optimizer gave for this very network"
+            "the optimizer makes no steps of all that is to be learned; allowed: what"
+            " make_optimizer gave for this very network and rule"
         )
 
 

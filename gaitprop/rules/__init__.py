@@ -99,7 +99,8 @@ def _found(name: str | Rule) -> tuple[Rule, str]:
     if not isinstance(name, str):
         if not callable(name):
             raise ArgumentError(f"rule is {name!r}; allowed: a name or a function")
-        called = name.name if isinstance(name, FeedbackRule) else getattr(name, "__name__", name)
+        kinds = FeedbackRule | _Checked
+        called = name.name if isinstance(name, kinds) else getattr(name, "__name__", name)
         return name, f"the rule {called!r}"
     if name in RULES:
         return RULES[name], f"the rule {name!r}"
@@ -139,6 +140,10 @@ def _checked(rule: Rule, told: str) -> Rule:
 class _Checked:
     rule: Rule
     told: str
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self.rule, "__name__", self.rule))
 
     def __call__(self, layer: LayerView, error: Tensor, scale: float) -> Tensor:
         below = self.rule(layer, error, scale)

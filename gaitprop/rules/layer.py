@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gaitprop.activations import Activation
 from gaitprop.constraints import solve_orthogonal_rows
+from gaitprop.errors import of_seeds
 from gaitprop.linalg import solve_rows
 
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -50,4 +51,5 @@ class LayerView(NamedTuple):
             SingularLayerError: W_l has no inverse.
         """
         solve = solve_orthogonal_rows if self.orthogonal else solve_rows
-        return solve(self.weight, rows)
+        with of_seeds(self.seeds):
+            return solve(self.weight, rows)

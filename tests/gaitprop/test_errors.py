@@ -21,10 +21,12 @@ from gaitprop import (
 )
 from gaitprop.activations import make_activation
 from gaitprop.diagnostics import alignment_with_bp
+from gaitprop.gradients import propagate
 from gaitprop.linalg import solve_rows
 from gaitprop.losses import find_loss
 from gaitprop.rules import find_rule
 from gaitprop.rules.damped import Damped
+from gaitprop.rules.layer import LayerView
 from gaitprop.training import evaluate
 
 NAN, INF = float("nan"), float("inf")
@@ -254,12 +256,32 @@ def test_a_singular_layer_has_no_inverse(rule: str, seeds: int) -> None:
         weights, [torch.zeros(*leading, 3)] * 3, seeds=(7, 5, 9) if seeds else None
     )
     batch = (torch.ones(4, 3), torch.zeros(4, dtype=torch.int64), 2)
-    where = f"layer 2{' of seed 9' if seeds else ''}: a 3 x 3 weight matrix "
+    where = f"^layer 2: {'seed 9: ' if seeds else ''}a 3 x 3 weight matrix is singular"
     with pytest.raises(SingularLayerError, match=where) as caught:
         layer_gradients(singular, *batch, rule)
     assert isinstance(caught.value, GaitpropError)
     assert isinstance(caught.value, ArithmeticError)
     assert all(torch.isfinite(g.weight).all() for g in layer_gradients(singular, *batch, "bp"))
+
+
+def test_the_seed_is_named_of_what_is_inverted_as_orthogonal_too() -> None:
+    """Where the good ones are not solved by LU, and so not counted."""
+    weights = [torch.eye(3).expand(3, 3, 3).clone() for _ in range(3)]
+    weights[1][2, 2] = 0.0
+    network = InvertibleNetwork.from_parameters(weights, [torch.zeros(3, 3)] * 3, seeds=(7, 5, 9))
+    activations = network.forward(torch.ones(4, 3))
+    error = torch.ones_like(activations[-1])
+    with pytest.raises(SingularLayerError, match=r"^layer 2: seed 9: a 3 x 3 weight matrix is"):
+        propagate(network, activations, error, RULES["gait"], 0.1, 0.0, orthogonal=True)
+
+
+def test_a_rules_own_matrices_are_no_seeds() -> None:
+    def halves(layer: LayerView, error: torch.Tensor, scale: float) -> torch.Tensor:
+        return solve_rows(torch.zeros(2, 2, 2), error.unflatten(-1, (2, 2)).squeeze(0).mT)
+
+    one = InvertibleNetwork([4, 4, 4], seeds=(7,))
+    with pytest.raises(SingularLayerError, match=r"^layer 2: matrix 0: a 2 x 2 weight matrix is "):
+        layer_gradients(one, torch.ones(2, 4), torch.zeros(2, dtype=torch.int64), 2, halves)
 
 
 def test_a_singular_first_layer_is_never_inverted() -> None:
@@ -277,12 +299,13 @@ def test_solve_names_the_size() -> None:
         solve_rows(torch.zeros(5, 5), torch.ones(2, 5))
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_numbers_of_numpy_and_torch_are_numbers() -> None:
+    assert InvertibleNetwork(torch.tensor([4, 4]), seeds=torch.arange(2)).seeds == (0, 1)
     one, four = numpy.int64(1), numpy.int64(4)
     ours = InvertibleNetwork(Architecture([four], [Dense(four)]), seeds=numpy.array([3]))
     assert ours.architecture == Architecture((4,), (Dense(4),))
     assert hash(ours.architecture) == hash(Architecture.from_plain(ours.architecture.as_plain()))
     batch = (torch.ones(2, 4), torch.zeros(2, dtype=torch.int64), one)
-    found = layer_gradients(ours, *batch, gamma=numpy.float32(0.5))
+    found = layer_gradients(ours, *batch, gamma=numpy.float32(0.5), orthogonality=torch.tensor(0.0))
     same = layer_gradients(InvertibleNetwork([4, 4], seeds=(3,)), *batch, gamma=0.5)
     assert torch.equal(found[0].weight, same[0].weight)

@@ -177,6 +177,15 @@ def test_what_cannot_be_kept_is_refused(of_seeds: list[Any], said: str) -> None:
         make_optimizer(InvertibleNetwork([2, 2, 2], seeds=(4, 9)), TrainingSettings(rule))
 
 
+def test_an_optimizer_that_lacks_what_is_learned_is_refused() -> None:
+    """It would stay as it is, without a word."""
+    network = InvertibleNetwork(WIDTHS)
+    optimizer = make_optimizer(network, TrainingSettings("bp"))
+    make_optimizer(network, settings())
+    with pytest.raises(ArgumentError, match="no steps of all that is to be learned; allowed"):
+        list(train(network, optimizer, data(), settings()))
+
+
 def test_an_optimizer_of_other_settings_is_refused() -> None:
     network = InvertibleNetwork(WIDTHS)
     optimizer = make_optimizer(network, TrainingSettings("bp"))

@@ -13,6 +13,8 @@ from torch import Tensor
 import gaitprop
 from gaitprop import RULES, ArgumentError, layer_gradients
 from gaitprop.diagnostics import alignment_with_bp
+from gaitprop.nn import InvertibleLinear
+from gaitprop.rules import find_rule
 from gaitprop.rules.layer import LayerView
 from gaitprop.training import TrainingData, TrainingSettings, make_optimizer, train
 from tests.gaitprop.plain import ARCHITECTURES, a_batch, a_network
@@ -71,3 +73,12 @@ def test_a_function_that_gives_no_error_is_refused(rule: Any, message: str) -> N
 def test_the_version_is_the_projects() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert gaitprop.__version__ == project["project"]["version"]
+
+
+def test_a_checked_rule_keeps_its_name() -> None:
+    """In a model's text, and in the message of an error."""
+    checked = find_rule(too_wide)
+    assert "rule=too_wide" in repr(InvertibleLinear(4, 4, checked))
+    network, batch = a_network(ARCHITECTURES["narrow"]), a_batch(ARCHITECTURES["narrow"])
+    with pytest.raises(ArgumentError, match="the rule 'too_wide' returned"):
+        layer_gradients(network, *batch, rule=checked)

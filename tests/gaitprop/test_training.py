@@ -202,7 +202,9 @@ def test_early_stopping_of_another_network_is_refused() -> None:
         chosen = replace(settings, patience=patience)
         with pytest.raises(ArgumentError, match=r"best is of patience 1 and .*; allowed: what"):
             list(train(network, optimizer, clouds(), chosen, best=wrong))
-    for state in (best.state_dict(), {}):
+    with pytest.raises(ArgumentError, match="best is a dict; allowed: from make_best_epochs"):
+        list(train(network, optimizer, clouds(), settings, best={}))  # type: ignore[arg-type]
+    for state in (best.state_dict(), {}, {**other.state_dict(), "epoch": 3}):
         with pytest.raises(ArgumentError, match=r"the state has {.*; allowed: {'epoch': "):
             other.load_state_dict(state)
 
@@ -213,9 +215,7 @@ def test_an_optimizer_of_another_network_is_refused(optimizer: str) -> None:
     settings = replace(settings_for("gait"), optimizer=optimizer)
     network = InvertibleNetwork(WIDTHS["square"])
     made = make_optimizer(network, settings)
-    with pytest.raises(
-        ArgumentError, match="steps of other parameters than the network's; allowed"
-    ):
+    with pytest.raises(ArgumentError, match="no steps of all that is to be learned; allowed"):
         list(train(copy.deepcopy(network), made, clouds(), settings))
 
 
