@@ -334,10 +334,10 @@ OF_THE_TRADE_OFF = {
     ("trade_off", "gait_01", "reference"): 20,
     ("trade_off", "gait_01", "bp_01"): 20,
     ("trade_off", "gait_100", "bp_100"): 20,
-    ("trade_off_cross_entropy", "gait_01", "bp_01"): 24,
-    ("trade_off_cross_entropy", "gait_1", "bp_1"): 24,
-    ("trade_off_cross_entropy", "gait_orthogonal", "bp_orthogonal"): 24,
-    ("trade_off_cross_entropy", "gait_orthogonal_gain", "bp_orthogonal_gain"): 24,
+    ("trade_off_cross_entropy", "gait_01", "bp_01"): 22,
+    ("trade_off_cross_entropy", "gait_1", "bp_1"): 22,
+    ("trade_off_cross_entropy", "gait_orthogonal", "bp_orthogonal"): 22,
+    ("trade_off_cross_entropy", "gait_orthogonal_gain", "bp_orthogonal_gain"): 22,
 }
 
 
