@@ -365,7 +365,7 @@ def test_what_a_correction_for_the_number_of_tests_would_change() -> None:
         ("board", "gait_learned_inverse", "reference"): 9,
         ("board_mnist", "gait_learned_from_transpose", "reference"): 9,
         ("board_mnist", "gait_learned_from_transpose_fixed", "reference"): 9,
-        ("mnist1d", "gait_orthogonal_slower", "bp_orthogonal_slower"): 10,
+        ("mnist1d", "gait_orthogonal_slower", "bp_orthogonal_slower"): 8,
         **OF_THE_TRADE_OFF,
     }
 
