@@ -8,11 +8,11 @@ derivative can be read off the output: nothing but the activations has to be kep
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from gaitprop.arguments import check_number
 from gaitprop.errors import ArgumentError
 
 ACTIVATIONS = ("leaky_relu", "linear")
@@ -87,8 +87,7 @@ def make_activation(name: str, negative_slope: float) -> Activation:
         raise ArgumentError(f"activation is {name!r}; allowed: {', '.join(ACTIVATIONS)}")
     if name == "linear":
         return Activation(1.0)
-    check_number("negative_slope", negative_slope)
-    if not 0.0 < negative_slope <= 1.0:
+    if not isinstance(negative_slope, Real) or not 0.0 < negative_slope <= 1.0:
         raise ArgumentError(
             f"negative_slope is {negative_slope!r}; allowed: a number above 0 (or the layer has no"
             " inverse) and at most 1"

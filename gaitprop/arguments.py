@@ -45,18 +45,6 @@ def check_number(name: str, value: Any) -> None:
         raise ArgumentError(f"{name} is {value!r}; allowed: a number")
 
 
-def kind(value: object) -> object:
-    """What tensors that stand in for each other have in common; the type of what is none."""
-    return (value.dtype, value.shape, value.device) if isinstance(value, Tensor) else type(value)
-
-
-def kind_text(value: object) -> str:
-    """``kind`` in words."""
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"{value.dtype} of shape {tuple(value.shape)} on {value.device}"
-
-
 def check_device(name: str, tensor: Tensor, device: torch.device) -> None:
     """Raises ArgumentError unless the tensor is on the network's device."""
     if tensor.device != device:

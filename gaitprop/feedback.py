@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from gaitprop.arguments import kind, kind_text
 from gaitprop.errors import ArgumentError
 from gaitprop.network import InvertibleNetwork
 from gaitprop.rules import Rule
@@ -48,10 +47,11 @@ def learned(rule: FeedbackRule, lesson: Lesson) -> Mapping[str, Tensor]:
     if rule.learns is None:
         return {}
     kept, found = lesson.layer.feedback, rule.learns(lesson)
-    if not isinstance(found, Mapping) or _kinds(found) != _kinds(kept):
+    received, wanted = (_kinds(each) for each in (found, kept))
+    if received != wanted:
         raise ArgumentError(
-            f"the rule {rule.name!r} learned {_kinds_text(found)} in layer {lesson.layer.number};"
-            f" allowed: {_kinds_text(kept)}, a gradient for each tensor that it keeps"
+            f"the rule {rule.name!r} learned {received} in layer {lesson.layer.number}; allowed:"
+            f" {wanted}, a gradient for each tensor that it keeps"
         )
     # The optimizer pairs parameter and gradient by their order in memory, and takes no parameter
     # for its own gradient.
@@ -86,11 +86,12 @@ def _drawn(network: InvertibleNetwork, rule: FeedbackRule, layer: int) -> dict[s
         for seed, matrix in zip(network.seeds, matrices, strict=True):
             source = generator(seed, "feedback", layer)
             drawn = rule.draws(Site(matrix, positions, network.widths[-1]), source)
-            if not _are_real(drawn) or _kinds(drawn) != _kinds((of_seeds or [drawn])[0]):
+            received, allowed = _kinds(drawn), _kinds(of_seeds[0] if of_seeds else drawn)
+            if not isinstance(drawn, Mapping) or not _are_real(drawn) or received != allowed:
                 raise ArgumentError(
-                    f"the rule {rule.name!r} drew {_kinds_text(drawn)} for layer {layer} of seed"
-                    f" {seed}; allowed: finite real tensors by name, on the CPU, of the same names"
-                    " and shapes for every seed"
+                    f"the rule {rule.name!r} drew {received} for layer {layer} of seed {seed};"
+                    " allowed: finite real tensors by name, on the CPU, of the same names and"
+                    " shapes for every seed"
                 )
             of_seeds.append(drawn)
         stacked = {name: torch.stack([each[name] for each in of_seeds]) for name in of_seeds[0]}
@@ -100,8 +101,8 @@ def _drawn(network: InvertibleNetwork, rule: FeedbackRule, layer: int) -> dict[s
     }
 
 
-def _are_real(drawn: object) -> bool:
-    return isinstance(drawn, Mapping) and all(
+def _are_real(drawn: Mapping[str, Tensor]) -> bool:
+    return all(
         isinstance(name, str)
         and isinstance(each, Tensor)
         and each.is_cpu
@@ -111,11 +112,15 @@ def _are_real(drawn: object) -> bool:
     )
 
 
-def _kinds(tensors: Mapping[str, object]) -> dict[str, object]:
-    return {name: kind(each) for name, each in tensors.items()}
-
-
-def _kinds_text(tensors: object) -> str:
+def _kinds(tensors: object) -> str:
+    """What a rule gave: names, shapes, and what else its tensors have to share with others."""
     if not isinstance(tensors, Mapping):
         return f"a {type(tensors).__name__}"
-    return ", ".join(sorted(f"{n}: {kind_text(t)}" for n, t in tensors.items())) or "nothing"
+    kinds = sorted(f"{name} of {_kind(each)}" for name, each in tensors.items())
+    return ", ".join(kinds) or "nothing"
+
+
+def _kind(tensor: object) -> str:
+    if not isinstance(tensor, Tensor):
+        return type(tensor).__name__
+    return f"{tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}"

@@ -24,7 +24,6 @@ from typing import Any
 from torch import Tensor
 
 from gaitprop import plugins
-from gaitprop.arguments import kind, kind_text
 from gaitprop.errors import ArgumentError
 from gaitprop.rules.bp import bp
 from gaitprop.rules.damped import damped
@@ -148,12 +147,17 @@ class _Checked:
 
     def __call__(self, layer: LayerView, error: Tensor, scale: float) -> Tensor:
         below = self.rule(layer, error, scale)
-        if isinstance(below, Tensor) and kind(below) == kind(error):
+        if isinstance(below, Tensor) and _kind(below) == _kind(error):
             return below
+        received = _kind(below) if isinstance(below, Tensor) else type(below).__name__
         raise ArgumentError(
-            f"{self.told} returned {kind_text(below)}; allowed: {kind_text(error)}, as the error"
-            " that it received"
+            f"{self.told} returned {received}; allowed: {_kind(error)}, as the error that it"
+            " received"
         )
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
 
 
 # Given as objects they are what they are by name: no need to look, and they can be pickled.

@@ -12,8 +12,8 @@ from gaitprop.linalg import gram, matmul, solve_rows
 from gaitprop.rules.hyperparameters import Hyperparameter, RuleFamily
 from gaitprop.rules.layer import LayerView
 
-# Beyond, it is BP to more digits than float32 has, and far beyond float32 cannot hold the matrix.
-_MOST = 1e9
+# Far beyond, float32 would not hold the matrix.
+_MOST = 1e30
 
 
 # An object and no function within one: it can be pickled, compared and read.
@@ -34,7 +34,7 @@ class Damped:
         damping: μ.
 
     Raises:
-        ArgumentError: μ is no number of 0 to 1e9.
+        ArgumentError: μ is no number of 0 to 1e30.
     """
 
     damping: float
@@ -59,6 +59,6 @@ class Damped:
 
 damped = RuleFamily(
     Damped,
-    {"damping": Hyperparameter(1.0, "μ; 0: gait; without end: BP", ge=0.0, le=_MOST)},
+    {"damping": Hyperparameter(1.0, "μ; 0: gait; without end: BP", ge=0.0, le=1e9)},
 )
 """What ``Damped`` makes, by name."""

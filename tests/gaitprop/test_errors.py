@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["orthogonality is 'a'", "a number"],
     ),
     "damping as a text": (lambda: Damped("1"), ["damping is '1'", "a number"]),
-    "damping beyond float32": (lambda: Damped(1e39), ["1e+39", "0 to 1e+09"]),
+    "damping beyond float32": (lambda: Damped(1e39), ["1e+39", "0 to 1e+30"]),
     "a layer before the first": (
         lambda: given([(2, 2)], [(2,)]).invert_layer(0, torch.ones(5, 2)),
         ["layer is 0", "1 to 1"],
@@ -153,7 +153,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "slope < 0": (lambda: network(negative_slope=-0.1), ["-0.1", "above 0"]),
     "slope > 1": (lambda: network(negative_slope=1.5), ["1.5", "at most 1"]),
     "slope nan": (lambda: network(negative_slope=NAN), ["nan", "above 0"]),
-    "slope is a truth value": (lambda: network(negative_slope=True), ["True", "a number"]),
     "activation alone": (lambda: make_activation("tanh", 0.1), ["'tanh'", "allowed"]),
     "no weights": (lambda: given([], []), ["0 weights and 0 biases", "at least one"]),
     "a bias too few": (lambda: given([(2, 2)], []), ["1 weights and 0 biases", "one of each"]),

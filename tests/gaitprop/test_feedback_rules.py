@@ -281,13 +281,13 @@ def test_the_damped_bridge(name: str, damping: float) -> None:
     close(received, network, batch, 1, feedback)
 
 
-@pytest.mark.parametrize(("end", "damping"), [("gait", 0.0), ("bp", 1e9)])
+@pytest.mark.parametrize(("end", "damping"), [("gait", 0.0), ("bp", 1e12)])
 def test_where_the_bridge_ends(end: str, damping: float) -> None:
     network, batch = made("one", "damped", bend=0.3)
     received = layer_gradients(network, *batch, rule=Damped(damping), gamma=0.0)
     expected = layer_gradients(network, *batch, rule=end, gamma=0.0)
     for ours, theirs in zip(received, expected, strict=True):
-        assert torch.allclose(ours.weight, theirs.weight, rtol=1e-8, atol=1e-8)
+        assert torch.allclose(ours.weight, theirs.weight, rtol=1e-8, atol=1e-11)
     by_targets = layer_gradients(network, *batch, rule=Damped(0.0), gamma=0.9)
     exact = layer_gradients(network, *batch, rule="gait", gamma=0.9)
     assert all(torch.equal(o.weight, t.weight) for o, t in zip(by_targets, exact, strict=True))
@@ -303,7 +303,7 @@ def test_the_theorem_holds_all_along_the_bridge(damping: float) -> None:
 
 @pytest.mark.parametrize("damping", [-1.0, float("inf"), float("nan")])
 def test_dampings_that_are_none(damping: float) -> None:
-    with pytest.raises(ArgumentError, match=r"damping is .*; allowed: 0 to 1e\+09"):
+    with pytest.raises(ArgumentError, match=r"damping is .*; allowed: 0 to 1e\+30"):
         Damped(damping)
 
 

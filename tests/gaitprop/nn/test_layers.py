@@ -226,7 +226,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "slope in words": (
         lambda: InvertibleLinear(3, 3, negative_slope="0.1"),
-        r"negative_slope is '0\.1'; allowed: a number",
+        r"negative_slope is '0\.1'; allowed: a number above 0 .*",
     ),
     "slope": (lambda: InvertibleLinear(3, 3, negative_slope=0.0), "negative_slope is 0.0; .*"),
     "dtype": (
