@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gaitprop import InvertibleNetwork, layer_gradients
+from gaitprop.theorem.comparison import backpropagation, orthogonal_problem
 from gaitprop.theorem.degradation import degradation, depart, inverse_defect
 from gaitprop.training import TrainingSettings, make_optimizer
 from tests.gaitprop import plain
@@ -115,8 +118,13 @@ def test_convolutions_leave_as_the_theory_says(name: str) -> None:
 
 
 def learned(name: str, bend: float, miss: float) -> tuple[InvertibleNetwork, list[Tensor]]:
-    """``bend`` away from orthogonal, with inverses V = (I + Δ) W⁻¹, ‖Δ‖₂ = ``miss``, kept."""
+    """``bend`` away from orthogonal, with inverses that ``miss``."""
     network = plain.a_network(ARCHITECTURES[name], bend=bend)
+    return network, with_inverses(network, miss)
+
+
+def with_inverses(network: InvertibleNetwork, miss: float) -> list[Tensor]:
+    """The network keeps inverses V = (I + Δ) W⁻¹, ‖Δ‖₂ = ``miss``, from now on; these."""
     make_optimizer(network, TrainingSettings("gait_learned_inverse"))
     assert network.feedback is not None
     inverses, source = [], torch.Generator().manual_seed(1)
@@ -127,7 +135,7 @@ def learned(name: str, bend: float, miss: float) -> tuple[InvertibleNetwork, lis
         inverses.append(layer["inverse"])
         defect = torch.linalg.matrix_norm(inverse_defect(layer["inverse"], weight), 2)
         assert abs(float(defect) - miss) < 1e-12
-    return network, inverses
+    return inverses
 
 
 def away(network: InvertibleNetwork, batch: Batch) -> Tensor:
@@ -159,6 +167,32 @@ def test_learned_inverses_leave_as_the_theory_says(name: str, bend: float) -> No
     network, inverses = learned(name, 0.0, 2.0)
     bound = degradation(network, *batch, inverses=inverses).bound[0]
     assert (away(network, batch) <= bound + 1e-13).all()
+
+
+def test_the_pages_table_of_learned_inverses() -> None:
+    page = (Path(__file__).parents[3] / "docs/theory_deviations.md").read_text()
+    rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) \| (.+) \| (.+) \| (.+) \|$", page, re.MULTILINE)
+    assert len(rows) == 6
+    for norm, miss, *stated in rows:
+        found = []
+        for seed in range(3):
+            problem = orthogonal_problem((32,) * 6, "leaky_relu", seed)
+            source = torch.Generator().manual_seed(seed)
+            for weight in problem.network.weights:
+                square = torch.randn(32, 32, dtype=torch.float64, generator=source)
+                spread, axes = torch.linalg.eigh(square + square.mT)
+                stretch = (1 + float(norm) * spread / spread.abs().max()).sqrt()
+                weight.copy_(weight @ (axes * stretch) @ axes.mT)
+            inverses = with_inverses(problem.network, float(miss))
+            theory = degradation(*problem, inverses=inverses)
+            pairs = zip(
+                layer_gradients(*problem, rule="gait_learned_inverse", gamma=0.0),
+                backpropagation(problem),
+                strict=True,
+            )
+            distances = [(g.weight - b.weight).norm() / b.weight.norm() for g, b in pairs]
+            found.append([max(distances), theory.first_order.max(), theory.bound.max()])
+        assert [f"{max(map(float, each)):#.2g}" for each in zip(*found, strict=True)] == stated
 
 
 def test_exact_inverses_add_nothing() -> None:
