@@ -25,7 +25,8 @@ class Conversion(NamedTuple):
     """What ``convert`` has done.
 
     Attributes:
-        replaced: names of the layers that the rule trains now; of a layer in several places, each.
+        replaced: names of the layers that the rule trains now; of a layer in several places, each,
+            though it stays one where the slopes that follow are one.
         left_alone: for each other layer with parameters of its own, the reason.
         added: names of new parameters, those of a rule whose feedback learns, which an optimizer
             made before does not know. (Feedback that is fixed is in buffers. A state dict of before
@@ -64,30 +65,34 @@ def convert(model: nn.Module, rule: str | Rule = "gait", gamma: float = 0.0) -> 
     feedback_rule(rule)
     check_gamma(gamma)
     before = {name for name, _ in model.named_parameters()}
-    replaced: dict[str, InvertibleLinear] = {}
-    follower: dict[int, nn.Module] = {}
+    places: dict[str, tuple[nn.Sequential, int, InvertibleLinear]] = {}
+    # A layer in several places stays one, but where their slopes differ.
+    made: dict[tuple[nn.Module, float], InvertibleLinear] = {}
+    follower: dict[nn.Module, nn.Module] = {}
     for path, sequence in model.named_modules():
-        if not isinstance(sequence, nn.Sequential):
-            continue
-        if type(sequence).forward is not nn.Sequential.forward:
+        if not isinstance(sequence, nn.Sequential) or _has_own_forward(sequence, nn.Sequential):
             continue
         keys = [*sequence._modules]
         for place, (module, after) in enumerate(itertools.pairwise(list(sequence))):
             if _obstacle(module, after):
-                follower[id(module)] = after
-            else:
-                layer = _replacement(module, after, rule, gamma)
-                sequence[place] = layer
-                sequence[place + 1] = nn.Identity()
-                replaced[f"{path}.{keys[place]}".lstrip(".")] = layer
+                follower[module] = after
+                continue
+            assert isinstance(module, nn.Linear)
+            assert isinstance(after, nn.LeakyReLU)
+            key = module, after.negative_slope
+            if key not in made:
+                made[key] = _replacement(module, after, rule, gamma)
+            places[f"{path}.{keys[place]}".lstrip(".")] = sequence, place, made[key]
+    for sequence, place, layer in places.values():
+        sequence[place] = layer
+        sequence[place + 1] = nn.Identity()
     left_alone = {
-        name: _obstacle(module, follower.get(id(module)))
+        name: _obstacle(module, follower.get(module))
         for name, module in model.named_modules()
-        if list(module.parameters(recurse=False))
-        and not any(module is each for each in replaced.values())
+        if list(module.parameters(recurse=False)) and module not in made.values()
     }
     added = tuple(name for name, _ in model.named_parameters() if name not in before)
-    return Conversion(tuple(replaced), left_alone, added)
+    return Conversion(tuple(places), left_alone, added)
 
 
 def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
@@ -112,14 +117,19 @@ def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
         return f"the leaky ReLU after it has the slope {after.negative_slope}, not in (0, 1]"
     if any(getattr(each, kind) for each in (module, after) for kind in _HOOKS):
         return "it or the leaky ReLU after it has hooks"
+    if _has_own_forward(module, nn.Linear) or _has_own_forward(after, nn.LeakyReLU):
+        return "it or the leaky ReLU after it has a forward of its own"
     return ""
 
 
+def _has_own_forward(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether its class, or somebody who wrapped this very object, computes something else."""
+    return type(module).forward is not kind.forward or "forward" in vars(module)
+
+
 def _replacement(
-    module: nn.Module, after: nn.Module, rule: str | Rule, gamma: float
+    module: nn.Linear, after: nn.LeakyReLU, rule: str | Rule, gamma: float
 ) -> InvertibleLinear:
-    assert isinstance(module, nn.Linear)
-    assert isinstance(after, nn.LeakyReLU)
     n, slope = module.in_features, after.negative_slope
     # On the meta device no weight is drawn; feedback uses up one random number, if there is any.
     layer = InvertibleLinear(

@@ -23,6 +23,8 @@ from gaitprop.nn.rule import feedback_rule, joined, learns, rule_key, rule_name
 from gaitprop.reading import Reading
 from gaitprop.rules import Rule
 
+DRAWN = "finite real tensors by names of letters, digits and _"
+
 
 def invertible_linear(
     input: Tensor,
@@ -68,7 +70,7 @@ def invertible_linear(
     # Views that change nothing are left out: each is a step of its own in backward.
     if read.shape[-1] > n:
         read = read[..., :n]
-    settings = _settings(rule, gamma, activation, negative_slope, number, input.device.type)
+    settings = _settings(rule, gamma, activation, negative_slope, number, input, weight, bias)
     kept = _kept(rule, feedback, weight)
     if read.dim() == 2:
         return _apply(read, weight, bias, settings, kept)
@@ -139,7 +141,7 @@ def invertible_conv2d(
         )
     reading = Reading((*input.shape[-3:],), channels, kernel_size, stride, padding)
     units = _cast(input, weight).reshape(-1, reading.n_units)
-    settings = _settings(rule, gamma, activation, negative_slope, number, input.device.type)
+    settings = _settings(rule, gamma, activation, negative_slope, number, input, weight, bias)
     rows = _apply(reading.read(units), weight, bias, settings, _kept(rule, feedback, weight))
     return reading.units(rows).reshape(*input.shape[:-3], n, *reading.positions)
 
@@ -176,7 +178,10 @@ def _outputs_in_plain_torch(
 def _kept(
     rule: str | Rule, feedback: Mapping[str, Tensor] | None, weight: Tensor
 ) -> Mapping[str, Tensor]:
-    """Raises ArgumentError where a rule that keeps something has nothing, or nothing that fits."""
+    """Raises ArgumentError where a rule that keeps something has nothing, or what cannot be that.
+
+    Shapes are the rule's to know.
+    """
     keeping = feedback_rule(rule)
     if keeping is None:
         return {}
@@ -200,6 +205,24 @@ def _kept(
                 " fixed; allowed: a tensor that requires none"
             )
     return feedback
+
+
+def check_drawn(rule: str, drawn: object) -> None:
+    """Raises ArgumentError unless a rule drew what a module can keep: real tensors by name."""
+    if not isinstance(drawn, Mapping):
+        raise ArgumentError(f"the rule {rule!r} drew a {type(drawn).__name__}; allowed: {DRAWN}")
+    for name, each in drawn.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ArgumentError(f"the rule {rule!r} drew {name!r}; allowed: {DRAWN}")
+        if not isinstance(each, Tensor):
+            what = f"a {type(each).__name__}"
+        elif each.is_complex():
+            what = str(each.dtype)
+        elif not each.isfinite().all():
+            what = "inf or NaN"
+        else:
+            continue
+        raise ArgumentError(f"the rule {rule!r} drew {what} as {name}; allowed: {DRAWN}")
 
 
 def check_dtype(dtype: torch.dtype, of: str) -> None:
@@ -263,14 +286,13 @@ def _settings(
     activation: str,
     negative_slope: float,
     number: int,
-    device: str,
+    *tensors: Tensor | None,
 ) -> tuple[float, str, float, int]:
     """Checked, as ``InvertibleLayer`` takes them."""
     check_gamma(gamma)
     check_size("number", number, 0)
     key = rule_key(rule)
-    half = _autocast(device) and torch.get_autocast_dtype(device) == torch.float16
-    if half and torch.is_grad_enabled() and (gamma > 0.0 or key == "tp" or learns(key)):
+    if (gamma > 0.0 or key == "tp" or learns(key)) and _rescales_losses(*tensors):
         raise ArgumentError(
             f"rule is {rule_name(key)!r}, gamma {gamma!r}, under autocast to float16, whose losses"
             " are rescaled, while targets, and what feedback learns by, are of a scale of their"
@@ -278,6 +300,16 @@ def _settings(
         )
     slope = make_activation(activation, negative_slope).slope
     return slope, key, float(gamma), number
+
+
+def _rescales_losses(*tensors: Tensor | None) -> bool:
+    """Whether they learn under autocast to float16, for which losses are made larger."""
+    learning = [each.device.type for each in tensors if each is not None and each.requires_grad]
+    return (
+        torch.is_grad_enabled()
+        and any(map(_autocast, learning))
+        and torch.get_autocast_dtype(learning[0]) == torch.float16
+    )
 
 
 def _autocast(device: str) -> bool:

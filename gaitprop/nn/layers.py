@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gaitprop.activations import make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.nn.functional import (
+    check_drawn,
     check_dtype,
     check_gamma,
     check_size,
@@ -136,6 +137,10 @@ class _InvertibleLayer(nn.Module):
             "feedback": self._feedback(),
         }
 
+    def _check_weight(self, n: int) -> None:
+        if self.weight.shape != (n, n):
+            raise ArgumentError(f"weight is of shape {tuple(self.weight.shape)}; allowed: {(n, n)}")
+
     def _extra_repr(self) -> str:
         slope = f", negative_slope={self.negative_slope}" if self.activation != "linear" else ""
         bias = "" if self.bias is not None else ", bias=False"
@@ -150,6 +155,7 @@ def _drawn(rule: FeedbackRule, weight: Tensor) -> dict[str, Tensor]:
         # On the meta device there are shapes alone.
         known = torch.zeros(weight.shape) if weight.is_meta else weight
         drawn = rule.draws(Site(known.double().cpu(), 1, len(weight)), source)
+    check_drawn(rule.name, drawn)
     # A copy: what is drawn may be the weight itself.
     values = {name: tensor.to(weight, copy=True).contiguous() for name, tensor in drawn.items()}
     if rule.learns is None:
@@ -241,6 +247,7 @@ class InvertibleLinear(_InvertibleLayer):
             raise ArgumentError(
                 f"input is of shape {tuple(input.shape)}; allowed: (…, {self.in_features})"
             )
+        self._check_weight(self.out_features)
         return invertible_linear(input, self.weight, self.bias, **self._settings())
 
     def extra_repr(self) -> str:
@@ -316,9 +323,7 @@ class InvertibleConv2d(_InvertibleLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """The outputs, (batch, out_channels, down, across), of images of the weight's dtype."""
-        n = self.out_channels
-        if self.weight.shape != (n, n):
-            raise ArgumentError(f"weight is of shape {tuple(self.weight.shape)}; allowed: {(n, n)}")
+        self._check_weight(self.out_channels)
         return invertible_conv2d(
             input,
             self.weight,

@@ -85,31 +85,33 @@ def _errors(
     activation = Activation(slope)
     error, outputs, rows, weight = map(_one, (error.contiguous(), outputs, rows, weight))
     below, of_weight, of_bias, of_kept = (error.new_empty(0) for _ in range(4))
-    parts = {} if feedback is None else parted(_one(feedback, 1), kept)
+    # A rule of one's own may write to what it gets, return it, or a view.
+    given = _itself if rule in RULES else Tensor.clone
     with own_precision():
         local_error = activation.times_derivative(error, outputs)
         seeds = tuple(range(weight.shape[0] if leading else 1))
-        view = LayerView(weight, outputs, local_error, activation, number, seeds, feedback=parts)
+
+        def view() -> LayerView:
+            parts = {} if feedback is None else parted(given(_one(feedback, 1)), kept)
+            tensors = given(weight), given(outputs), given(local_error)
+            return LayerView(*tensors, activation, number, seeds, feedback=parts)
+
         if of_rows:
-            if rule in RULES:
-                below = rule_of(rule)(view, error, gamma)
-            else:
-                # One's own may write to what it gets, return it, or a view; results of an operator
-                # are tensors of their own, in the order that their shape says.
-                own = view._replace(
-                    weight=weight.clone(), outputs=outputs.clone(), local_error=local_error.clone()
-                )
-                below = rule_of(rule)(own, error.clone(), gamma)
+            below = rule_of(rule)(view(), given(error), gamma)
+            if rule not in RULES:
+                # Results of an operator are tensors of their own, in the order of their shape.
                 below = below.clone(memory_format=torch.contiguous_format)
             below = below.reshape(*leading, -1, n)
         if of_parameters or of_feedback:
             of_weight = matmul(local_error.mT, rows)
         if of_feedback:
             added = weight.new_zeros(weight.shape[:-1]) if bias is None else _one(bias, 1)
-            inputs = rows if rule in RULES else rows.clone()
-            lesson = Lesson(view, inputs, added, of_weight.clone(), lambda: torch.randn_like(rows))
+            layer = view()
+            lesson = Lesson(
+                layer, given(rows), given(added), of_weight.clone(), lambda: torch.randn_like(rows)
+            )
             found = learned(cast(FeedbackRule, rule_of(rule)), lesson)
-            flat = [found[name].reshape(*error.shape[:-2], -1) for name in parts]
+            flat = [found[name].reshape(*error.shape[:-2], -1) for name in layer.feedback]
             of_kept = torch.cat(flat, -1).reshape(*leading, -1)
         of_weight = of_weight.reshape(*leading, n, n) if of_parameters else error.new_empty(0)
         if of_parameters:
@@ -205,6 +207,10 @@ def _(info: Any, in_dims: Any, *arguments: Any) -> Any:
     below, *_ = layer_errors(*flat, weight, None, None, *settings, True, False, False)
     _, *of_layer = layer_errors(*tensors, *layer, *settings, False, of_parameters, False)
     return (below.view(tensors[0].shape), *of_layer), dims
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _one(tensor: Tensor, own: int = 2) -> Tensor:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gaitprop.constraints import ORTHOGONAL, orthogonalize
+from gaitprop.constraints import orthogonalize
 from gaitprop.errors import ArgumentError
+from gaitprop.linalg import matmul
 from gaitprop.nn.function import WeightPenalty
 from gaitprop.nn.functional import check_dtype
 from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
 from gaitprop.regularizer import check_penalty, orthogonality_defect
 
+NEAR = 0.5
+"""Below this ‖WᵀW − I‖_F no singular value of W is below 0.7, so that W has an inverse."""
+
 
 def orthogonality_penalty(module: nn.Module, kind: str = "off_diagonal") -> Tensor:
     """Summed over the module's invertible layers; times λ, to be added to the loss.
+
+    A weight that two layers share counts twice.
 
     Args:
         module: any, with at least one invertible layer in it.
@@ -43,14 +49,16 @@ def orthogonal_(module: nn.Module) -> None:
 
     To be called after each step of an optimizer: GAIT-prop is then backpropagation throughout. Each
     weight becomes the orthogonal matrix nearest to it, of whatever size it is; see
-    ``gaitprop.constraints``. One that is frozen (``requires_grad_(False)``) stays as it is.
+    ``gaitprop.constraints``. One that is frozen (``requires_grad_(False)``) stays as it is, and so
+    does one on the meta device.
 
     Args:
         module: any, with at least one invertible layer in it; changed.
 
     Raises:
-        ArgumentError: there is no invertible layer, or a weight has no inverse, or holds inf or
-            NaN, or is computed from other parameters; nothing was changed.
+        ArgumentError: there is no invertible layer, or a weight has no inverse to working
+            precision, or holds inf or NaN, or is computed from other parameters; nothing was
+            changed.
     """
     found: list[tuple[nn.Parameter, Tensor]] = []
     for name, weight in _weights(module).items():
@@ -59,15 +67,16 @@ def orthogonal_(module: nn.Module) -> None:
                 f"{name} is computed from other parameters, as by a parametrization or pruning, so"
                 " that nothing can be put in its place; allowed: an nn.Parameter"
             )
-        if not weight.requires_grad:
+        if not weight.requires_grad or weight.is_meta:
             continue
         nearest = weight.clone(memory_format=torch.contiguous_format)
         largest = nearest.abs().max()
         if not 1e-3 < largest < 1e3:
             # Of all its multiples the nearest is the same, and squares of these may overflow.
             nearest /= largest
+        near = _defect(nearest) < NEAR
         orthogonalize(nearest)
-        if not orthogonality_defect(nearest) < ORTHOGONAL:
+        if not near and not _is_nearest(nearest, weight):
             n, fault = len(weight), "holds inf or NaN"
             if weight.isfinite().all():
                 smallest = float(torch.linalg.matrix_norm(weight, -2))
@@ -79,6 +88,26 @@ def orthogonal_(module: nn.Module) -> None:
         found.append((weight, nearest))
     for weight, nearest in found:
         weight.copy_(nearest)
+
+
+def _defect(matrix: Tensor) -> Tensor:
+    """‖WᵀW − I‖_F."""
+    defect: Tensor = orthogonality_defect(matrix) * len(matrix) ** 0.5
+    return defect
+
+
+def _is_nearest(orthogonal: Tensor, weight: Tensor) -> bool:
+    """Whether W = QH with an orthogonal Q and a positive definite H: then Q is the nearest.
+
+    Where W has no inverse to working precision, rounding has chosen a part of Q.
+    """
+    smallest = 10.0 * torch.finfo(weight.dtype).eps
+    scaled = weight / weight.abs().max()
+    stretch = matmul(orthogonal.mT, scaled / torch.linalg.matrix_norm(scaled))
+    symmetric = (stretch + stretch.mT) / 2
+    symmetric.diagonal().sub_(smallest)
+    failed = torch.linalg.cholesky_ex(symmetric).info
+    return bool(_defect(orthogonal) < smallest**0.5) and not failed
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:

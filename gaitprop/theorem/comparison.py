@@ -109,7 +109,8 @@ def crossings(problem: Problem, rule: str, gamma: float) -> Tensor:
     if rule == "bp" or network.activation.slope == 1.0:
         return counts
     activations = network.forward(problem.inputs)
-    error = squared_error(activations[-1], problem.labels.expand(1, -1), problem.n_classes)
+    labels = problem.labels.expand(activations[-1].shape[:-1])
+    error = squared_error(activations[-1], labels, problem.n_classes)
     for view, arriving, step in passages(network, activations, error, find_rule(rule), gamma):
         if view.number == 1:
             continue

@@ -106,9 +106,10 @@ def rescaled_gradients(
         As ``layer_gradients``, without regularizer; NaN where a sample meets its target exactly.
 
     Raises:
-        ArgumentError: the length is not above 0.
+        ArgumentError: the length is no number above 0.
         SingularLayerError: a layer has no inverse.
     """
+    check_number("length", length)
     if not 0.0 < length < float("inf"):
         raise ArgumentError(f"length is {length!r}; allowed: above 0")
     activations = network.forward(inputs)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from gaitprop.errors import ArgumentError
 from gaitprop.nn import InvertibleLinear, convert
+from gaitprop.rules.feedback import FeedbackRule, Site
 from tests.gaitprop.nn.models import gradients
 
 
@@ -144,6 +146,45 @@ def test_a_layer_in_two_places_is_replaced_where_it_can_be() -> None:
     assert len(list(model.parameters())) == 2
     assert done.replaced == ("0", "4")
     assert done.left_alone == {"2": ALONE}
+
+
+def test_a_layer_in_two_places_stays_one() -> None:
+    """And so does what its rule keeps; two where its slopes differ."""
+    shared = nn.Linear(3, 3)
+    model = nn.Sequential(shared, nn.LeakyReLU(0.1), shared, nn.LeakyReLU(0.1))
+    assert convert(model, "kolen_pollack").added == ("0.feedback_backward",)
+    assert model[0] is model[2]
+    shared = nn.Linear(3, 3)
+    model = nn.Sequential(shared, nn.LeakyReLU(0.1), shared, nn.LeakyReLU(0.2))
+    convert(model)
+    assert model[0] is not model[2] and model[0].weight is model[2].weight
+
+
+@pytest.mark.parametrize("place", [0, 1, None])
+def test_what_wraps_a_forward_goes_on(place: int | None) -> None:
+    """As libraries do that replace it in one object."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.LeakyReLU(0.1))
+    wrapped = model if place is None else model[place]
+    wrapped.forward = torch.relu
+    inputs = torch.randn(4, 3)
+    expected = model(inputs)
+    assert convert(model).replaced == ()
+    assert torch.equal(model(inputs), expected)
+
+
+def test_a_rule_that_fails_at_a_later_layer_leaves_all_as_they_were() -> None:
+    def draws(site: Site, _: torch.Generator) -> dict[str, Tensor]:
+        return {"matrix": site.weight / (len(site.weight) - 4)}
+
+    rule = FeedbackRule("odd", lambda _layer, error, _scale: error, draws)
+    model = nn.Sequential(
+        nn.Sequential(nn.Linear(3, 3), nn.LeakyReLU()),
+        nn.Sequential(nn.Linear(4, 4), nn.LeakyReLU()),
+    )
+    before = list(model.modules())
+    with pytest.raises(ArgumentError, match="drew inf or NaN as matrix"):
+        convert(model, rule)
+    assert all(now is then for now, then in zip(model.modules(), before, strict=True))
 
 
 def test_a_layer_that_also_stands_elsewhere_is_named_where_it_was_replaced() -> None:

@@ -195,6 +195,23 @@ def test_an_optimizer_goes_on_with_feedback_that_is_drawn_anew(rule: str) -> Non
     assert not torch.equal(held[2], before[2])
 
 
+@pytest.mark.parametrize(
+    ("drawn", "told"),
+    [
+        ([torch.eye(3)], "drew a list"),
+        ({"a": 1.0}, "drew a float as a"),
+        ({"a": torch.full((3,), torch.nan)}, "drew inf or NaN as a"),
+        ({"a": torch.ones(3, dtype=torch.complex64)}, "drew torch.complex64 as a"),
+        ({"a.b": torch.ones(3)}, "drew 'a.b'"),
+        ({3: torch.ones(3)}, "drew 3"),
+    ],
+)
+def test_what_a_module_cannot_keep_is_refused(drawn: object, told: str) -> None:
+    rule = FeedbackRule("odd", lambda _layer, error, _scale: error, lambda *_: drawn)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ArgumentError, match=rf"^the rule 'odd' {told}; allowed: finite real ten"):
+        InvertibleLinear(3, 3, rule)
+
+
 def test_feedback_that_starts_as_the_weight_is_a_tensor_of_its_own() -> None:
     rule = FeedbackRule("own", RULES["bp"], lambda site, _: {"start": site.weight})
     layer = InvertibleLinear(4, 4, rule, dtype=torch.float64)

@@ -197,6 +197,46 @@ def test_a_rule_may_write_to_what_it_gets() -> None:
         assert all(map(torch.equal, *found[-2:]))
 
 
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_rule_may_write_to_what_it_learns_by(learns: bool) -> None:
+    """The layer's own gradients, its parameters and what it keeps stay what they are."""
+
+    def spoil(layer):
+        for each in (layer.weight, layer.outputs, layer.local_error, layer.feedback["matrix"]):
+            each.zero_()
+
+    def passes(layer, error, scale):
+        sent = layer.local_error @ layer.feedback["matrix"]
+        if not learns:
+            spoil(layer)
+        return sent
+
+    def changes(lesson):
+        found = {"matrix": 1.0 * lesson.weight_gradient}
+        if learns:
+            spoil(lesson.layer)
+            lesson.inputs.zero_()
+            lesson.bias.zero_()
+            lesson.weight_gradient.zero_()
+        return found
+
+    def draws(site, source):
+        return {"matrix": site.weight}
+
+    layer = InvertibleLinear(3, 3, FeedbackRule("spoils", passes, draws, changes))
+    layer.bias.data.fill_(1.0)
+    inputs = torch.randn(5, 3, requires_grad=True)
+    tensors = (inputs, *layer.parameters())
+    kept, outputs = [each.detach().clone() for each in tensors], layer(inputs)
+    found = torch.autograd.grad(outputs.sum(), tensors, retain_graph=True)
+    assert all(map(torch.equal, kept, tensors))
+    again = torch.autograd.grad(outputs.sum(), tensors)
+    assert all(map(torch.equal, found, again))
+    layer.rule = "bp"
+    expected = torch.autograd.grad(layer(inputs).sum(), (inputs, layer.weight, layer.bias))
+    assert all(map(torch.equal, found[:3], expected))
+
+
 @pytest.mark.parametrize("rule", ["bp", "gait", "gait_learned_inverse"])
 @pytest.mark.parametrize(
     "follows", [nn.ReLU(inplace=True), nn.Dropout(0.5, inplace=True), lambda y: y.add_(1).mul_(2)]

@@ -393,6 +393,8 @@ def test_a_scale_that_is_not_the_losses_refuses_rescaled_losses(rule: Any, gamma
     # Where nothing is trained there is no loss.
     with torch.autocast("cpu", torch.float16), torch.no_grad():
         layer(torch.ones(2, 3))
+    with torch.autocast("cpu", torch.float16):
+        copy.deepcopy(layer).requires_grad_(False)(torch.ones(2, 3))
     layer.rule, layer.gamma = "gait", 0.0
     with torch.autocast("cpu", torch.float16):
         layer(torch.ones(2, 3))
@@ -403,6 +405,14 @@ class Silent(nn.Module):
 
     def forward(self, _layer: LayerView, error: torch.Tensor, _gamma: float) -> torch.Tensor:
         return 0.0 * error
+
+
+@pytest.mark.parametrize("layer", [InvertibleLinear(4, 3), InvertibleConv2d(3, kernel_size=1)])
+def test_a_weight_of_another_size_is_refused(layer: Any) -> None:
+    layer = copy.deepcopy(layer)
+    layer.weight, layer.bias = nn.Parameter(torch.eye(2)), None
+    with pytest.raises(ArgumentError, match=r"^weight is of shape \(2, 2\); allowed: \(3, 3\)$"):
+        layer(torch.ones(1, 3, 4, 4))
 
 
 def test_a_rule_may_be_a_module() -> None:

@@ -121,6 +121,38 @@ def test_weights_without_a_nearest_orthogonal_matrix_are_left(spoil, fault: str)
     torch.testing.assert_close(model[1].weight, before, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(12))
+def test_of_a_weight_whose_rank_is_low(dtype: torch.dtype, seed: int) -> None:
+    """Rounding has filled in what it lacks: some orthogonal matrix would come out, not the one."""
+    source = torch.Generator().manual_seed(seed)
+    layer = InvertibleLinear(30, 30, dtype=dtype)
+    factors = torch.randn(2, 30, 10, generator=source, dtype=dtype)
+    layer.weight.data.copy_(factors[0] @ factors[1].T)
+    with pytest.raises(ArgumentError, match=r"^weight, 30 x 30, is singular to working precision"):
+        orthogonal_(layer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_weights_far_from_orthogonal(dtype: torch.dtype) -> None:
+    """Gaussian ones, and one whose smallest singular value is a thousandth of its largest."""
+    source = torch.Generator().manual_seed(0)
+    weights = [torch.randn(n, n, generator=source, dtype=dtype) for n in (1, 3, 30, 100)]
+    u, _, v = torch.linalg.svd(weights[-1])
+    weights.append((u * torch.logspace(0, -3, 100, dtype=dtype)) @ v)
+    for weight in weights:
+        layer = InvertibleLinear(len(weight), len(weight), dtype=dtype)
+        layer.weight.data.copy_(weight)
+        orthogonal_(layer)
+        u, _, v = torch.linalg.svd(weight)
+        close = {"rtol": 0, "atol": 2e-3 if dtype == torch.float32 else 1e-10}
+        torch.testing.assert_close(layer.weight.detach(), u @ v, **close)
+
+
+def test_on_the_device_of_shapes_alone_nothing_is_done() -> None:
+    orthogonal_(InvertibleLinear(3, 3, device="meta"))
+
+
 @pytest.mark.parametrize(
     "changed", [parametrizations.weight_norm, lambda layer: prune.identity(layer, "weight")]
 )

@@ -55,6 +55,13 @@ def test_convolutions_by_transposed_ones(name: str, rule: str) -> None:
         torch.testing.assert_close(ours.bias[0], bias, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("length", ["a", None, True, 0.0])
+def test_a_length_that_is_none_is_refused(length: object) -> None:
+    network = InvertibleNetwork((4, 4), dtype=torch.float64)
+    with pytest.raises(ArgumentError, match=r"^length is "):
+        rescaled_gradients(network, torch.ones(1, 4), torch.zeros(1).long(), 2, length)  # type: ignore[arg-type]
+
+
 def rescaled_by_loops(case: Case, length: float) -> list[np.ndarray]:
     """The follow-up's formula for the weights, one sample at a time."""
     found = [np.zeros_like(weight) for weight in case.weights]

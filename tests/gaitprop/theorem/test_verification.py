@@ -68,7 +68,9 @@ def test_crossings_are_those_of_the_literal_form(widths: tuple[int, ...], rule: 
     expected = sum(mask.sum(1) for mask in masks)
     assert expected.max() > 1
     assert expected.min() == 0
-    assert np.array_equal(crossings(problem_of(case), rule, 0.6).numpy(), expected)
+    problem = problem_of(case)
+    for each in (problem, problem._replace(network=case.network())):  # Also without seeds.
+        assert np.array_equal(crossings(each, rule, 0.6).numpy(), expected)
 
 
 def test_bp_and_linear_networks_push_no_unit() -> None:
