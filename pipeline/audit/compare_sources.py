@@ -325,10 +325,18 @@ def _commit(revision: str) -> str | None:
     if not revision or revision.startswith("-"):
         return None
     found = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-    if found is None:
-        # refs/exps/<two digits>/<the rest of a commit>/<name>
-        found = _git("for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{revision}")
-    return found.split()[0] if found else None
+    if found is not None:
+        return found.strip()
+    # refs/exps/<two digits>/<the rest of a commit>/<name>
+    references = _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
+    experiments = [line.split(" ", 1) for line in references.splitlines()]
+    commits = [commit for commit, name in experiments if name.split("/", 4)[4:] == [revision]]
+    if len(commits) > 1:
+        raise GaitError(
+            f"{revision} is the name of {len(commits)} DVC experiments; allowed: the commit of one"
+            f" of them: {', '.join(each[:12] for each in commits)}"
+        )
+    return commits[0] if commits else None
 
 
 def _git(*arguments: str) -> str | None:

@@ -9,6 +9,7 @@ checksum.
 from __future__ import annotations
 
 import hashlib
+import json
 import mimetypes
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from pipeline.audit import provenance_chain
 from pipeline.params import params_file, profiles
 from pipeline.project.errors import GaitError
-from pipeline.project.files import as_json, text_of, whole_folder
+from pipeline.project.files import as_json, check_writable, text_of, whole_folder
 from pipeline.project.source import git, source
 from pipeline.project.yaml_mapping import mapping
 from pipeline.results import provenance
@@ -70,6 +71,15 @@ def write(results: Path, destination: Path) -> int:
             f"{changed} has changed since it was made, and the crate would say that it was not:"
             " `gait repro` makes what DVC makes again, `gait sweep` a sweep's"
         )
+    own = Path("results", profile)
+    for each in [out for facts in stages.values() for out in facts.get("outs", ())]:
+        if not (path := Path(each["path"])).is_relative_to(own):
+            continue
+        if not _is_as_recorded(results / path.relative_to(own), each.get("md5")):
+            raise GaitError(
+                f"{path} is not what {LOCK} records of it, and the crate would say that it is:"
+                " `gait repro` makes it again"
+            )
     for name, model in chain["made"]["models"].items():
         folder = Path("models", profile, name)
         if folder.is_dir() and not _is_of_result(folder, model["result"]):
@@ -83,6 +93,7 @@ def write(results: Path, destination: Path) -> int:
             f"{params} is not what {results} were made with, and the crate would say that it is:"
             " `gait repro`, or undo the change"
         )
+    check_writable(destination.absolute().parent)
     with whole_folder(destination) as folder:
         for name in (WORKFLOW, LOCK):
             shutil.copyfile(name, folder / name)
@@ -95,6 +106,23 @@ def write(results: Path, destination: Path) -> int:
         document = _document(profile, stages, chain, described)
         (folder / METADATA).write_bytes(as_json(document))
     return len(files)
+
+
+def _is_as_recorded(path: Path, recorded: str | None) -> bool:
+    """Whether a file or folder has DVC's checksum: of a folder, that of its list as JSON."""
+
+    def md5(content: bytes) -> str:
+        return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+    if path.is_file():
+        return md5(path.read_bytes()) == recorded
+    files = sorted((each.relative_to(path).parts, each) for each in path.rglob("*"))
+    listed = [
+        {"md5": md5(each.read_bytes()), "relpath": "/".join(parts)}
+        for parts, each in files
+        if each.is_file()
+    ]
+    return f"{md5(json.dumps(listed).encode())}.dir" == recorded
 
 
 def _is_of_result(folder: Path, result: str) -> bool:

@@ -99,9 +99,10 @@ def plan_of_table(folder: Path, seed: int | None) -> list[str]:
 def _chosen(
     folder: Path, seed: int | None
 ) -> tuple[Params, list[tuple[ModelKey, pandas.DataFrame]]]:
-    if not (folder / seeds_table.FILE).is_file():
+    if not folder.name or not (folder / seeds_table.FILE).is_file():
         raise GaitError(
-            f"{folder / seeds_table.FILE} is missing: name a folder such as results/digits"
+            f"{folder / seeds_table.FILE} is no published table: name a folder such as"
+            " results/digits"
         )
     table = seeds_table.read(folder / seeds_table.FILE)
     settings = profiles.file_of(folder.name)

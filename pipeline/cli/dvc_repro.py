@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import signal
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,14 +72,12 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """
     if not arguments:
         return
-    from dvc.cli.parser import get_main_parser
-
-    _, unknown = get_main_parser().parse_known_args(["repro", *arguments])
-    if unknown:
-        raise GaitError(
-            f"received {unknown[0]}{did_you_mean(unknown[0], OPTIONS)}; allowed: options of"
-            " `gait repro` and of `dvc repro`, whose --help lists them"
-        )
+    for each in arguments:
+        if not _is_known(each):
+            raise GaitError(
+                f"received {each}{did_you_mean(each, OPTIONS)}; allowed: options of `gait repro`"
+                " and of `dvc repro`, whose --help lists them"
+            )
     targets = [each for each in arguments if not each.startswith("-")]
     if not targets:
         return
@@ -100,6 +100,21 @@ def check_arguments(arguments: Sequence[str]) -> None:
                     f"received {target!r}{did_you_mean(target, known)}; allowed: stages, as"
                     " `dvc stage list` names them"
                 )
+
+
+def _is_known(argument: str) -> bool:
+    from dvc.cli import DvcParserError
+    from dvc.cli.parser import get_main_parser
+
+    logging.disable()
+    try:
+        # Of the beginning of several options it would tell all of its usage.
+        with redirect_stdout(io.StringIO()):
+            return not get_main_parser().parse_known_args(["repro", argument])[1]
+    except DvcParserError:
+        return False
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pipeline.cli import completion
 from pipeline.cli.output import JSON
 from pipeline.project.environment import prepare_environment
 from pipeline.project.errors import GaitError
+from pipeline.project.files import check_file
 from pipeline.project.redaction import shown
 
 # https://fetch.spec.whatwg.org/#port-blocking, from 1024 on.
@@ -109,7 +110,7 @@ def verify(
     from pipeline.verify import printed_tables, theorem_check
 
     if figure is not None:
-        theorem_check.check_figure(figure)
+        check_file(figure, "--figure", (".svg", ".png"))
     document = theorem_check.measure(device)
     if figure is not None:
         theorem_check.write_figure(document, figure)

@@ -19,6 +19,7 @@ from rich.table import Table
 from pipeline.cli import completion
 from pipeline.cli.output import JSON, to_standard_error
 from pipeline.project.errors import GaitError
+from pipeline.project.files import check_file
 from pipeline.project.interruption import interruptible
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def reproduce(
     from pipeline.audit import reproduce as made_again
 
     if (run is None) == (check is None):
-        raise GaitError("give either the id of a run or --check FOLDER, and not both")
+        received = "neither" if run is None else "both"
+        raise GaitError(f"received {received}; allowed: the id of a run, or --check FOLDER")
     if check is None and (everything or seed is not None):
         raise GaitError(f"--{'all' if everything else 'seed'} goes with --check FOLDER")
     if everything and seed is not None:
@@ -109,6 +111,7 @@ def reproduce(
         raise GaitError("received --dry-run and --json; allowed: one of them")
     if check is not None and seed is None and not everything:
         seed = random.SystemRandom().randrange(10**6)
+        made_again.plan_of_table(check, seed)  # Nothing is drawn of what is no table.
         print(f"one model, drawn with --seed {seed}", file=sys.stderr if as_json else sys.stdout)
     if dry_run:
         plan = (
@@ -171,7 +174,8 @@ def export(
 
     The crate holds the results, params.yaml, dvc.yaml and dvc.lock, and the models if they are
     here; what is left out is named with its checksum. Its profile is Provenance Run Crate 0.5.
-    Refused: a summary.csv that has changed since it was made, and params that it was not made of.
+    Refused: results and models that have changed since they were made, and params that they were
+    not made with.
 
     Examples:
 
@@ -231,7 +235,8 @@ def compare(
     """Compare results: settings that differ, metrics with intervals, curves.
 
     Differences are paired over the seeds that both sides have. Models of the same data set,
-    architecture and name are compared; single runs are, whatever they are called.
+    architecture and name are compared; where there are none, those of the same architecture and
+    name, or of the same name; single runs are, whatever they are called.
 
     Examples:
 
@@ -250,8 +255,8 @@ def compare(
 
     if len(what) < 2:
         raise GaitError(f"received {what[0]} alone; allowed: two things to compare, or more")
-    if page is not None and page.suffix != ".html":
-        raise GaitError(f"--page is {page}; allowed: a file that ends in .html")
+    if page is not None:
+        check_file(page, "--page", (".html",))
     subjects = find_all(what)
     found = compare_models.compare(subjects)
     notes = [sentence for each in subjects for sentence in each.notes]

@@ -79,8 +79,8 @@ def sweep(
         MLFLOW_TRACKING_URI=http://HOST:5000 gait sweep --address auto --storage /mnt/shared
     """
     if context.invoked_subcommand is not None:
-        options = context.command.params
-        if given := [each.opts[0] for each in options if context.params.get(str(each.name))]:
+        known = context.command.params
+        if given := [each.opts[0] for each in known if context.params.get(str(each.name))]:
             raise GaitError(
                 f"received {', '.join(given)} before {context.invoked_subcommand}; allowed: options"
                 " after it, such as gait sweep best --json"
@@ -92,15 +92,21 @@ def sweep(
     from pipeline.sweep import driver
 
     params = params_file.load()
+    options = driver.Options(address, storage, resume, restart)
     if dry_run:
-        configurations = driver.plan(params)
+        if as_json and params.sweep.search == "optuna":
+            raise GaitError(
+                "received --dry-run and --json, and sweep.search is optuna, which suggests one"
+                " configuration after the other; allowed: with grid or random"
+            )
+        configurations = driver.dry_run(params, options)
         if as_json:
             print(json.dumps([each._asdict() for each in configurations], indent=2))
         else:
             _list(configurations, params.sweep.trials * len(params.sweep.rules))
         return
     with to_standard_error(as_json):
-        code = driver.run(params, driver.Options(address, storage, resume, restart))
+        code = driver.run(params, options)
     if as_json:
         print(json.dumps(_outcome(params, code), indent=2))
     raise typer.Exit(code)

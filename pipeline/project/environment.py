@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 import urllib.parse
 from pathlib import Path
@@ -15,6 +16,7 @@ STATE_INTERVAL_S, PATIENCE_S = "GAIT_STATE_INTERVAL_S", "GAIT_MLFLOW_PATIENCE_S"
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 ALL = (DATA_ROOT, DATA_MIRROR, COMMIT, STATE_INTERVAL_S, PATIENCE_S, TRACKING_URI)
 _DEFAULT_S = {STATE_INTERVAL_S: 30.0, PATIENCE_S: 30.0}
+_IN_MEMORY = re.compile(r"sqlite(\+\w+)?:(//)?/?(/?:memory:|/?file:.*(:memory:|mode=memory)|\?|$)")
 # Thirty years: what a system waits for is limited.
 _LONGEST_S = 1e9
 
@@ -80,6 +82,11 @@ def check() -> None:
     for name in _DEFAULT_S:
         seconds(name)
     folder(DATA_ROOT)
+    if _IN_MEMORY.match(given(TRACKING_URI) or ""):
+        raise GaitError(
+            f"the environment variable {TRACKING_URI}: received a database in memory, which is gone"
+            " when a command ends; allowed: a file, such as sqlite:////data/mlflow.db, or a server"
+        )
     try:
         urllib.parse.urlsplit(given(TRACKING_URI) or "")
     except ValueError as error:

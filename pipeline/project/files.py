@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,17 @@ def check_writable(folder: Path) -> None:
             f"nothing can be written in {folder} ({error.strerror}); make room there, or make it"
             " writable"
         ) from None
+
+
+def check_file(path: Path, option: str, endings: Sequence[str]) -> None:
+    """GaitError, which names the option, unless a file can be written there of such an ending."""
+    received = f"{option} is {str(path)!r}"
+    if path.suffix.lower() not in endings:
+        raise GaitError(f"{received}; allowed: a name that ends in {' or '.join(endings)}")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise GaitError(f"{received}, but {path.parent} is no folder to write to")
+    if path.is_dir():
+        raise GaitError(f"{received}, which is a folder; allowed: a file")
 
 
 def _clear_up(destination: Path, prefix: str) -> None:

@@ -70,6 +70,15 @@ def plan(params: Params) -> list[Configuration]:
     return [] if params.sweep.search == "optuna" else search_space.configurations(params)
 
 
+def dry_run(params: Params, options: Options) -> list[Configuration]:
+    """The plan, refused as ``run`` would; its images are looked at where they are here already."""
+    configurations = _checked_plan(params, options)
+    path = data_file(params.profile, params.sweep.dataset)
+    if path.exists():
+        _check_trials(params, configurations, image_tensors.load(path))
+    return configurations
+
+
 def run(params: Params, options: Options) -> int:
     """Runs the sweep to its end and writes its results.
 
@@ -79,15 +88,10 @@ def run(params: Params, options: Options) -> int:
     Raises:
         GaitError: the sweep cannot be run like that; nothing has been started.
     """
-    # Before an image set of a package's computes anything.
-    choose_numerics(params)
-    configurations = plan(params)
-    ray_cluster.check_address(options.address)
-    _check_store(options.address)
-    root = _root(options.storage)
+    configurations = _checked_plan(params, options)
     images = _images(params)
     _check_trials(params, configurations, images)
-    folder = Folder(root / params.profile / params.sweep.name)
+    folder = Folder(_root(options.storage) / params.profile / params.sweep.name)
     results = sweep_results_folder(params.profile, params.sweep.name)
     check_writable(results.parent)
     with folder.held(), interruptible():
@@ -330,6 +334,16 @@ def _leave(runs: SweepRuns) -> None:
     """Nothing of a sweep that this process leaves goes on in MLflow."""
     runs.close(SHORT_PATIENCE_S, SHORT_PATIENCE_S)
     runs.end("KILLED", {}, None)
+
+
+def _checked_plan(params: Params, options: Options) -> list[Configuration]:
+    # Before an image set of a package's computes anything.
+    choose_numerics(params)
+    configurations = plan(params)
+    ray_cluster.check_address(options.address)
+    _check_store(options.address)
+    _root(options.storage)
+    return configurations
 
 
 def _ended(params: Params, folder: Folder) -> dict[str, Record]:

@@ -255,7 +255,7 @@ def _check_reachable(address: str) -> None:
         return
     try:
         _knock(address, CONNECTING_S)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise _unusable(address, str(error)) from None
 
 

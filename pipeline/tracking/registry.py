@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.params.labels import model_name, spread_text
-from pipeline.params.schema import REFERENCE, Params
+from pipeline.params.schema import Params
 from pipeline.project.errors import GaitError
 from pipeline.project.nearest_name import did_you_mean
 from pipeline.results import seeds_table
@@ -25,8 +25,8 @@ _FACTS = ("gait.profile", "gait.dataset", "gait.architecture", "gait.model", "gi
 def register(params: Params, model: str | None = None) -> list[dict[str, Any]]:
     """Registers one model for each data set and architecture that has been evaluated.
 
-    If none is named, that is of all but the reference the one of the highest validation accuracy at
-    the end of training, mean over the seeds. The test set decides nothing. A result that has a
+    If none is named, that is of run.rules the one of the highest validation accuracy at the end of
+    training, mean over the seeds. The test set decides nothing. A result that has a
     version keeps it; the alias goes to it.
 
     Returns:
@@ -64,7 +64,12 @@ def _chosen(params: Params, model: str | None) -> Iterator[dict[str, Any]]:
     table = accuracies.agg(validation_mean="mean", validation_std="std").reset_index()
     for _, rows in table.groupby(["dataset", "architecture"], sort=False):
         if model is None:
-            rules = rows[rows.model != REFERENCE]
+            rules = rows[rows.model.isin(params.run.rules)]
+            if rules.empty:
+                raise GaitError(
+                    f"{path} has no model of run.rules ({', '.join(params.run.rules)}): run `gait"
+                    f" repro`, or name one of {', '.join(rows.model)}"
+                )
             yield rules.loc[rules.validation_mean.idxmax()].to_dict()
         elif model in set(rows.model):
             yield rows[rows.model == model].iloc[0].to_dict()
@@ -85,8 +90,8 @@ def _source(client: MlflowClient, experiment_id: str, row: Mapping[str, Any]) ->
 def _not_here(row: Mapping[str, Any]) -> GaitError:
     name = f"{row['dataset']} {row['architecture']} {row['model']}"
     return GaitError(
-        f"this MLflow store has not the model of {name} that the table shows: train it here,"
-        f" with `gait train {name}`"
+        f"this MLflow store has not the model of {name} that the table shows: train it here, with"
+        f" `gait train {name}`, or, after `dvc pull`, make its run with `gait import-runs`"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -70,21 +69,11 @@ def check_device(device: str) -> None:
     """Raises GaitError unless the device can compute in float64."""
     try:
         torch.zeros(1, dtype=torch.float64, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ImportError):
         allowed = "cpu" + (", cuda" if torch.cuda.is_available() else "")
         raise GaitError(
             f"device is {device!r}, which cannot compute in float64 here; allowed: {allowed}"
         ) from None
-
-
-def check_figure(path: Path) -> None:
-    """Raises GaitError unless a figure can be written there."""
-    if path.suffix.lower() not in (".svg", ".png"):
-        raise GaitError(f"--figure is {str(path)!r}; allowed: a name that ends in .svg or .png")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise GaitError(f"--figure is {str(path)!r}, but {path.parent} is no folder to write to")
-    if path.is_dir():
-        raise GaitError(f"--figure is {str(path)!r}, which is a folder; allowed: a file")
 
 
 def write_figure(document: dict[str, Any], path: Path) -> None:

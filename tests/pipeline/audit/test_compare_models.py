@@ -440,3 +440,22 @@ def test_an_empty_list_of_stages_records_nothing(tmp_path: Path) -> None:
 def test_a_name_of_nothing_is_one_sentence(project: Path) -> None:
     said = gait(project, "compare", "HEAD", "nothing_such", code=2)
     assert "'nothing_such' is nothing to compare; allowed: a folder" in said
+
+
+def test_the_name_of_several_experiments_of_dvcs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One may be made again upon another commit; none is taken in silence."""
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path, "git", "init", "--quiet")
+    (tmp_path / "file").touch()
+    commit(tmp_path)
+    for baseline in ("aa/b", "cc/d"):
+        run(tmp_path, "git", "update-ref", f"refs/exps/{baseline}/weaker", "HEAD")
+    with pytest.raises(
+        GaitError, match="weaker is the name of 2 DVC experiments; allowed: the"
+    ):
+        find("weaker")
+    with pytest.raises(GaitError) as refused:
+        find("w*")
+    assert "experiments; allowed: the commit" not in str(refused.value)

@@ -167,6 +167,19 @@ def test_what_is_not_as_it_was_made_is_not_vouched_for(project: Path) -> None:
     assert not (project / "crate").exists()
 
 
+def test_what_no_provenance_names_is_compared_with_dvc_lock(project: Path) -> None:
+    lock = (REPOSITORY / "dvc.lock").read_text()
+    stages = YAML(typ="safe").load(lock)["stages"]
+    known = {"stages": {"evaluate@digits": stages["evaluate@digits"]}}
+    (project / "dvc.lock").write_text(json.dumps(known))
+    export_crate.write(RESULTS, project / "crate")
+    metrics = RESULTS / "metrics"
+    figures = sorted(metrics.glob("*.json"))[0]
+    figures.write_text(figures.read_text().replace("0.9", "0.4"))
+    with pytest.raises(GaitError, match=r"^results/digits/metrics is not what dvc\.lock records"):
+        export_crate.write(RESULTS, project / "second")
+
+
 def test_the_published_validator_takes_it(made: Path) -> None:
     program = shutil.which("rocrate-validator")
     if program is None and not REQUIRED:

@@ -69,8 +69,17 @@ def files(project: Path) -> set[str]:
         (["trian"], "Did you mean 'train'?"),
         (["register"], "results/digits/seeds.csv is missing: run `gait evaluate`"),
         (["reproduce", "x", "--dry-run", "--json"], "allowed: one of them"),
-        (["reproduce", "--check", "results/digits", "--all", "--dry-run"], "seeds.csv is missing"),
-        (["compare", "no", "thing", "--page", "a.txt"], "allowed: a file that ends in .html"),
+        (["reproduce", "--check", "results/digits", "--dry-run"], "seeds.csv is no published tab"),
+        (["reproduce", "--check", ""], "name a folder such as results/digits"),
+        (["reproduce"], "received neither; allowed: the id of a run, or --check FOLDER"),
+        (["reproduce", "x", "--check", "y"], "received both; allowed"),
+        (["compare", "no", "thing", "--page", "a.txt"], "allowed: a name that ends in .html"),
+        (["compare", "no", "thing", "--page", "no/a.html"], "no is no folder to write to"),
+        (
+            ["sweep", "--dry-run", "--address", "garbage"],
+            "received 'garbage'; allowed: auto",
+        ),
+        (["sweep", "--dry-run", "--storage", "s3://x"], "--storage: received 's3://x'; allowed: a"),
         (["sweep", "best", "--apply", "--json"], "allowed: one of them"),
         (["sweep", "--dry-run", "best", "--apply"], "received --dry-run before best; allowed: op"),
         (["sweep", "--address", "auto", "--json", "best"], "received --address, --json before b"),
@@ -187,6 +196,21 @@ def test_batch_larger_than_the_data(project: Path) -> None:
     message = refused("train", "digits", "square", "gait")
     assert "training.batch_size: received 1294; allowed: at most 1293" in message
     assert not (project / "mlflow.db").exists()
+
+
+def test_a_dry_run_says_what_the_sweep_would(project: Path) -> None:
+    assert gait_here("download")[0] == 0
+    edit(
+        project,
+        "rule.learning_rate: [",
+        "training.batch_size: [30, 1294]\n    rule.learning_rate: [",
+    )
+    message = refused("sweep", "--dry-run")
+    assert "batch_size 1294" in message and "allowed: at most 1293" in message
+    edit(project, "[30, 1294]", "[30]")
+    edit(project, "search: grid", "search: optuna")
+    assert "suggested one by one" in gait_here("sweep", "--dry-run")[1]
+    assert "sweep.search is optuna" in refused("sweep", "--dry-run", "--json")
 
 
 def test_memory_that_is_not_there(project: Path) -> None:

@@ -76,6 +76,18 @@ def test_a_store_that_is_no_address(tmp_path: Path, helper: Preloaded) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "uri", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"]
+)
+def test_a_store_that_keeps_nothing(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv(environment.TRACKING_URI, uri)
+    with pytest.raises(GaitError, match="received a database in memory"):
+        environment.check()
+    for file in ("sqlite:////x/mlflow.db", "sqlite:///memory.db", "sqlite:///file:x.db?uri=true"):
+        monkeypatch.setenv(environment.TRACKING_URI, file)
+        environment.check()
+
+
 def test_an_archive_root_in_nobodys_home(
     new_project: Callable[..., Path], tmp_path: Path, helper: Preloaded
 ) -> None:

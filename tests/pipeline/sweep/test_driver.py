@@ -393,6 +393,8 @@ def test_what_cannot_begin_drops_nothing(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     message = says(2, "--restart", "--address", "127.0.0.1:1")
     assert "the Ray cluster 127.0.0.1:1 cannot be used" in message
+    message = says(2, "--restart", "--address", "head..example:6379")
+    assert "the Ray cluster head..example:6379 cannot be used" in message
     assert times(project, "tiny") == before
 
 

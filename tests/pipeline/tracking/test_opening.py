@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,18 @@ def test_a_run_of_a_store_that_is_away_is_not_called_missing(
     with pytest.raises(GaitError, match="cannot be used") as raised:
         store.existing_run(RUN)
     assert "there is no MLflow run" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("place", "why"), [("sub/x.db", "there is no folder"), ("", "is no file")])
+def test_a_place_for_no_file_is_told_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: str, why: str
+) -> None:
+    """And not after MLflow's ten attempts, which take two minutes."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / place}")
+    begun = time.monotonic()
+    with pytest.raises(GaitError, match=why):
+        store.open_experiment("digits")
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize(

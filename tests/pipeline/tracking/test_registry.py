@@ -96,6 +96,13 @@ def test_a_model_that_is_not_there_is_one_sentence(project: Path) -> None:
         registry.register(params_file.load(), "gate")
 
 
+def test_models_that_run_rules_does_not_name_are_not_chosen(project: Path) -> None:
+    params = params_file.load()
+    params = params.model_copy(update={"run": params.run.model_copy(update={"rules": ["bp"]})})
+    with pytest.raises(GaitError, match=r"no model of run\.rules \(bp\).* reference, gait"):
+        registry.register(params)
+
+
 def test_a_table_without_what_decides_is_one_sentence(project: Path) -> None:
     table = project / "results/digits/seeds.csv"
     whole = table.read_text()

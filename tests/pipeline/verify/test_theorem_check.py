@@ -155,6 +155,7 @@ def test_the_figure_is_written_whole_or_not_at_all(
         (["--figure", "folder.svg"], "which is a folder"),
         (["--device", "abacus"], "device is 'abacus'"),
         (["--device", "meta"], "device is 'meta'"),
+        (["--device", "hpu"], "device is 'hpu'"),
     ],
 )
 def test_refused_before_any_work(
