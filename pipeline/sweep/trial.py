@@ -134,10 +134,13 @@ def attempt(
         made = prepare(params, search_space.key(params, configuration.rule), task.images)
         _train(made, state, by, task, reports)
     except (DivergenceError, SingularLayerError, GaitError) as error:
+        if _lacks_shared_memory(error, task):
+            raise
         reports.send(FAILED, str(error))
     except (Exception, SystemExit) as error:
         # A GPU that fails spoils its process for the next trial, too: with this it ends.
-        if reports.unheard or isinstance(error, torch.AcceleratorError):
+        spoiled = isinstance(error, torch.AcceleratorError)
+        if reports.unheard or spoiled or _lacks_shared_memory(error, task):
             raise
         # Out of memory, an error of a rule of one's own: it would come again, on any worker. Only
         # a worker that is gone is a reason to try once more.
@@ -145,6 +148,12 @@ def attempt(
         reports.send(FAILED, f"{type(error).__name__}: {first}")
     else:
         reports.send(FINISHED)
+
+
+def _lacks_shared_memory(error: BaseException, task: Task) -> bool:
+    """What a GPU lacks that several trials share, it may have later: no trial has failed by it."""
+    lacks = any(isinstance(e, torch.OutOfMemoryError) for e in (error, error.__cause__))
+    return lacks and task.params.sweep.resources.gpus % 1 != 0
 
 
 class _Reports:

@@ -452,9 +452,7 @@ def test_the_name_of_several_experiments_of_dvcs(
     commit(tmp_path)
     for baseline in ("aa/b", "cc/d"):
         run(tmp_path, "git", "update-ref", f"refs/exps/{baseline}/weaker", "HEAD")
-    with pytest.raises(
-        GaitError, match="weaker is the name of 2 DVC experiments; allowed: the"
-    ):
+    with pytest.raises(GaitError, match="weaker is the name of 2 DVC experiments; allowed: the"):
         find("weaker")
     with pytest.raises(GaitError) as refused:
         find("w*")

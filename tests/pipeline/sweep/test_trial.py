@@ -241,6 +241,34 @@ def test_what_fails_while_it_is_prepared_says_by_what(
     assert said["facts"].items() >= told(task).items()
 
 
+def test_what_a_shared_gpu_lacks_is_no_result(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray tries again, when the others may be gone; alone on a GPU it would come again."""
+
+    said = torch.OutOfMemoryError("CUDA out of memory")
+    explained = GaitError("there is not enough memory")
+    explained.__cause__ = said
+    # Here is no GPU to share.
+    monkeypatch.setattr("pipeline.sweep.trial.choose_device", lambda _: torch.device("cpu"))
+    for error in (said, explained):
+
+        def out_of_memory(*_: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("pipeline.sweep.trial.prepare", out_of_memory)
+        for gpus in (0.0, 1.0):
+            (report,) = reports(sharing(task, gpus), GOOD)
+            assert "memory" in report["failure"]
+        with pytest.raises(type(error)):
+            reports(sharing(task, 0.5), GOOD)
+
+
+def sharing(task: Task, gpus: float) -> Task:
+    sweep = task.params.sweep
+    resources = sweep.resources.model_copy(update={"gpus": gpus})
+    own = {"sweep": sweep.model_copy(update={"resources": resources})}
+    return replace(task, params=task.params.model_copy(update=own))
+
+
 def test_a_lost_trial_that_ends_after_all_is_not_missing(task: Task, tmp_path: Path) -> None:
     collector = Collector(tmp_path, {}, {}, None, [])
     said = reports(task, GOOD)
