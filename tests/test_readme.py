@@ -25,6 +25,7 @@ TABLES = {  # of a page, by profile
     "mnist_256_long": ("results_100_epochs.md", "summary.md"),
     "fashion_256": ("results.md", "summary.md"),
     "fashion_256_long": ("results_100_epochs.md", "summary.md"),
+    "fashion_256_long_targets": ("results_100_epochs.md", "summary.md"),
     "board": ("results_rules.md", "rules.md"),
     "board_mnist": ("results_rules.md", "rules.md"),
     "mnist1d": ("results_rules.md", "rules.md"),
