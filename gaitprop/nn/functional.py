@@ -70,8 +70,9 @@ def invertible_linear(
     # Views that change nothing are left out: each is a step of its own in backward.
     if read.shape[-1] > n:
         read = read[..., :n]
-    settings = _settings(rule, gamma, activation, negative_slope, number, input, weight, bias)
     kept = _kept(rule, feedback, weight)
+    tensors = input, weight, bias, *kept.values()
+    settings = _settings(rule, gamma, activation, negative_slope, number, *tensors)
     if read.dim() == 2:
         return _apply(read, weight, bias, settings, kept)
     return _apply(read.reshape(-1, n), weight, bias, settings, kept).view(read.shape)
@@ -141,8 +142,10 @@ def invertible_conv2d(
         )
     reading = Reading((*input.shape[-3:],), channels, kernel_size, stride, padding)
     units = _cast(input, weight).reshape(-1, reading.n_units)
-    settings = _settings(rule, gamma, activation, negative_slope, number, input, weight, bias)
-    rows = _apply(reading.read(units), weight, bias, settings, _kept(rule, feedback, weight))
+    kept = _kept(rule, feedback, weight)
+    tensors = input, weight, bias, *kept.values()
+    settings = _settings(rule, gamma, activation, negative_slope, number, *tensors)
+    rows = _apply(reading.read(units), weight, bias, settings, kept)
     return reading.units(rows).reshape(*input.shape[:-3], n, *reading.positions)
 
 
@@ -207,8 +210,11 @@ def _kept(
     return feedback
 
 
-def check_drawn(rule: str, drawn: object) -> None:
-    """Raises ArgumentError unless a rule drew what a module can keep: real tensors by name."""
+def check_drawn(rule: str, drawn: object, values: bool = True) -> None:
+    """Raises ArgumentError unless a rule drew what a module can keep: real tensors by name.
+
+    Their ``values`` say nothing where the weight had none.
+    """
     if not isinstance(drawn, Mapping):
         raise ArgumentError(f"the rule {rule!r} drew a {type(drawn).__name__}; allowed: {DRAWN}")
     for name, each in drawn.items():
@@ -218,7 +224,7 @@ def check_drawn(rule: str, drawn: object) -> None:
             what = f"a {type(each).__name__}"
         elif each.is_complex():
             what = str(each.dtype)
-        elif not each.isfinite().all():
+        elif values and not each.isfinite().all():
             what = "inf or NaN"
         else:
             continue

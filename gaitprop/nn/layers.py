@@ -155,7 +155,7 @@ def _drawn(rule: FeedbackRule, weight: Tensor) -> dict[str, Tensor]:
         # On the meta device there are shapes alone.
         known = torch.zeros(weight.shape) if weight.is_meta else weight
         drawn = rule.draws(Site(known.double().cpu(), 1, len(weight)), source)
-    check_drawn(rule.name, drawn)
+    check_drawn(rule.name, drawn, values=not weight.is_meta)
     # A copy: what is drawn may be the weight itself.
     values = {name: tensor.to(weight, copy=True).contiguous() for name, tensor in drawn.items()}
     if rule.learns is None:

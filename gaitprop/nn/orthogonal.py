@@ -103,7 +103,9 @@ def _is_nearest(orthogonal: Tensor, weight: Tensor) -> bool:
     """
     smallest = 10.0 * torch.finfo(weight.dtype).eps
     scaled = weight / weight.abs().max()
-    stretch = matmul(orthogonal.mT, scaled / torch.linalg.matrix_norm(scaled))
+    # Singular values of 1 in root mean square, whatever the size.
+    scaled *= len(weight) ** 0.5 / torch.linalg.matrix_norm(scaled)
+    stretch = matmul(orthogonal.mT, scaled)
     symmetric = (stretch + stretch.mT) / 2
     symmetric.diagonal().sub_(smallest)
     failed = torch.linalg.cholesky_ex(symmetric).info

@@ -16,7 +16,9 @@ STATE_INTERVAL_S, PATIENCE_S = "GAIT_STATE_INTERVAL_S", "GAIT_MLFLOW_PATIENCE_S"
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 ALL = (DATA_ROOT, DATA_MIRROR, COMMIT, STATE_INTERVAL_S, PATIENCE_S, TRACKING_URI)
 _DEFAULT_S = {STATE_INTERVAL_S: 30.0, PATIENCE_S: 30.0}
-_IN_MEMORY = re.compile(r"sqlite(\+\w+)?:(//)?/?(/?:memory:|/?file:.*(:memory:|mode=memory)|\?|$)")
+_IN_MEMORY = re.compile(
+    r"sqlite(\+\w+)?:(//)?/?(/?:memory:(\?|$)|/?file:(:memory:|.*[?&]mode=memory(&|$))|\?|$)"
+)
 # Thirty years: what a system waits for is limited.
 _LONGEST_S = 1e9
 

@@ -275,11 +275,10 @@ def twice(send: Callable[[], None], forget: Callable[[], None] = lambda: None) -
 
 
 def _check_place(path: Path) -> None:
-    """GaitError where SQLite can have no file: MLflow would try for two minutes, without a word."""
-    if not path.parent.is_dir() or (path.exists() and not path.is_file()):
-        what = f"{path} is no file" if path.exists() else f"there is no folder {path.parent}"
+    """GaitError for what is no file: MLflow would try for two minutes, without a word."""
+    if path.exists() and not path.is_file():
         raise GaitError(
-            f"the MLflow store {shown(tracking_uri())} cannot be used ({what}){_ADVICE}"
+            f"the MLflow store {shown(tracking_uri())} cannot be used ({path} is no file){_ADVICE}"
         )
 
 

@@ -17,7 +17,7 @@ from gaitprop.losses import squared_error as engine_error
 from gaitprop.nn import InvertibleConv2d, InvertibleLinear, convert
 from gaitprop.rules import RULES
 from gaitprop.rules.difference_target_propagation import NOISE
-from gaitprop.rules.feedback import FeedbackRule
+from gaitprop.rules.feedback import FeedbackRule, Site
 from gaitprop.training import TrainingSettings, make_optimizer
 from tests.gaitprop.learned import GAIN
 from tests.gaitprop.nn.models import model_of, squared_error
@@ -210,6 +210,17 @@ def test_what_a_module_cannot_keep_is_refused(drawn: object, told: str) -> None:
     rule = FeedbackRule("odd", lambda _layer, error, _scale: error, lambda *_: drawn)  # type: ignore[arg-type, return-value]
     with pytest.raises(ArgumentError, match=rf"^the rule 'odd' {told}; allowed: finite real ten"):
         InvertibleLinear(3, 3, rule)
+
+
+def test_what_is_drawn_by_the_weight_alone_needs_one() -> None:
+    """On the device of shapes alone, where ``convert`` makes a layer, there is none to judge."""
+
+    def draws(site: Site, _: torch.Generator) -> dict[str, Tensor]:
+        return {"matrix": site.weight / site.weight.norm()}
+
+    rule = FeedbackRule("norm", lambda _layer, error, _scale: error, draws)
+    InvertibleLinear(3, 3, rule, device="meta")
+    assert convert(nn.Sequential(nn.Linear(3, 3), nn.LeakyReLU()), rule).replaced == ("0",)
 
 
 def test_feedback_that_starts_as_the_weight_is_a_tensor_of_its_own() -> None:

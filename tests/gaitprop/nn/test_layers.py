@@ -23,6 +23,7 @@ from gaitprop.nn import (
     orthogonal_,
     orthogonality_penalty,
 )
+from gaitprop.nn.rule import learns
 from gaitprop.regularizer import orthogonality_defect
 from gaitprop.rules import RULES
 from gaitprop.rules.layer import LayerView
@@ -395,6 +396,12 @@ def test_a_scale_that_is_not_the_losses_refuses_rescaled_losses(rule: Any, gamma
         layer(torch.ones(2, 3))
     with torch.autocast("cpu", torch.float16):
         copy.deepcopy(layer).requires_grad_(False)(torch.ones(2, 3))
+        if learns(rule):  # Feedback learns by itself, too.
+            own = copy.deepcopy(layer)
+            own.weight.requires_grad_(False)
+            own.bias.requires_grad_(False)
+            with pytest.raises(ArgumentError, match="are rescaled"):
+                own(torch.ones(2, 3))
     layer.rule, layer.gamma = "gait", 0.0
     with torch.autocast("cpu", torch.float16):
         layer(torch.ones(2, 3))

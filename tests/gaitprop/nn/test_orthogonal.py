@@ -135,11 +135,14 @@ def test_of_a_weight_whose_rank_is_low(dtype: torch.dtype, seed: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_of_weights_far_from_orthogonal(dtype: torch.dtype) -> None:
-    """Gaussian ones, and one whose smallest singular value is a thousandth of its largest."""
+    """Gaussian ones, and ones whose smallest singular value is far below the others."""
     source = torch.Generator().manual_seed(0)
     weights = [torch.randn(n, n, generator=source, dtype=dtype) for n in (1, 3, 30, 100)]
     u, _, v = torch.linalg.svd(weights[-1])
     weights.append((u * torch.logspace(0, -3, 100, dtype=dtype)) @ v)
+    u, spread, v = torch.linalg.svd(torch.randn(256, 256, generator=source, dtype=dtype) / 16)
+    spread[-1] = 1e-5
+    weights.append((u * spread) @ v)
     for weight in weights:
         layer = InvertibleLinear(len(weight), len(weight), dtype=dtype)
         layer.weight.data.copy_(weight)

@@ -83,7 +83,11 @@ def test_a_store_that_keeps_nothing(monkeypatch: pytest.MonkeyPatch, uri: str) -
     monkeypatch.setenv(environment.TRACKING_URI, uri)
     with pytest.raises(GaitError, match="received a database in memory"):
         environment.check()
-    for file in ("sqlite:////x/mlflow.db", "sqlite:///memory.db", "sqlite:///file:x.db?uri=true"):
+    for file in (
+        "sqlite:////x/mlflow.db",
+        "sqlite:///memory.db",
+        "sqlite:///file:mode=memory.db?uri=true",
+    ):
         monkeypatch.setenv(environment.TRACKING_URI, file)
         environment.check()
 
