@@ -23,8 +23,6 @@ from gaitprop.nn.rule import feedback_rule, joined, learns, rule_key, rule_name
 from gaitprop.reading import Reading
 from gaitprop.rules import Rule
 
-DRAWN = "finite real tensors by names of letters, digits and _"
-
 
 def invertible_linear(
     input: Tensor,
@@ -208,27 +206,6 @@ def _kept(
                 " fixed; allowed: a tensor that requires none"
             )
     return feedback
-
-
-def check_drawn(rule: str, drawn: object, values: bool = True) -> None:
-    """Raises ArgumentError unless a rule drew what a module can keep: real tensors by name.
-
-    Their ``values`` say nothing where the weight had none.
-    """
-    if not isinstance(drawn, Mapping):
-        raise ArgumentError(f"the rule {rule!r} drew a {type(drawn).__name__}; allowed: {DRAWN}")
-    for name, each in drawn.items():
-        if not isinstance(name, str) or not name.isidentifier():
-            raise ArgumentError(f"the rule {rule!r} drew {name!r}; allowed: {DRAWN}")
-        if not isinstance(each, Tensor):
-            what = f"a {type(each).__name__}"
-        elif each.is_complex():
-            what = str(each.dtype)
-        elif values and not each.isfinite().all():
-            what = "inf or NaN"
-        else:
-            continue
-        raise ArgumentError(f"the rule {rule!r} drew {what} as {name}; allowed: {DRAWN}")
 
 
 def check_dtype(dtype: torch.dtype, of: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from gaitprop.activations import make_activation
 from gaitprop.errors import ArgumentError
 from gaitprop.nn.functional import (
-    check_drawn,
     check_dtype,
     check_gamma,
     check_size,
@@ -22,6 +22,8 @@ from gaitprop.nn.rule import feedback_rule, rule_key, rule_name
 from gaitprop.rules import Rule
 from gaitprop.rules.feedback import FeedbackRule, Site
 from gaitprop.surroundings import drawn_on_the_cpu
+
+_DRAWN = "finite real tensors by names of letters, digits and _"
 
 
 class Settings(TypedDict):
@@ -155,12 +157,33 @@ def _drawn(rule: FeedbackRule, weight: Tensor) -> dict[str, Tensor]:
         # On the meta device there are shapes alone.
         known = torch.zeros(weight.shape) if weight.is_meta else weight
         drawn = rule.draws(Site(known.double().cpu(), 1, len(weight)), source)
-    check_drawn(rule.name, drawn, values=not weight.is_meta)
+    _check_drawn(rule.name, drawn, values=not weight.is_meta)
     # A copy: what is drawn may be the weight itself.
     values = {name: tensor.to(weight, copy=True).contiguous() for name, tensor in drawn.items()}
     if rule.learns is None:
         return values
     return {name: nn.Parameter(value) for name, value in values.items()}
+
+
+def _check_drawn(rule: str, drawn: object, values: bool = True) -> None:
+    """Raises ArgumentError unless a rule drew what a module can keep: real tensors by name.
+
+    Their ``values`` say nothing where the weight had none, as on the meta device.
+    """
+    if not isinstance(drawn, Mapping):
+        raise ArgumentError(f"the rule {rule!r} drew a {type(drawn).__name__}; allowed: {_DRAWN}")
+    for name, each in drawn.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ArgumentError(f"the rule {rule!r} drew {name!r}; allowed: {_DRAWN}")
+        if not isinstance(each, Tensor):
+            what = f"a {type(each).__name__}"
+        elif each.is_complex():
+            what = str(each.dtype)
+        elif values and not each.isfinite().all():
+            what = "inf or NaN"
+        else:
+            continue
+        raise ArgumentError(f"the rule {rule!r} drew {what} as {name}; allowed: {_DRAWN}")
 
 
 def _kinds(feedback: dict[str, Tensor]) -> dict[str, tuple[object, ...]]:

@@ -193,9 +193,12 @@ def _client() -> MlflowClient:
             ) from None
         if said is not None:
             print(said, file=sys.stderr, flush=True)
-    if (path := database()) is not None:
-        _check_place(path)
-    elif tracking_uri().startswith(_SERVERS_OF_DATABASES):
+    if (path := database()) is not None and path.exists() and not path.is_file():
+        # MLflow would try for two minutes, without a word.
+        raise GaitError(
+            f"the MLflow store {shown(tracking_uri())} cannot be used ({path} is no file){_ADVICE}"
+        )
+    if tracking_uri().startswith(_SERVERS_OF_DATABASES):
         from mlflow.store.db import utils
 
         # It would try ten times, two minutes long and without a word.
@@ -274,20 +277,11 @@ def twice(send: Callable[[], None], forget: Callable[[], None] = lambda: None) -
         send()
 
 
-def _check_place(path: Path) -> None:
-    """GaitError for what is no file: MLflow would try for two minutes, without a word."""
-    if path.exists() and not path.is_file():
-        raise GaitError(
-            f"the MLflow store {shown(tracking_uri())} cannot be used ({path} is no file){_ADVICE}"
-        )
-
-
 def make_store() -> None:
     """MLflow's tables, made aside: a kill while they are being made would leave them broken."""
     path = database()
     if path is None or path.exists():
         return
-    _check_place(path)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     partial = path.with_name(f".{path.name}.tmp")
