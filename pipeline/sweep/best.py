@@ -47,6 +47,8 @@ def run(
             return
         # Only a terminal has an edge.
         Console(width=None if sys.stdout.isatty() else 1000).print(table(found, params))
+        if found.missing:
+            print(_missing(found))
         print("`gait sweep best --apply` writes them into params.yaml")
         return
     # Before anything is written: a setting that params.yaml lacks is refused.
@@ -125,10 +127,16 @@ def apply(folder: Path, rule: str | None = None) -> list[str]:
     return changes
 
 
+def _missing(found: Winners) -> str:
+    return f"trials that have not ended: {found.missing}; `gait sweep --resume` tries them again"
+
+
 def notes(found: Winners, params: Params, rule: str | None = None) -> list[str]:
     """What a user should know about training the winners with these params: a sentence each."""
     said = []
     taken = _taken(found, rule)
+    if found.missing:
+        said.append(_missing(found))
     without = [name for name, winner in found.rules.items() if winner is None]
     if without and rule is None:
         said.append(f"no trial of {', '.join(without)} finished: params.yaml keeps its settings")

@@ -246,6 +246,7 @@ class _Sweep:
 
         from pipeline.sweep import ray_loop
 
+        interruption.check()
         for _ in range(ROUNDS):
             collector.dropped = 0
             try:
@@ -300,7 +301,7 @@ class _Sweep:
         if collector.ended:
             frame = sweep_results.table(self._params, collector.ended.values())
             destination = sweep_results_folder(self._params.profile, self._params.sweep.name)
-            sweep_results.write(self._params, destination, frame, runs.ids)
+            sweep_results.write(self._params, destination, frame, runs.ids, missing)
             if best := best_trial(frame):
                 figures[f"best_{METRIC}"] = float(best[METRIC])
             failed = sum(record.status == FAILED for record in collector.ended.values())

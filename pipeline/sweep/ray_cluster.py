@@ -62,7 +62,7 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     else:
-        _check_reachable(address)
+        _check_reachable(_meant(address))
         # Ray would try for a quarter of an hour.
         os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(RECONNECTING_S))
@@ -95,10 +95,7 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
 
 def check_address(address: str | None) -> None:
     """GaitError unless it is None, ``auto`` or HOST:PORT; Ray's client would end with its line."""
-    if address == "auto":
-        # Ray takes it for that.
-        address = os.environ.get("RAY_ADDRESS", address)
-    if address is None or address == "auto":
+    if address is None or (address := _meant(address)) == "auto":
         return
     if address.startswith("ray://"):
         raise GaitError(
@@ -108,6 +105,11 @@ def check_address(address: str | None) -> None:
         )
     if not re.fullmatch(r"[^/]+:\d+", address):
         raise GaitError(f"--address: received {shown(address)!r}; allowed: auto or HOST:PORT")
+
+
+def _meant(address: str) -> str:
+    """What Ray takes ``auto`` for, if something else."""
+    return (address == "auto" and os.environ.get("RAY_ADDRESS")) or address
 
 
 def this_machine() -> list[dict[str, float]]:

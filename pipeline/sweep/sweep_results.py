@@ -43,15 +43,19 @@ def whole(folder: Path) -> bool:
 
 
 def write(
-    params: Params, folder: Path, trials: pandas.DataFrame, run_ids: Mapping[str, str]
+    params: Params,
+    folder: Path,
+    trials: pandas.DataFrame,
+    run_ids: Mapping[str, str],
+    missing: int = 0,
 ) -> None:
     """Writes tables, summary, winners and figures; whatever the folder held is replaced.
 
     Equal trials give equal bytes: only runs.csv, best.yaml (MLflow's run ids) and best_so_far.svg
     (the order of ending) know more than the trials.
 
-    ``trials`` are as ``table`` has them, in the order in which they ended; ``run_ids`` are MLflow's
-    of their runs, as far as they are known.
+    ``trials`` are as ``table`` has them, in the order in which they ended, and ``missing`` so many
+    that have not; ``run_ids`` are MLflow's of their runs, as far as they are known.
     """
     sweep = params.sweep
     # Where every trial failed, a column is all None, and no column of numbers.
@@ -74,8 +78,8 @@ def write(
     texts = {
         "trials.csv": ordered.to_csv(index=False),
         "runs.csv": runs.to_csv(index=False),
-        "summary.md": sweep_summary.as_markdown(params, ordered, captions),
-        winners.FILE: winners.as_text(winners.of_trials(params, ordered, run_ids)),
+        "summary.md": sweep_summary.as_markdown(params, ordered, captions, missing),
+        winners.FILE: winners.as_text(winners.of_trials(params, ordered, run_ids, missing)),
     }
     with whole_folder(folder) as temporary:
         for name, text in texts.items():

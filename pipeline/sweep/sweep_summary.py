@@ -26,8 +26,13 @@ _SEARCHES = {
 _NUMBERS = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?(, [-+]?\d+(\.\d+)?(e[-+]?\d+)?)*")
 
 
-def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, str]) -> str:
-    """The summary: of trials in the order of trials.csv; ``figures`` says what each file shows."""
+def as_markdown(
+    params: Params, trials: pandas.DataFrame, figures: Mapping[str, str], missing: int = 0
+) -> str:
+    """The summary: of trials in the order of trials.csv; ``figures`` says what each file shows.
+
+    So many trials are ``missing``: they have not ended.
+    """
     sweep = params.sweep
     where = f"{image_set(sweep.dataset).title}, architecture `{sweep.architecture}`"
     how = _SEARCHES[sweep.search]
@@ -37,6 +42,12 @@ def as_markdown(params: Params, trials: pandas.DataFrame, figures: Mapping[str, 
         [setting_name(name), f"`{name}`", _dimension_text(dimension)]
         for name, dimension in sweep.space.items()
     ]
+    if missing:
+        ends = "trial has" if missing == 1 else "trials have"
+        how += (
+            f" **{missing} {ends} not ended**, which `gait sweep --resume` tries again: what"
+            " follows is of the others alone."
+        )
     fixed = ", ".join(f"`{name}` = {value_text(value)}" for name, value in sweep.fixed.items())
     of_the_sweep = f"For the sweep alone: {fixed}. " if fixed else ""
     lines = [

@@ -23,8 +23,8 @@ from pipeline.sweep import yaml_text
 FILE = "best.yaml"
 
 _HEAD = """\
-# The best trial of each rule of a sweep, by its mean accuracy on the validation set after the last
-# epoch; the test set was not touched. null: no trial of that rule finished, summary.md says why.
+# The best trial of each rule of a sweep, by its mean accuracy on the validation set; the test set
+# was not touched. null: no trial of that rule finished. summary.md says more.
 # `gait sweep best` shows this as a table, `gait sweep best --apply` writes it into params.yaml.
 """
 
@@ -56,12 +56,15 @@ class Winners(Section):
     dataset: str
     architecture: str
     fixed: dict[str, Any] = Field(description="where the trials differed from params.yaml")
+    missing: int = Field(0, ge=0, description="trials that have not ended")
     best_rule: str | None = Field(description="whose winner is the best of all")
     rules: dict[str, Winner | None]
 
 
-def of_trials(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, str]) -> Winners:
-    """The winners of a table in the order of trials.csv."""
+def of_trials(
+    params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, str], missing: int
+) -> Winners:
+    """The winners of a table in the order of trials.csv, which so many trials are missing from."""
     sweep, best = params.sweep, best_trial(trials)
     return Winners(
         sweep=sweep.name,
@@ -69,6 +72,7 @@ def of_trials(params: Params, trials: pandas.DataFrame, run_ids: Mapping[str, st
         dataset=sweep.dataset,
         architecture=sweep.architecture,
         fixed=dict(sweep.fixed),
+        missing=missing,
         best_rule=None if best is None else best["rule"],
         rules={rule: _winner(params, trials[trials.rule == rule], run_ids) for rule in sweep.rules},
     )
@@ -104,6 +108,8 @@ def read(folder: Path) -> Winners:
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc'])) or 'the file as a whole'}: {first['msg']}"
+    except ValueError as error:  # A date, or a number, that cannot be.
+        reason = str(error).splitlines()[0]
     raise GaitError(
         f"{path} is not as `gait sweep` writes it ({reason}); `gait sweep --resume` writes it anew"
     )

@@ -202,6 +202,16 @@ def test_fixed_settings_are_not_applied_but_told() -> None:
     ]
 
 
+def test_missing_trials_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A cluster that lost a sweep's workers leaves winners of the trials that had ended."""
+    leave_sweep({"bp": winner(rule__orthogonality=0.5)}, missing=3)
+    said = "trials that have not ended: 3; `gait sweep --resume` tries them again"
+    best.run(params_file.load())
+    assert said in capsys.readouterr().out
+    best.run(params_file.load(), write=True)
+    assert f"note: {said}" in capsys.readouterr().out
+
+
 def test_what_repro_would_not_train_is_told() -> None:
     Path("params.yaml").write_text(
         params_text().replace("rules: [bp, gait, itp, tp] ", "rules: [bp] ", 1)
@@ -288,6 +298,7 @@ def test_without_a_sweep_it_says_how_to_have_one() -> None:
         ("rules: [", "is not as `gait sweep` writes it"),
         ("", "the file as a whole"),
         ("sweep: 3\n", "sweep: Input should be a valid string"),
+        ("sweep: 2001-99-99\n", "month must be in 1..12"),
     ],
 )
 def test_a_broken_file_is_named(text: str, reason: str) -> None:

@@ -82,6 +82,19 @@ def test_rays_client_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> 
     ray_cluster.check_address("auto")
 
 
+def test_auto_is_what_ray_address_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    ray_cluster.check_address("auto")
+    with socket.socket() as head:
+        # Bound and not listened on: it refuses.
+        head.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        told = f"cluster {address} cannot be used .*refused"
+        with pytest.raises(GaitError, match=told), ray_cluster.connected("auto", 0):
+            pass
+
+
 @pytest.mark.parametrize("given", ["", "local", "http://127.0.0.1:8265", "127.0.0.1", "host:"])
 def test_what_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(GaitError, match=r"received '.*'; allowed: auto or HOST:PORT$"):

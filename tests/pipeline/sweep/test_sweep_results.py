@@ -377,6 +377,18 @@ def test_the_summary_says_what_was_swept_and_on_what_it_was_measured(tmp_path: P
         assert f"| {accuracy} ± {100 * best.validation_accuracy_std:.2f} |" in line
 
 
+def test_trials_that_have_not_ended_are_told(tmp_path: Path) -> None:
+    params, trials = made.make_params(tmp_path), made.grid()
+    out = tmp_path / "results"
+    sweep_results.write(params, out, trials, {}, missing=2)
+    said = "**2 trials have not ended**, which `gait sweep --resume` tries again"
+    assert said in (out / "summary.md").read_text()
+    assert winners.read(out).missing == 2
+    sweep_results.write(params, out, trials, {})
+    assert "not ended" not in (out / "summary.md").read_text()
+    assert winners.read(out).missing == 0
+
+
 def test_failures_are_told_once_a_kind(tmp_path: Path) -> None:
     trials = made.grid()
     rows = trials[trials.rule == "tp"].to_dict("records")
