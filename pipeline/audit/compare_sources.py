@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import io
 import os
 import re
 from collections import Counter
@@ -18,8 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas
-
+from pipeline.audit.whole_table import whole_table
 from pipeline.params.schema import REFERENCE, Convolution
 from pipeline.params.search_space import SECTIONS
 from pipeline.params.section import Section
@@ -134,10 +132,10 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
     if text is None:
         raise GaitError(f"{word} has no {folder / SEEDS}: `gait evaluate` writes it")
     figures = ("seed", *(_OF_SEEDS.get(metric, metric) for metric in METRICS))
-    table = _table(text, f"{folder / SEEDS} of {word}", seeds_table.COLUMNS, figures)
+    table = whole_table(text, f"{folder / SEEDS} of {word}", seeds_table.COLUMNS, figures)
     curves = read(folder / "curves.csv")
     of_epochs = (
-        _table(curves, f"curves.csv of {word}", ("model", "epoch", _CURVE), ("epoch", _CURVE))
+        whole_table(curves, f"curves.csv of {word}", ("model", "epoch", _CURVE), ("epoch", _CURVE))
         if curves is not None
         else None
     )
@@ -186,21 +184,6 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
     if unknown:
         notes.append(f"{word}: nothing beside it records the settings of {', '.join(unknown)}")
     return Compared(word, models, notes)
-
-
-def _table(
-    text: str, name: str, columns: Sequence[str], figures: Sequence[str]
-) -> pandas.DataFrame:
-    """With at least these columns; GaitError if it is none, or a figure there is no number."""
-    table = seeds_table.parsed(io.StringIO(text), name, columns)
-    for column in set(figures) & set(table):
-        try:
-            table[column] = pandas.to_numeric(table[column])
-        except ValueError as error:
-            raise GaitError(
-                f"{name}, {column}: {error}; allowed: numbers, as `gait evaluate` writes them"
-            ) from None
-    return table
 
 
 def _settings_of(model: Path, result: str) -> dict[str, Any]:

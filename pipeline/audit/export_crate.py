@@ -12,7 +12,7 @@ import hashlib
 import json
 import mimetypes
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -80,9 +80,14 @@ def write(results: Path, destination: Path) -> int:
                 f"{path} is not what {LOCK} records of it, and the crate would say that it is:"
                 " `gait repro` makes it again"
             )
-    for name, model in chain["made"]["models"].items():
-        folder = Path("models", profile, name)
-        if folder.is_dir() and not _is_of_result(folder, model["result"]):
+    models = {
+        Path("models", profile, name): model["result"]
+        for name, model in chain["made"]["models"].items()
+    }
+    # What dvc.lock and models/ have of a model that params.yaml no longer names is left out.
+    stages = {name: facts for name, facts in stages.items() if not _is_of_another(facts, models)}
+    for folder, result in models.items():
+        if folder.is_dir() and not _is_of_result(folder, result):
             raise GaitError(
                 f"{folder} is not the model that {results} are of: `dvc checkout`, or `gait repro`"
             )
@@ -99,8 +104,9 @@ def write(results: Path, destination: Path) -> int:
             shutil.copyfile(name, folder / name)
         shutil.copyfile(params, folder / PARAMS)
         shutil.copytree(results, folder / "results" / profile)
-        if (models := Path("models", profile)).is_dir():
-            shutil.copytree(models, folder / models)
+        for model in models:
+            if model.is_dir():
+                shutil.copytree(model, folder / model)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         described = [_file(path.relative_to(folder).as_posix(), path) for path in files]
         document = _document(profile, stages, chain, described)
@@ -123,6 +129,12 @@ def _is_as_recorded(path: Path, recorded: str | None) -> bool:
         if each.is_file()
     ]
     return f"{md5(json.dumps(listed).encode())}.dir" == recorded
+
+
+def _is_of_another(facts: Mapping[str, Any], models: Collection[Path]) -> bool:
+    """Whether a stage made a model that is none of these."""
+    outs = [Path(each["path"]) for each in facts.get("outs", ())]
+    return any(out.is_relative_to("models") and out not in models for out in outs)
 
 
 def _is_of_result(folder: Path, result: str) -> bool:

@@ -16,10 +16,13 @@ from gaitprop import numerics
 from pipeline.audit import reproduce_differences
 from pipeline.audit.reproduce_differences import Difference
 from pipeline.audit.reproduce_training import key_of, remade
+from pipeline.audit.whole_table import whole_table
 from pipeline.data import image_tensors
+from pipeline.data.image_sets import image_set
 from pipeline.params import params_file, profiles
 from pipeline.params.schema import REFERENCE, Params
 from pipeline.project.errors import GaitError
+from pipeline.project.files import text_of
 from pipeline.project.paths import ModelKey, data_file
 from pipeline.project.source import source
 from pipeline.results import seeds_table
@@ -104,7 +107,8 @@ def _chosen(
             f"{folder / seeds_table.FILE} is no published table: name a folder such as"
             " results/digits"
         )
-    table = seeds_table.read(folder / seeds_table.FILE)
+    path = folder / seeds_table.FILE
+    table = whole_table(text_of(path), str(path), seeds_table.COLUMNS)
     settings = profiles.file_of(folder.name)
     params = params_file.load(settings)
     models = []
@@ -114,13 +118,14 @@ def _chosen(
         models.append((key, rows.reset_index(drop=True)))
     chosen = models if seed is None else [random.Random(seed).choice(models)]
     for key, _ in chosen:
+        image_set(key.dataset)
         for what, received, allowed in (
             ("architecture", key.architecture, [*params.architectures]),
             ("model", key.model, [REFERENCE, *params.rules]),
         ):
             if received not in allowed:
                 raise GaitError(
-                    f"{folder / seeds_table.FILE}, {what}: received {received!r}; allowed by"
+                    f"{path}, {what}: received {received!r}; allowed by"
                     f" {settings}: {', '.join(allowed)}"
                 )
     return params, chosen
@@ -163,8 +168,14 @@ def _recorded(run_id: str) -> Iterator[tuple[Path, dict[str, Any], dict[str, str
                         f"the run {run.info.run_id} has no {file}: nothing can be compared with it"
                     )
                 client.download_artifacts(run.info.run_id, file, name)
+        tags = run.data.tags
+        if tags.get(store.KEY_TAG, "") != result_checksum(folder):
+            raise GaitError(
+                f"the artifacts of the run {run.info.run_id} are not those that it recorded:"
+                " nothing can be compared with them"
+            )
         document = model_files.read_config(folder)
-        tags, plugin = run.data.tags, document.get("plugin")
+        plugin = document.get("plugin")
         version = tags.get(f"version.{plugin['distribution']}") if plugin is not None else None
         plugin_source.check(document["rule"], plugin, version)
         yield folder, document, tags

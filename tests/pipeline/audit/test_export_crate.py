@@ -135,6 +135,20 @@ def test_a_stage_of_the_users_own_is_a_tool_too(project: Path) -> None:
     assert steps == ["#step-evaluate", "#step-count"]
 
 
+def test_a_model_that_the_results_are_not_of_is_left_out(project: Path) -> None:
+    """As of a rule that params.yaml has no longer: dvc.lock and models/ have it still."""
+    model = Path("models/digits/digits/square/former")
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    lock = json.loads((project / "dvc.lock").read_text())
+    former = {"cmd": "true", "outs": [{"path": str(model)}]}
+    lock["stages"]["train@digits-digits-square-former"] = former
+    (project / "dvc.lock").write_text(json.dumps(lock))
+    export_crate.write(RESULTS, project / "crate")
+    assert not (project / "crate/models").exists()
+    assert "former" not in (project / "crate" / export_crate.METADATA).read_text()
+
+
 def test_a_crate_within_what_it_is_to_hold_is_refused(project: Path) -> None:
     with pytest.raises(GaitError, match=f"is in {RESULTS}, which is to be in the crate"):
         export_crate.write(RESULTS, RESULTS / "crate")

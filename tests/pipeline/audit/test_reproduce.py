@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,46 @@ def test_a_file_that_a_run_has_lost_is_named(
     config.unlink()
     with pytest.raises(GaitError, match=rf"^the run {run_id} has no config\.json: nothing can be"):
         reproduce.plan_of_run(run_id)
+
+
+def test_artifacts_that_are_not_what_a_run_recorded_are_refused(
+    reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(reported, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    wanted = {"gait.level": "model", "gait.model": "gait"}
+    (run,) = (each for each in runs(folder) if wanted.items() <= each.data.tags.items())
+    run_id = run.info.run_id
+    (config,) = folder.glob(f"mlartifacts/**/{run_id}/artifacts/config.json")
+    config.write_bytes(config.read_bytes()[:100])
+    with pytest.raises(GaitError, match=rf"run {run_id} are not those that it recorded: nothing"):
+        reproduce.plan_of_run(run_id)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (r"(?m)^(.*,gait,0,)[^,]*", r"\g<1>98 %", "test_accuracy: Unable to parse string '98 %'"),
+        (r"(?m)^(.*,gait,0,.*,).*$", r"\g<1>", "result: received an empty cell"),
+        (r"(?m)^(.*,gait,)0", r"\g<1>", "seed: received an empty cell"),
+        (r"(?s)\n.*", "\n", r"seeds\.csv has no rows"),
+        (r"digits,", "numerals,", "Unknown image set 'numerals'"),
+    ],
+)
+def test_a_table_that_cannot_be_compared_is_refused(
+    reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, said: str
+) -> None:
+    """Else models, or a column, would be left out without a word, and the rest be identical."""
+    monkeypatch.chdir(tmp_path)
+    results = Path("results/digits")
+    shutil.copytree(reported / results, results)
+    shutil.copy(reported / "params.yaml", tmp_path)
+    seeds = results / "seeds.csv"
+    text = seeds.read_text()
+    seeds.write_text(re.sub(old, new, text))
+    assert seeds.read_text() != text
+    with pytest.raises(GaitError, match=said):
+        reproduce.plan_of_table(results, None)
 
 
 def test_of_the_same_machine_no_fact_is_told(
