@@ -71,8 +71,7 @@ def of_run(run_id: str) -> Outcome:
             again = project / key_of(document).folder
             same = result_checksum(again) == result_checksum(recorded)
             found = [] if same else reproduce_differences.of_models(recorded, again)
-    facts = reproduce_differences.of_facts(_facts(tags), _here(document))
-    return Outcome(str(key_of(document)), found, facts)
+    return Outcome(str(key_of(document)), found, _facts(tags, document))
 
 
 def of_table(folder: Path, seed: int | None) -> Iterator[Outcome]:
@@ -150,8 +149,7 @@ def _of_rows(params: Params, key: ModelKey, rows: pandas.DataFrame) -> Outcome:
     if not found and not same:
         # The table is the same; what it was made from is not.
         found = [Difference("the model's files", "")]
-    facts = reproduce_differences.of_facts(_facts(tags), _here(config))
-    return Outcome(str(key), found, facts, recorded=bool(tags))
+    return Outcome(str(key), found, _facts(tags, config), recorded=bool(tags))
 
 
 @contextlib.contextmanager
@@ -213,12 +211,13 @@ def _commit(rule: str, tags: Mapping[str, str]) -> str | None:
     return commit
 
 
-def _facts(tags: Mapping[str, str]) -> dict[str, str]:
-    return {n: v for n, v in tags.items() if n in _FACTS or n.startswith("version.")}
-
-
-def _here(document: Mapping[str, Any]) -> dict[str, str]:
+def _facts(tags: Mapping[str, str], document: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Versions, machine and device that are not what was recorded; what was not is left out."""
     device = device_name(choose_device(document["training"]["device"]))
-    tags = store.provenance_tags(source(), "", device)
-    tags |= plugin_source.tags_of(document["rule"])
-    return {**_facts(tags), **machine()}
+    here = store.provenance_tags(source(), "", device) | machine()
+    here |= plugin_source.tags_of(document["rule"])
+    return {
+        name: (tags[name], now)
+        for name, now in sorted(here.items())
+        if (name in _FACTS or name.startswith("version.")) and tags.get(name, now) != now
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,15 +87,6 @@ def of_tables(old: pandas.DataFrame, new: pandas.DataFrame, keys: list[str]) -> 
             )
             found.append(_difference(name, place, before[differ], now[differ]))
     return found
-
-
-def of_facts(recorded: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Versions, machine and device that are not what was recorded; what was not is left out."""
-    return {
-        name: (recorded[name], now[name])
-        for name in sorted({*recorded} & {*now})
-        if recorded[name] != now[name]
-    }
 
 
 def _difference(name: str, where: str, before: Any, now: Any) -> Difference:
