@@ -61,24 +61,35 @@ def published_difference(name: str, ours: str, theirs: str = "BP reference") -> 
 
 
 def difference(
-    profile: str, ours: str, theirs: str = "reference", metric: str = "test_accuracy"
+    profile: str,
+    ours: str,
+    theirs: str = "reference",
+    metric: str = "test_accuracy",
+    beside: str | None = None,
 ) -> str:
-    """Of two models of a published profile, as ``interval`` says."""
-    return interval(of_test(profile, ours, theirs, metric))
+    """Of two models of published profiles, as ``interval`` says."""
+    return interval(of_test(profile, ours, theirs, metric, beside))
 
 
 def of_test(
-    profile: str, ours: str, theirs: str = "reference", metric: str = "test_accuracy"
+    profile: str,
+    ours: str,
+    theirs: str = "reference",
+    metric: str = "test_accuracy",
+    beside: str | None = None,
 ) -> Equivalence:
-    """Of two models of a published profile, paired by seed.
+    """Of two models, paired by seed: of one published profile, or the second of one ``beside`` it.
 
     By each seed's results; claims.json has the same of those it judges.
     """
-    found: dict[str, dict[str, float]] = {ours: {}, theirs: {}}
-    for row in csv.DictReader(io.StringIO(published(f"results/{profile}/seeds.csv"))):
-        if row["model"] in found:
-            found[row["model"]][row["seed"]] = float(row[metric])
-    return paired_test([mine - found[theirs][seed] for seed, mine in found[ours].items()])
+    mine = _of_seeds(profile, ours, metric)
+    others = _of_seeds(beside or profile, theirs, metric)
+    return paired_test([value - others[seed] for seed, value in mine.items()])
+
+
+def _of_seeds(profile: str, model: str, metric: str) -> dict[str, float]:
+    table = csv.DictReader(io.StringIO(published(f"results/{profile}/seeds.csv")))
+    return {row["seed"]: float(row[metric]) for row in table if row["model"] == model}
 
 
 def blocks(text: str) -> list[tuple[str, str, str]]:
