@@ -23,6 +23,7 @@ TABLES = {  # of a page, by profile
     "digits": ("results.md", "summary.md"),
     "mnist_256": ("results.md", "summary.md"),
     "mnist_256_long": ("results_100_epochs.md", "summary.md"),
+    "mnist_256_long_targets": ("results_100_epochs.md", "summary.md"),
     "fashion_256": ("results.md", "summary.md"),
     "fashion_256_long": ("results_100_epochs.md", "summary.md"),
     "fashion_256_long_targets": ("results_100_epochs.md", "summary.md"),

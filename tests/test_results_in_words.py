@@ -90,6 +90,7 @@ def tried(sweep: str, wanted: dict[str, str]) -> str:
 
 
 OF_ITP = "mnist_256/sweep/learning_rate_of_incremental_targets"
+OF_ITP_LONG = "mnist_256_long_targets/sweep/learning_rate_of_incremental_targets"
 
 
 def tried_once(sweep: str, wanted: dict[str, str]) -> str:
@@ -101,6 +102,13 @@ def bp_strong(rate: str) -> str:
     """BP with λ = 10 on MNIST-1D."""
     wanted = {"rule": "bp", "rule.orthogonality": "10.0", "rule.learning_rate": rate}
     return tried("mnist1d/sweep/learning_rate_and_orthogonality", wanted)
+
+
+def constrained_on_fashion() -> str:
+    """GAIT-prop and BP with orthogonal weights after 100 epochs, which two profiles trained."""
+    return difference(
+        "fashion_256_long", "gait_orthogonal", "bp_orthogonal", beside="fashion_256_long_targets"
+    )
 
 
 def slower(ours: str, theirs: str) -> str:
@@ -186,6 +194,8 @@ FACTS = {
         lambda: behind("mnist_256_long", "tp_slower"),
         lambda: difference("mnist_256", "gait_orthogonal", "bp_orthogonal"),
         lambda: difference("fashion_256", "gait_orthogonal", "bp_orthogonal"),
+        lambda: difference("mnist_256_long", "gait_orthogonal", "bp_orthogonal"),
+        lambda: constrained_on_fashion(),
         lambda: cosine("mnist_256_long", "GAIT-prop, λ = 10"),
         lambda: length("mnist_256_long", "GAIT-prop, λ = 10"),
         lambda: cosine("fashion_256_long", "GAIT-prop, λ = 10"),
@@ -196,7 +206,10 @@ FACTS = {
         lambda: behind("mnist_256_long", "tp_slower"),
         lambda: behind("fashion_256_long_targets", "tp_slower"),
         lambda: difference("mnist_256", "gait_orthogonal", "bp_orthogonal"),
+        lambda: behind("mnist_256_long_targets", "itp_slower"),
         lambda: difference("fashion_256", "gait_orthogonal", "bp_orthogonal"),
+        lambda: difference("mnist_256_long", "gait_orthogonal", "bp_orthogonal"),
+        lambda: constrained_on_fashion(),
         lambda: difference("mnist1d", "gait_orthogonal", "bp_orthogonal"),
         lambda: marked(difference("mnist1d", "gait_orthogonal_slower", "bp_orthogonal_slower")),
         lambda: difference("mnist_256", "gait_strong", "bp_strong"),
@@ -216,6 +229,7 @@ FACTS = {
         lambda: difference("mnist_256_long", "gait_orthogonal"),
         lambda: difference("mnist_256_long", "bp_orthogonal"),
         lambda: difference("fashion_256_long", "gait_orthogonal"),
+        lambda: difference("fashion_256_long_targets", "bp_orthogonal"),
         lambda: difference("trade_off", "gait_orthogonal"),
         lambda: difference("trade_off", "bp_orthogonal"),
         lambda: difference("trade_off", "gait_orthogonal_gain"),
@@ -269,6 +283,11 @@ FACTS = {
         lambda: difference("fashion_256_long", "gait_strong", "bp_strong"),
         lambda: behind("fashion_256_long_targets", "tp_slower"),
         lambda: difference("fashion_256_long_targets", "tp_slower"),
+        lambda: difference("fashion_256_long_targets", "bp_orthogonal"),
+        lambda: constrained_on_fashion(),
+        lambda: behind("mnist_256_long_targets", "itp_slower"),
+        lambda: difference("mnist_256_long_targets", "itp_slower"),
+        lambda: tried_once(OF_ITP_LONG, {"rule.learning_rate": "0.0001"}),
     ],
     "docs/results_orthogonality.md": [
         lambda: difference("trade_off", "bp_orthogonal"),
