@@ -15,30 +15,26 @@ from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.trained import runs
 
 
-def test_a_file_that_a_run_has_lost_is_named(
-    reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def run_id(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of GAIT-prop's model in a project of the test's own, where it runs."""
     folder = shutil.copytree(reported, tmp_path / "project")
     monkeypatch.chdir(folder)
     wanted = {"gait.level": "model", "gait.model": "gait"}
     (run,) = (each for each in runs(folder) if wanted.items() <= each.data.tags.items())
-    run_id = run.info.run_id
+    return str(run.info.run_id)
+
+
+def test_a_file_that_a_run_has_lost_is_named(run_id: str) -> None:
     assert "would be trained" in reproduce.plan_of_run(run_id)
-    (config,) = folder.glob(f"mlartifacts/**/{run_id}/artifacts/config.json")
+    (config,) = Path().glob(f"mlartifacts/**/{run_id}/artifacts/config.json")
     config.unlink()
     with pytest.raises(GaitError, match=rf"^the run {run_id} has no config\.json: nothing can be"):
         reproduce.plan_of_run(run_id)
 
 
-def test_artifacts_that_are_not_what_a_run_recorded_are_refused(
-    reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = shutil.copytree(reported, tmp_path / "project")
-    monkeypatch.chdir(folder)
-    wanted = {"gait.level": "model", "gait.model": "gait"}
-    (run,) = (each for each in runs(folder) if wanted.items() <= each.data.tags.items())
-    run_id = run.info.run_id
-    (config,) = folder.glob(f"mlartifacts/**/{run_id}/artifacts/config.json")
+def test_artifacts_that_are_not_what_a_run_recorded_are_refused(run_id: str) -> None:
+    (config,) = Path().glob(f"mlartifacts/**/{run_id}/artifacts/config.json")
     config.write_bytes(config.read_bytes()[:100])
     with pytest.raises(GaitError, match=rf"run {run_id} are not those that it recorded: nothing"):
         reproduce.plan_of_run(run_id)
