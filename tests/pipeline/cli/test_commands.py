@@ -73,6 +73,11 @@ def files(project: Path) -> set[str]:
         (["reproduce", "--check", ""], "name a folder such as results/digits"),
         (["reproduce"], "received neither; allowed: the id of a run, or --check FOLDER"),
         (["reproduce", "x", "--check", "y"], "received both; allowed"),
+        (["reproduce", "x", "--all"], "--all goes with --check"),
+        (["reproduce", "x", "--seed", "1"], "--seed goes with --check"),
+        (["reproduce", "--check", "y", "--all", "--seed", "1"], "either --all or --seed"),
+        (["reproduce", "0" * 32], "there is no MLflow run"),
+        (["reproduce", "a/b c'd"], "there is no MLflow run"),
         (["compare", "no", "thing", "--page", "a.txt"], "allowed: a name that ends in .html"),
         (["compare", "no", "thing", "--page", "no/a.html"], "no is no folder to write to"),
         (
