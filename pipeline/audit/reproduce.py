@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -74,13 +73,13 @@ def of_run(run_id: str) -> Outcome:
     return Outcome(str(key_of(document)), found, _facts(tags, document))
 
 
-def of_table(folder: Path, seed: int | None) -> Iterator[Outcome]:
+def of_table(folder: Path, model: str | None) -> Iterator[Outcome]:
     """Trains models of results/<profile> again, with the working tree's code and parameters.
 
-    The seed draws one of them; None: all, each with its outcome as soon as it is known. GaitError
-    if there is no such table, or its models cannot be trained.
+    The one of this name, a ModelKey's; None: all, each with its outcome as soon as it is known.
+    GaitError if there is no such table or model, or the models cannot be trained.
     """
-    params, chosen = _chosen(folder, seed)
+    params, chosen = _chosen(folder, model)
     return (_of_rows(params, key, rows) for key, rows in chosen)
 
 
@@ -92,14 +91,13 @@ def plan_of_run(run_id: str) -> str:
     return f"{key_of(document)}: would be trained with {code}"
 
 
-def plan_of_table(folder: Path, seed: int | None) -> list[str]:
-    """What ``of_table`` would train; raises as it does."""
-    _, chosen = _chosen(folder, seed)
-    return [f"{key}: would be trained with this tree's code and parameters" for key, _ in chosen]
+def models_of_table(folder: Path, model: str | None) -> list[str]:
+    """The names of those that ``of_table`` would train; raises as it does."""
+    return [str(key) for key, _ in _chosen(folder, model)[1]]
 
 
 def _chosen(
-    folder: Path, seed: int | None
+    folder: Path, model: str | None
 ) -> tuple[Params, list[tuple[ModelKey, pandas.DataFrame]]]:
     if not folder.name or not (folder / seeds_table.FILE).is_file():
         raise GaitError(
@@ -115,7 +113,10 @@ def _chosen(
         first = rows.iloc[0]
         key = ModelKey(params.profile, first.dataset, first.architecture, first.model)
         models.append((key, rows.reset_index(drop=True)))
-    chosen = models if seed is None else [random.Random(seed).choice(models)]
+    chosen = [(key, rows) for key, rows in models if model in (None, str(key))]
+    if not chosen:
+        names = ", ".join(str(key) for key, _ in models)
+        raise GaitError(f"--model: received {model!r}; allowed by {path}: {names}")
     for key, _ in chosen:
         image_set(key.dataset)
         for what, received, allowed in (

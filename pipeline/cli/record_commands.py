@@ -73,8 +73,8 @@ def reproduce(
     everything: Annotated[
         bool, typer.Option("--all", help="With --check: all models, not one drawn at random.")
     ] = False,
-    seed: Annotated[
-        int | None, typer.Option(help="With --check: draws the same model again.")
+    model: Annotated[
+        str | None, typer.Option(help="With --check: this one, as DATASET/ARCHITECTURE/MODEL.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, and train nothing.")
@@ -96,34 +96,37 @@ def reproduce(
 
         gait reproduce --check results/digits --all --dry-run
 
-        gait reproduce --check results/digits --seed 1 --json | jq '.[].identical'
+        gait reproduce --check results/digits --model digits/square/gait
+
+        gait reproduce --check results/digits --json | jq '.[].identical'
     """
     from pipeline.audit import reproduce as made_again
 
     if (run is None) == (check is None):
         received = "neither" if run is None else "both"
         raise GaitError(f"received {received}; allowed: the id of a run, or --check FOLDER")
-    if check is None and (everything or seed is not None):
-        raise GaitError(f"--{'all' if everything else 'seed'} goes with --check FOLDER")
-    if everything and seed is not None:
-        raise GaitError("give either --all or --seed, and not both")
+    if check is None and (everything or model is not None):
+        raise GaitError(f"--{'all' if everything else 'model'} goes with --check FOLDER")
+    if everything and model is not None:
+        raise GaitError("give either --all or --model, and not both")
     if dry_run and as_json:
         raise GaitError("received --dry-run and --json; allowed: one of them")
-    if check is not None and seed is None and not everything:
-        seed = random.SystemRandom().randrange(10**6)
-        made_again.plan_of_table(check, seed)  # Nothing is drawn of what is no table.
-        print(f"one model, drawn with --seed {seed}", file=sys.stderr if as_json else sys.stdout)
+    if check is not None and model is None and not everything:
+        # Of the system's own generator: whoever runs this is not to choose by a seed.
+        model = random.SystemRandom().choice(made_again.models_of_table(check, None))
+        print(f"drawn at random: --model {model}", file=sys.stderr if as_json else sys.stdout)
+    if dry_run and check is not None:
+        for name in made_again.models_of_table(check, model):
+            print(f"{name}: would be trained with this tree's code and parameters")
+        return
     if dry_run:
-        plan = (
-            made_again.plan_of_table(check, seed) if check else [made_again.plan_of_run(str(run))]
-        )
-        print(*plan, sep="\n")
+        print(made_again.plan_of_run(str(run)))
         return
     outcomes = []
     try:
         with to_standard_error(as_json), interruptible():
             found: Iterable[Outcome] = (
-                made_again.of_table(check, seed) if check else [made_again.of_run(str(run))]
+                made_again.of_table(check, model) if check else [made_again.of_run(str(run))]
             )
             # Each is said once it is known: the next may take an hour.
             for outcome in found:

@@ -113,5 +113,5 @@ def test_a_published_table(project: Path) -> None:
         seeds.write_text(text)
     for said in (output, of_another):
         assert "test_accuracy" in said and "test_loss" not in said
-    drawn = output.splitlines()[0].split()
-    assert drawn[-2] == "--seed" and drawn[-1].isdecimal()
+    drawn = output.splitlines()[0].removeprefix("drawn at random: --model ")
+    assert output.splitlines()[1].startswith(f"{drawn}: ")

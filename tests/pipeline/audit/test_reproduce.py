@@ -63,7 +63,20 @@ def test_a_table_that_cannot_be_compared_is_refused(
     seeds.write_text(re.sub(old, new, text))
     assert seeds.read_text() != text
     with pytest.raises(GaitError, match=said):
-        reproduce.plan_of_table(results, None)
+        reproduce.models_of_table(results, None)
+
+
+def test_a_table_of_one_model(reported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(reported)
+    results = Path("results/digits")
+    names = reproduce.models_of_table(results, None)
+    assert len(names) > 1
+    for name in names:
+        assert reproduce.models_of_table(results, name) == [name]
+    for wrong in ("gait", ""):
+        said = rf"--model: received '{wrong}'; allowed by {results}.*: {', '.join(names)}$"
+        with pytest.raises(GaitError, match=said):
+            reproduce.of_table(results, wrong)
 
 
 def test_of_the_same_machine_no_fact_is_told(
@@ -90,6 +103,6 @@ def test_what_params_do_not_have_any_more_is_named(
     seeds = results / "seeds.csv"
     seeds.write_text(seeds.read_text().replace(f",{name},", ",before,"))
     said = rf"^{seeds}, {what}: received 'before'; allowed by params\.yaml: (.*, )?{name}\b"
-    for make in (reproduce.plan_of_table, reproduce.of_table):
+    for make in (reproduce.models_of_table, reproduce.of_table):
         with pytest.raises(GaitError, match=said):
             make(results, None)
