@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from gaitprop.regularizer import orthogonality_defect
 from tests.documents import blocks
 
 REPOSITORY = Path(__file__).parents[1]
@@ -53,13 +55,16 @@ def test_from_the_installation_to_a_trained_network(tmp_path: Path) -> None:
     )
     said = run(tmp_path, sys.executable, "digits.py", PYTHONPATH=str(packages))
     assert re.fullmatch(r"epoch 5: \d\d\.\d% of the test set\n", said)
-    assert numbers(said)[1] > 88
+    # Rounding, and so some images, are the machine's; the page has those of one.
+    (stated,) = re.findall(r"^epoch 5: .*\n", DOCUMENT, flags=re.MULTILINE)
+    assert abs(numbers(said)[1] - numbers(stated)[1]) < 3
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
 def test_programs_run(program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
-    exec(compile(program, "docs/torch.md", "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(program, "docs/torch.md", "exec"), names)
     said = capsys.readouterr().out
     if '"itp"' in program:
         of_bp, of_gait, of_itp = numbers(said)
@@ -68,10 +73,16 @@ def test_programs_run(program: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert of_itp > 0.5
     if "orthogonal_(model)" in program:
         assert numbers(said)[0] < 1e-5
+    for seed, objective in enumerate(names.get("objectives", [])):
+        objective(names["images"], names["labels"]).backward()
+        for name, parameter in objective.named_parameters():
+            torch.testing.assert_close(names["gradients"][name][seed], parameter.grad)
+        weights = [names["parameters"][f"model.{layer}.weight"][seed] for layer in (0, 1)]
+        assert all(orthogonality_defect(weight) < 1e-5 for weight in weights)
 
 
 def test_there_are_programs() -> None:
-    assert len(PROGRAMS) == 5
+    assert len(PROGRAMS) == 6
 
 
 def test_links_lead_somewhere() -> None:

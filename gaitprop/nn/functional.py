@@ -239,7 +239,7 @@ def check_device(value: Tensor, weight: Tensor, name: str) -> None:
 
 def check_gamma(gamma: float) -> None:
     """Raises ArgumentError unless γ is finite and at least 0."""
-    if not isinstance(gamma, Real) or not 0.0 <= gamma < float("inf"):
+    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0.0 <= gamma < float("inf"):
         raise ArgumentError(f"gamma is {gamma!r}; allowed: 0 or more, finite")
 
 

@@ -139,9 +139,12 @@ class _InvertibleLayer(nn.Module):
             "feedback": self._feedback(),
         }
 
-    def _check_weight(self, n: int) -> None:
-        if self.weight.shape != (n, n):
-            raise ArgumentError(f"weight is of shape {tuple(self.weight.shape)}; allowed: {(n, n)}")
+    def _checked_weight(self, n: int) -> Tensor:
+        # Read once: a parametrization computes it at each look, and may draw, or go on by a step.
+        weight = self.weight
+        if weight.shape != (n, n):
+            raise ArgumentError(f"weight is of shape {tuple(weight.shape)}; allowed: {(n, n)}")
+        return weight
 
     def _extra_repr(self) -> str:
         slope = f", negative_slope={self.negative_slope}" if self.activation != "linear" else ""
@@ -207,7 +210,7 @@ class InvertibleLinear(_InvertibleLayer):
     depends on the loss's scale wherever a target crosses the activation's kink. ``gamma`` is this
     layer's own step: a network of the paper's γ has γ^k in the k-th layer from the output, and a
     loss that is summed over the batch; the same of a mean over B samples is B·γ^k. The targets of
-    ``tp`` are such a step of size 1.
+    ``tp`` and ``difference_target_propagation`` are such a step of size 1.
 
     GAIT-prop: Ahmad, van Gerven and Ambrogioni, NeurIPS 2020, arXiv 2006.06438.
 
@@ -216,7 +219,8 @@ class InvertibleLinear(_InvertibleLayer):
         weight: W, (n, n).
         bias: b, (n,), or None.
         rule, gamma, activation, negative_slope: as given; may be changed between steps.
-        number: 1; a rule that draws fixed random numbers draws others for another number.
+        number: 1 in every layer until it is set; a rule that draws fixed random numbers draws
+            others for another number.
         feedback_…: what the rule keeps for the layer, if anything; see ``reset_feedback``, which
             has to be called where ``rule`` becomes another that keeps something.
 
@@ -270,8 +274,8 @@ class InvertibleLinear(_InvertibleLayer):
             raise ArgumentError(
                 f"input is of shape {tuple(input.shape)}; allowed: (…, {self.in_features})"
             )
-        self._check_weight(self.out_features)
-        return invertible_linear(input, self.weight, self.bias, **self._settings())
+        weight = self._checked_weight(self.out_features)
+        return invertible_linear(input, weight, self.bias, **self._settings())
 
     def extra_repr(self) -> str:
         """The arguments, as ``repr`` shows them."""
@@ -313,7 +317,8 @@ class InvertibleConv2d(_InvertibleLayer):
 
     Shape:
         (batch, C, height, width) to (batch, c·k², down, across), C ≥ c, with
-        down = (height + 2·padding − k) // stride + 1; or both without batch.
+        down = (height + 2·padding − k) // stride + 1; or both without batch: three dimensions are
+        always those of one image, and never images of one channel.
     """
 
     def __init__(
@@ -346,10 +351,9 @@ class InvertibleConv2d(_InvertibleLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """The outputs, (batch, out_channels, down, across), of images of the weight's dtype."""
-        self._check_weight(self.out_channels)
         return invertible_conv2d(
             input,
-            self.weight,
+            self._checked_weight(self.out_channels),
             self.bias,
             self.kernel_size,
             self.stride,

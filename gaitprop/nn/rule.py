@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
+from types import MethodType
 from typing import NoReturn
 
 import torch
@@ -15,7 +15,7 @@ from gaitprop.rules import RULES, Rule, find_rule
 from gaitprop.rules.feedback import FeedbackRule
 
 _FUNCTIONS: dict[str, tuple[Rule, Rule]] = {}
-_KEYS: dict[Rule, str] = {}
+_METHODS: dict[MethodType, str] = {}
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -36,16 +36,14 @@ def rule_key(rule: str | Rule) -> str:
     for name, each in RULES.items():
         if each is rule:
             return name
-    # A method is another object each time that it is read, and equal to what it was.
-    with suppress(TypeError):
-        if (known := _KEYS.get(rule)) is not None:
-            return known
     # A name cannot stand for a function: a notebook defines it again and again. An address can,
     # since nothing else gets it while the function is kept: itself, not what was made of it.
     key = f"function {id(rule)}"
+    if isinstance(rule, MethodType):
+        # It is another object each time that it is read, and equal to what it was. Other rules that
+        # are equal may compute differently: a class that was edited, two that hold the same values.
+        key = _METHODS.setdefault(rule, key)
     _FUNCTIONS.setdefault(key, (rule, checked))
-    with suppress(TypeError):
-        _KEYS[rule] = key
     return key
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from gaitprop.errors import ArgumentError
 from gaitprop.gradients import LayerGradient, passages
 from gaitprop.layers import Architecture
-from gaitprop.losses import squared_error
+from gaitprop.losses import check_classes, check_targets, squared_error
 from gaitprop.network import InvertibleNetwork
 from gaitprop.rules import find_rule
 from gaitprop.seeding import generator
@@ -81,12 +81,28 @@ def backpropagation(problem: Problem) -> list[LayerGradient]:
             hidden = reading.read(units) @ weight.mT + bias.unsqueeze(-2)
             units = reading.units(network.activation.value(hidden))
         outputs = units[..., : problem.n_classes]
-        labels = problem.labels.clone()
+        labels = checked_labels(network, units, problem.labels, problem.n_classes).clone()
         target = torch.nn.functional.one_hot(labels, problem.n_classes).to(outputs.dtype)
         loss = (outputs - target).square().sum() / (2 * outputs.shape[-2])
         found = torch.autograd.grad(loss, [*weights, *biases])
     pairs = zip(found[: network.depth], found[network.depth :], strict=True)
     return [LayerGradient(weight, bias) for weight, bias in pairs]
+
+
+def checked_labels(
+    network: InvertibleNetwork, outputs: Tensor, labels: Tensor, n_classes: int
+) -> Tensor:
+    """One for each seed and sample of the outputs, int64.
+
+    Raises:
+        ArgumentError: there are not as many, or one is no class, or a class has no output, or
+            targets are soft, which the paper's are not.
+    """
+    check_classes(n_classes, network.widths)
+    labels = check_targets(labels, outputs.shape[:-1], n_classes, outputs)
+    if labels.is_floating_point():
+        raise ArgumentError("labels are soft targets; allowed: integers, as published")
+    return labels
 
 
 @undisturbed
@@ -100,7 +116,7 @@ def crossings(problem: Problem, rule: str, gamma: float) -> Tensor:
         (batch,), int64.
 
     Raises:
-        ArgumentError: the rule is none of bp, gait, itp and tp.
+        ArgumentError: the rule is none of bp, gait, itp and tp, or the labels are not allowed.
     """
     network = problem.network
     if rule not in ("bp", "gait", "itp", "tp"):
@@ -109,7 +125,7 @@ def crossings(problem: Problem, rule: str, gamma: float) -> Tensor:
     if rule == "bp" or network.activation.slope == 1.0:
         return counts
     activations = network.forward(problem.inputs)
-    labels = problem.labels.expand(activations[-1].shape[:-1])
+    labels = checked_labels(network, activations[-1], problem.labels, problem.n_classes)
     error = squared_error(activations[-1], labels, problem.n_classes)
     for view, arriving, step in passages(network, activations, error, find_rule(rule), gamma):
         if view.number == 1:

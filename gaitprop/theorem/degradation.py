@@ -28,7 +28,7 @@ from gaitprop.regularizer import orthogonality_defect
 from gaitprop.rules import RULES
 from gaitprop.seeding import generator
 from gaitprop.surroundings import drawn_on_the_cpu, undisturbed
-from gaitprop.theorem.comparison import backpropagation, orthogonal_problem
+from gaitprop.theorem.comparison import backpropagation, checked_labels, orthogonal_problem
 
 ROUNDING = 1e-12
 """Relative: what a difference measured in float64 may be off by."""
@@ -85,9 +85,12 @@ def degradation(
         labels: (batch,) or (S, batch), integers in 0…n_classes−1.
         n_classes: how many outputs carry a target.
         inverses: what is applied for W_l⁻¹, (S, n_l, n_l), layer 2 first; None: W_l⁻¹ itself.
+
+    Raises:
+        ArgumentError: the inputs, the labels or the number of classes are not allowed.
     """
     activations = network.forward(inputs)
-    labels = labels.expand(activations[-1].shape[:-1])
+    labels = checked_labels(network, activations[-1], labels, n_classes)
     error = squared_error(activations[-1], labels, n_classes)
     change = torch.zeros_like(error)  # e' − e, to first order
     limit = error.new_zeros(error.shape[:-2])  # bounds ‖e' − e‖_F over the batch

@@ -20,9 +20,9 @@ from gaitprop.arguments import check_number
 from gaitprop.errors import ArgumentError
 from gaitprop.gradients import LayerGradient
 from gaitprop.linalg import matmul
-from gaitprop.losses import check_classes, check_targets
 from gaitprop.network import InvertibleNetwork
 from gaitprop.surroundings import undisturbed
+from gaitprop.theorem.comparison import checked_labels
 
 LITERAL_RULES = ("gait", "itp", "tp")
 
@@ -133,10 +133,7 @@ def rescaled_gradients(
 def _output_target(
     network: InvertibleNetwork, outputs: Tensor, labels: Tensor, n_classes: int
 ) -> Tensor:
-    check_classes(n_classes, network.widths)
-    labels = check_targets(labels, outputs.shape[:-1], n_classes, outputs)
-    if labels.is_floating_point():
-        raise ArgumentError("labels are soft targets; allowed: integers, as published")
+    labels = checked_labels(network, outputs, labels, n_classes)
     target = outputs.clone()
     target[..., :n_classes] = torch.nn.functional.one_hot(labels, n_classes).to(target.dtype)
     return target

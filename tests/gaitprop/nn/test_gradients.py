@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.func import functional_call, grad, jacrev
 from gaitprop import Architecture, Dense, SingularLayerError, layer_gradients
 from gaitprop.nn import InvertibleConv2d, InvertibleLinear, invertible_linear
 from gaitprop.nn.rule import rule_key
-from gaitprop.rules import Rule
+from gaitprop.rules import RULES, Rule
 from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.rules.hyperparameters import RuleFamily
 from gaitprop.rules.layer import LayerView
@@ -308,3 +309,30 @@ def test_a_method_is_one_rule_however_often_it_is_read() -> None:
     one, other = Model(), Model()
     keys = [rule_key(each.rule) for each in (one, one, other, one)]
     assert keys[0] == keys[1] == keys[3] != keys[2]
+
+
+class Twice(NamedTuple):
+    of: str = "the same fields"
+
+    def __call__(self, layer: LayerView, error: Tensor, gamma: float) -> Tensor:
+        return 2.0 * RULES["bp"](layer, error, gamma)
+
+
+class Thrice(NamedTuple):
+    of: str = "the same fields"
+
+    def __call__(self, layer: LayerView, error: Tensor, gamma: float) -> Tensor:
+        return 3.0 * RULES["bp"](layer, error, gamma)
+
+
+def test_rules_that_are_equal_are_rules_of_their_own() -> None:
+    """Named tuples and data classes are equal by their fields, whatever they compute."""
+    assert Twice() == Thrice()
+    layer = InvertibleLinear(4, 4)
+    inputs = torch.ones(2, 4, requires_grad=True)
+    errors = []
+    for rule in ("bp", Twice(), Thrice()):
+        layer.rule = rule
+        (received,) = torch.autograd.grad(layer(inputs).sum(), inputs)
+        errors.append(received)
+    assert_equal([*errors[1:]], [2.0 * errors[0], 3.0 * errors[0]], 1e-6)

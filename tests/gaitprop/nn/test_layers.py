@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from gaitprop import ArgumentError
 from gaitprop.nn import (
@@ -347,6 +348,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: orthogonal_(InvertibleLinear(3, 3).half()),
         "weight is torch.float16; allowed: .*",
     ),
+    "gamma in the place of bias": (
+        lambda: InvertibleLinear(3, 3, "gait", False),
+        "gamma is False; allowed: 0 or more, finite",
+    ),
     "no model": (lambda: convert(None), "model is a NoneType; allowed: an nn.Module"),
     "nothing to keep orthogonal": (lambda: orthogonal_(nn.Linear(3, 3)), "Linear has no .*"),
     "number": (
@@ -412,6 +417,26 @@ class Silent(nn.Module):
 
     def forward(self, _layer: LayerView, error: torch.Tensor, _gamma: float) -> torch.Tensor:
         return 0.0 * error
+
+
+class Counted(nn.Module):
+    """A parametrization that counts how often it is computed."""
+
+    times = 0
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        self.times += 1
+        return weight
+
+
+@pytest.mark.parametrize("layer", [InvertibleLinear(4, 3), InvertibleConv2d(3, kernel_size=1)])
+def test_a_parametrized_weight_is_computed_once(layer: Any) -> None:
+    """As torch's own layers do: one that draws, or iterates, would be another at each look."""
+    layer, counted = copy.deepcopy(layer), Counted()
+    parametrize.register_parametrization(layer, "weight", counted)
+    counted.times = 0
+    layer(torch.ones(1, 3, 4, 4))
+    assert counted.times == 1
 
 
 @pytest.mark.parametrize("layer", [InvertibleLinear(4, 3), InvertibleConv2d(3, kernel_size=1)])

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gaitprop import InvertibleNetwork, layer_gradients
-from gaitprop.theorem.comparison import backpropagation, orthogonal_problem
+from gaitprop import ArgumentError, InvertibleNetwork, layer_gradients
+from gaitprop.theorem.comparison import Problem, backpropagation, crossings, orthogonal_problem
 from gaitprop.theorem.degradation import degradation, depart, inverse_defect
 from gaitprop.training import TrainingSettings, make_optimizer
 from tests.gaitprop import plain
@@ -35,6 +35,28 @@ def nearly_orthogonal(widths: tuple[int, ...], slope: float, norm: float, seed: 
         spread /= np.abs(spread).max()
         case.weights[layer] = rotation @ (axes * np.sqrt(1 + norm * spread)) @ axes.T
     return case
+
+
+@pytest.mark.parametrize(
+    ("labels", "n_classes", "said"),
+    [
+        (torch.tensor([0, 3]), 3, "labels reach from 0 to 3; allowed: 0 to 2"),
+        (torch.tensor([0, 1]), 4, "n_classes is 4 and the last layer has 3 outputs; allowed: .*"),
+        (torch.tensor([0, 1, 2]), 3, r"labels are .* \(3,\); allowed: .*"),
+        (torch.eye(2, 3).double(), 3, "labels are soft targets; allowed: integers, as published"),
+    ],
+)
+def test_labels_that_no_output_has_are_refused(labels: Tensor, n_classes: int, said: str) -> None:
+    """In the bound and forecast, in autograd's gradients and in the count of crossings."""
+    network = InvertibleNetwork([3, 3, 3], seeds=(0,), dtype=torch.float64)
+    problem = Problem(network, torch.ones(2, 3, dtype=torch.float64), labels, n_classes)
+    for compute in (
+        lambda: degradation(*problem),
+        lambda: backpropagation(problem),
+        lambda: crossings(problem, "gait", 0.5),
+    ):
+        with pytest.raises(ArgumentError, match=rf"^{said}$"):
+            compute()
 
 
 def measured(case: Case) -> Array:
