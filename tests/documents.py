@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,17 @@ def summary(profile: str) -> dict[str, dict[str, str]]:
     """A published table, row by row, by model."""
     table = csv.DictReader(io.StringIO(published(f"results/{profile}/summary.csv")))
     return {row["model"]: row for row in table}
+
+
+def without(text: str, figures: Iterable[str]) -> str:
+    """The text less each figure, whole, where it stands next: figures are in the text's order."""
+    place = 0
+    for figure in figures:
+        found = re.compile(rf"(?<![\d.,]){re.escape(figure)}(?!\d)").search(text, place)
+        assert found is not None, f"{figure!r} is not in {text[place : place + 1000]!r}"
+        place = found.start()
+        text = text[:place] + text[found.end() :]
+    return text
 
 
 def published_models(name: str) -> dict[str, dict[str, Any]]:

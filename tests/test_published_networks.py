@@ -31,6 +31,7 @@ from tests.documents import (
     published,
     published_difference,
     published_models,
+    without,
 )
 
 REPOSITORY = Path(__file__).parents[1]
@@ -428,10 +429,7 @@ def stated() -> list[str]:
 def test_every_figure_in_words_is_a_result() -> None:
     text = re.sub(r"^\|.*?$|```.*?```|\]\([^)]*\)", "", PAGE, flags=re.DOTALL | re.MULTILINE)
     text = " ".join(text.split())
-    place = 0
-    for figure in stated():
-        place = text.index(figure, place)
-        text = text[:place] + text[place + len(figure) :]
+    text = without(text, stated())
     assert "(in the layers above, " in text and text.count("±") == 1
     chosen = {"0.0001", "0.99", "0.1", "0.001", "2.11.0", "0.00001"}
     assert set(re.findall(r"\d+\.\d[\d.]*\d|\d+\.\d", text)) - chosen == set()

@@ -25,7 +25,7 @@ from benchmarks.timing import in_turn
 
 CPU = torch.device("cpu")
 SMALL = Shape(width=24, hidden_layers=1, batch_size=10, seeds=2)
-REPOSITORY = Path(__file__).parents[2]
+PERFORMANCE = Path(__file__).parents[2] / "results" / "performance"
 
 
 def prepared(name: str, shape: Shape = SMALL) -> Contestant:
@@ -122,12 +122,73 @@ def test_a_measurement_makes_the_tables_and_the_plot(
 
 def test_the_page_shows_the_measurements() -> None:
     text = "\n".join(page.read_text() for page in report.PAGES)
-    shown = set(re.findall(r"<!-- table: ([\w-]+) \w+ -->", text))
-    assert shown
-    for name in shown:
-        document = json.loads((REPOSITORY / "results" / "performance" / f"{name}.json").read_text())
-        for table, content in report.tables(document).items():
-            assert f"<!-- table: {name} {table} -->\n\n{content}\n<!-- /table -->" in text
+    known = {
+        f"{path.stem} {table}": content
+        for path in PERFORMANCE.glob("*.json")
+        for table, content in report.tables(json.loads(path.read_text())).items()
+    }
+    assert known
+    assert sorted(re.findall(r"<!-- table: (.*?) -->", text)) == sorted(known)
+    for name, content in known.items():
+        assert f"<!-- table: {name} -->\n\n{content}\n<!-- /table -->" in text
+
+
+def spread(figures: dict[str, float], digits: str) -> str:
+    median, low, high = (format(figures[name], digits) for name in ("median", "low", "high"))
+    return f"{median} ({low}–{high})"
+
+
+def test_a_row_is_what_was_measured() -> None:
+    """By plain arithmetic: in milliseconds and megabytes, ratios as they stand in the document."""
+    document = json.loads((PERFORMANCE / "cpu.json").read_text())
+    step = document["shapes"][0]["steps"]["gait, λ"]
+    ratios, floor = step["ratio_to"], step["floor_seconds"]
+    expected = [
+        "**GAIT-prop**, λ",
+        spread({name: 1000 * value for name, value in step["seconds"].items()}, ".3g"),
+        spread(ratios["autograd BP"], ".2f"),
+        spread(ratios["autograd BP, λ"], ".2f"),
+        spread(ratios["literal GAIT-prop, λ"], ".2f"),
+        spread(ratios["bp, λ"], ".2f"),
+        f"{1000 * floor:.1f}",
+        f"{100 * floor / step['seconds']['median']:.0f}%",
+        f"{step['peak_bytes'] / 1_000_000:.0f}",
+    ]
+    head, *rows = report.tables(document)["published"].splitlines()
+    assert head == (
+        "| step | ms | ÷ autograd BP | ÷ autograd BP, λ | ÷ literal | ÷ own BP | floor, ms | floor"
+        " ÷ time | peak, MB |"
+    )
+    assert f"| {' | '.join(expected)} |" in rows
+
+
+def test_an_aim_is_met_or_missed_as_was_measured() -> None:
+    cpu, digits = (
+        json.loads((PERFORMANCE / name).read_text()) for name in ("cpu.json", "cpu-digits.json")
+    )
+    wide = cpu["shapes"][0]["steps"]
+    both = wide["gait, λ"]["ratio_to"]["autograd BP, λ"]
+    kept = wide["gait, orthogonal"]["ratio_to"]["bp, orthogonal"]
+    one, five = (
+        each["steps"]["gait, λ"]["seconds"]["median"]
+        for seeds in (1, 5)
+        for each in digits["shapes"]
+        if each["shape"]["seeds"] == seeds
+    )
+    aims = "".join(report.tables(document)["aims"] for document in (cpu, digits)).splitlines()
+    assert aims[0] == "| ratio | at most | measured | |"
+    for told, most, middle, measured in (
+        ("λ ÷ autograd BP, λ, 784 wide, 1 seed", 0.6, both["median"], spread(both, ".2f")),
+        (
+            "orthogonal ÷ BP, orthogonal, 784 wide, 1 seed",
+            1.15,
+            kept["median"],
+            spread(kept, ".2f"),
+        ),
+        ("λ, 64 wide, five seeds ÷ one", 1.6, five / one, f"{five / one:.2f}"),
+    ):
+        end = "met" if middle <= most else "missed"
+        assert f"| **GAIT-prop**, {told} | {most:.2f} | {measured} | {end} |" in aims
 
 
 def test_a_cpu_is_not_asked_for_what_takes_minutes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy
 import pytest
@@ -50,11 +51,18 @@ def test_a_name_is_one_modules_within_the_pipeline() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
+# What is tested through what uses it: every rule alike, and the charts of the page.
+TESTED_ABOVE = {Path("gaitprop/rules"), Path("pipeline/report/charts")}
+
+
 def test_the_test_tree_mirrors_the_source() -> None:
     for package in ("gaitprop", "pipeline"):
         folders = {path.name for path in (REPOSITORY / package).iterdir() if path.is_dir()}
         tested = {path.parent for path in (REPOSITORY / "tests" / package).rglob("test_*.py")}
         assert {path.name for path in tested} - {package} <= folders
+        sources = (path.parent.relative_to(REPOSITORY) for path in modules().values())
+        for source in {each for each in sources if each.parts[0] == package} - TESTED_ABOVE:
+            assert [*(REPOSITORY / "tests" / source).glob("test_*.py")], source
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas
 import pytest
+import scipy.stats
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -42,12 +43,14 @@ def test_differences_are_paired_over_shared_seeds_alone() -> None:
 
 
 def test_without_shared_seeds_the_interval_is_welchs() -> None:
-    found = compare_models.interval({0: 0.5, 1: 0.6, 2: 0.7}, {3: 0.8, 4: 0.9, 5: 1.0})
-    # Equal variances of 0.01 and equal counts: four degrees of freedom.
-    half = 2.7764451051977987 * math.sqrt(2 * 0.01 / 3)
+    found = compare_models.interval({0: 0.5, 1: 0.6, 2: 0.7}, {3: 0.4, 4: 0.8, 5: 1.0, 6: 1.0})
+    # Of the means: variances of 0.01 / 3 and of 0.08 / 4. Welch and Satterthwaite's degrees of
+    # freedom: (0.01 / 3 + 0.02)² / ((0.01 / 3)² / 2 + 0.02² / 3) = 3.92.
+    freedom = (0.01 / 3 + 0.02) ** 2 / ((0.01 / 3) ** 2 / 2 + 0.02**2 / 3)
+    half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(0.01 / 3 + 0.02)
     assert found is not None
     assert not found["paired"]
-    assert (found["mean"], found["low"]) == pytest.approx((0.3, 0.3 - half))
+    assert (found["mean"], found["low"]) == pytest.approx((0.2, 0.2 - half))
     single = compare_models.interval({0: 0.5}, {1: 0.7})
     assert single is not None and single["low"] is None
 

@@ -91,6 +91,7 @@ def test_the_chain(project: Path, helper: Preloaded, name: str) -> None:
     assert chain["as_made"]
     assert chain["commit"] == run(project, "git", "rev-parse", "HEAD").strip()
     known = {each.info.run_id: each for each in runs(project)}
+    assert chain["runs"].keys() == chain["made"]["models"].keys() != set()
     for model, found in chain["runs"].items():
         mine = known[found["run_id"]].data
         assert mine.tags["gait.result"] == chain["made"]["models"][model]["result"]

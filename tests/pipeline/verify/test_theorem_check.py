@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,20 +81,75 @@ def test_json_is_one_document_with_sorted_keys(small: None) -> None:
         assert list(row) == sorted(row)
 
 
+HEADS = (
+    "hidden × width float64 float32 float64 float32 kink left out theorem",
+    "The other rules: for ITP and TP there is no theorem",
+    "hidden × width rule float64 float32 float64 float32 kink theorem",
+    "hidden × width rule float64 float32 float64 float32 kink theorem",
+    "γ across kink of left out kept samples all samples theorem",
+    "network float64 float32 left out theorem",
+    "hidden × width precision length stable rescaled published theorem",
+    "‖WᵀW − I‖₂ ‖WᵀW − I‖_F/√n measured first order bound within",
+)
+
+
+def in_both_precisions(rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    by_name = {(r["network"], r["rule"], r["activation"], r["precision"]): r for r in rows}
+    return [
+        (row, by_name[*name, "float32"])
+        for (*name, precision), row in by_name.items()
+        if precision == "float64"
+    ]
+
+
+def numbers(row: dict[str, Any], *names: str) -> list[str]:
+    return ["inf" if row[name] is None else f"{row[name]:.1e}" for name in names]
+
+
+def left_out(row: dict[str, Any]) -> str:
+    return f"{row['left_out']}/{row['samples']}"
+
+
+def comparison_cells(wide: dict[str, Any], narrow: dict[str, Any]) -> list[str]:
+    """Of one of the three tables that compare rules."""
+    first_table = (wide["rule"], wide["activation"]) == ("gait", "leaky_relu")
+    rule = {"bp": "BP", "gait": "GAIT-prop", "itp": "ITP", "tp": "TP"}[wide["rule"]]
+    published = [*numbers(wide, "literal"), *numbers(narrow, "literal")]
+    return [
+        wide["network"],
+        *([] if first_table else [rule]),
+        *numbers(wide, "stable"),
+        *numbers(narrow, "stable"),
+        *(["–", "–"] if rule == "BP" else published),
+        str(wide["crossings"]),
+        *([left_out(wide)] if first_table else []),
+        "none" if wide["holds"] is None else "holds",
+    ]
+
+
 def test_tables_show_what_was_measured(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = gait_here("verify")
     assert code == 0
     document = as_document(verification.verify())
-    for row in document["comparisons"]:
-        assert row["network"] in out
-        if row["stable"] is not None:
-            assert f"{row['stable']:.1e}" in out
+    expected = [comparison_cells(*pair) for pair in in_both_precisions(document["comparisons"])]
+    for row in document["kink"]:
+        start = [f"{row['gamma']:g}", str(row["crossings"]), str(row["units"]), left_out(row)]
+        expected.append([*start, *numbers(row, "stable", "whole_batch"), "holds"])
+    for wide, narrow in in_both_precisions(document["convolutions"]):
+        stable = [*numbers(wide, "stable"), *numbers(narrow, "stable")]
+        expected.append([wide["network"], *stable, left_out(wide), "holds"])
+    for row in document["rescalings"]:
+        start = [f"{row['hidden_layers']} × {row['width']}", row["precision"], f"{row['length']:g}"]
+        expected.append([*start, *numbers(row, "stable", "rescaled", "literal"), "holds"])
     for row in document["departures"]:
-        assert f"{row['bound']:.1e}" in out
-    for row in (*document["convolutions"], *document["rescalings"]):
-        assert f"{row['stable']:.1e}" in out
-    assert "left out" in out
+        names = ("norm", "defect", "measured", "first_order", "bound")
+        expected.append([*numbers(row, *names), "holds"])
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    shown = [line for line in lines if line.endswith((" holds", " none"))]
+    assert shown == [" ".join(cells) for cells in expected]
+    assert tuple(line for line in lines if line.endswith((" theorem", " within"))) == HEADS
+    assert lines.count("stable stable published published across") == 3
     assert "The theorem holds" in out
     assert "FAILS" not in out
     assert "…" not in out, "a table is too wide for 80 columns"
