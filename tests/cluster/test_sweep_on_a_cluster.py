@@ -6,6 +6,7 @@ and 24 runs with the right parameters and complete histories. `make test-cluster
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -39,6 +40,15 @@ sweep:
   space: {rule.learning_rate: [1.0e-3]}
   fixed: {training.epochs: 1, training.seeds: [0]}
 """
+# Two trials, which last for a while.
+LONG_EPOCHS = 150
+LONG = f"""
+sweep:
+  name: NAME
+  rules: [gait]
+  space: {{rule.learning_rate: [1.0e-4, 1.0e-3]}}
+  fixed: {{training.epochs: {LONG_EPOCHS}, training.seeds: [0, 1, 2]}}
+"""
 WAITING_S = 400
 OUTAGE_S = 20
 
@@ -58,18 +68,19 @@ class Project:
 
     @contextmanager
     def sweep(
-        self, name: str, *arguments: str, address: str = "", few: bool = False
+        self, name: str, *arguments: str, section: str = SECTION, **more: str
     ) -> Iterator[subprocess.Popen[str]]:
-        """`gait sweep` as a process, which is killed if it is still there after the block."""
+        """`gait sweep` as a process, killed if it outlives the block; ``more`` environment."""
         text = small_params()
-        section = (FEW if few else SECTION).replace("NAME", name)
+        section = section.replace("NAME", name)
         (self.folder / "params.yaml").write_text(text[: text.index("\nsweep:")] + section)
         command = [sys.executable, "-m", "pipeline", "sweep"]
-        command += ["--address", address or self.cluster.address, *arguments]
+        command += ["--address", self.cluster.address, *arguments]
         environment = {
             **ray_environment(self.cluster.folder),
             "MLFLOW_TRACKING_URI": self.server.address,
             "PYTHONUNBUFFERED": "1",
+            **more,
         }
         with subprocess.Popen(
             command,
@@ -169,7 +180,10 @@ def test_undisturbed(undisturbed: bytes) -> None:
 def test_trials_run_on_every_node(project: Project, number: int) -> None:
     """Wherever there is room: the other nodes have none, so that no speed decides it."""
     name = f"node_{number}"
-    with project.cluster.room_on_one_node(number) as free, project.sweep(name, few=True) as process:
+    with (
+        project.cluster.room_on_one_node(number) as free,
+        project.sweep(name, section=FEW) as process,
+    ):
         output, _ = process.communicate(timeout=WAITING_S)
     assert process.returncode == 0, output
     experiment = project.store.get_experiment_by_name("digits-sweeps")
@@ -196,6 +210,29 @@ def test_a_killed_worker(project: Project, undisturbed: bytes) -> None:
 
     disturb(project, "killed_worker", 6, kill_one)
     assert project.trials_csv("killed_worker") == undisturbed
+
+
+def test_trials_of_killed_workers_go_on_from_their_last_states(project: Project) -> None:
+    """What had been computed keeps its times: of a trial that begins anew all are later."""
+    shared, name = project.folder / "shared", "from_states"
+    folder = shared / "digits" / name
+    often = {"section": LONG, "GAIT_STATE_INTERVAL_S": "1"}
+    with project.sweep(name, "--storage", str(shared), **often) as process:
+        while len(list(folder.glob("states/*.pt"))) < 2:
+            assert process.poll() is None, "the sweep ended without two states"
+            time.sleep(0.1)
+        workers = [w for n in project.cluster.nodes for w in n.trial_workers()]
+        killed_ms = time.time() * 1000
+        for worker in workers:
+            worker.send_signal(signal.SIGKILL)
+        output, _ = process.communicate(timeout=WAITING_S)
+    assert process.returncode == 0, output
+    records = [json.loads(path.read_text()) for path in folder.glob("trials/*.json")]
+    assert len(workers) == len(records) == 2
+    for record in records:
+        ended_ms = [epoch["ended_ms"] for epoch in record["epochs"]]
+        assert len(ended_ms) == 1 + LONG_EPOCHS
+        assert ended_ms[0] < killed_ms < ended_ms[-1]
 
 
 def test_a_server_that_is_away(project: Project, undisturbed: bytes) -> None:
