@@ -66,7 +66,11 @@ def orthogonal_problem(
 
 
 def backpropagation(problem: Problem) -> list[LayerGradient]:
-    """The gradients of ½‖y_L − t‖², batch mean, by autograd through plain products."""
+    """The gradients of ½‖y_L − t‖², batch mean, by autograd through plain products.
+
+    Raises:
+        ArgumentError: the labels are not allowed.
+    """
     network = problem.network
     # Whatever the caller has switched off.
     with torch.inference_mode(False), torch.enable_grad(), own_precision():
@@ -92,7 +96,13 @@ def backpropagation(problem: Problem) -> list[LayerGradient]:
 def checked_labels(
     network: InvertibleNetwork, outputs: Tensor, labels: Tensor, n_classes: int
 ) -> Tensor:
-    """One for each seed and sample of the outputs, int64.
+    """Labels for every sample of the outputs, (S, batch) or (batch,), int64.
+
+    Args:
+        network: whose last layer has an output for each class.
+        outputs: y_L, (S, batch, n_L), or (batch, n_L) without a seed dimension.
+        labels: (batch,) or (S, batch), integers in 0…n_classes−1.
+        n_classes: how many outputs carry a target.
 
     Raises:
         ArgumentError: there are not as many, or one is no class, or a class has no output, or
