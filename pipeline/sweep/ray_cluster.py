@@ -81,6 +81,8 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
     except Exception as error:  # Ray raises no less
         if address is None:
             raise GaitError(f"Ray cannot be started here: {first_line(error)}") from None
+        if "No node info found" in str(error.__cause__):
+            raise _outside(address) from None
         raise _unusable(address, first_line(error)) from None
     if signal.getsignal(signal.SIGTERM) != ending:
         # Ray's own handler would end this process without a word.
@@ -271,6 +273,15 @@ def _unusable(address: str, why: str) -> GaitError:
     return GaitError(
         f"the Ray cluster {shown(address)} cannot be used ({without_password(why, address)});"
         " check --address with `ray status`, and that RAY_AUTH_MODE is the cluster's"
+    )
+
+
+def _outside(address: str) -> GaitError:
+    address = shown(_meant(address))
+    return GaitError(
+        f"the Ray cluster {address} has no living node on this machine, as a sweep needs;"
+        f" `ray start --address={address}` makes one, or have a machine that has one run it:"
+        " `ray job submit -- gait sweep --address auto`"
     )
 
 

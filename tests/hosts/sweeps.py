@@ -86,6 +86,8 @@ class Project(OnOneMachine):
             may_need_resume: whether docs/reliability.md lets it end without all of its trials, or
                 MLflow without all of its runs; else it goes on by itself.
         """
+        # The head may have taken a host for dead since the last sweep's end, whose line was cut.
+        self.bed.join_again()
         with self.sweep(name) as process:
             output = ""
             for number, disturbance in enumerate(disturbances, 1):

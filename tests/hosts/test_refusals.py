@@ -70,3 +70,14 @@ def test_a_closed_port_of_the_head_is_a_refusal(project: Project) -> None:
     with project.bed.head.closed(RAY_PORT):
         said = project.refused("closed")
     assert f"the Ray cluster {project.bed.address} cannot be used (timed out)" in said
+
+
+def test_a_machine_that_is_no_node_is_a_refusal(project: Project) -> None:
+    bed = project.bed
+    bed.stop(bed.driver)
+    bed.wait_for_nodes(3)
+    said = project.refused("outside")
+    bed.join(bed.driver)
+    bed.wait_for_nodes(4)
+    assert f"the Ray cluster {bed.address} has no living node on this machine" in said
+    assert f"`ray start --address={bed.address}` makes it one" in said

@@ -68,6 +68,28 @@ def test_a_worker_loses_power(project: Project, undisturbed: bytes) -> None:
     assert project.trials_csv("power") == undisturbed
 
 
+def test_a_trial_of_a_worker_that_loses_power_goes_on_from_its_last_state(project: Project) -> None:
+    """On the other one; what had been computed keeps its times."""
+    bed, folder = project.bed, project.folder / "sweeps" / "digits" / "power_states"
+    with project.sweep("power_states", section=LONG, GAIT_STATE_INTERVAL_S="1") as process:
+        wait_for("the states of both trials", lambda: len(list(folder.glob("states/*.pt"))) == 2)
+        lost_ms = time.time() * 1000
+        bed.worker2.power_off()
+        output, _ = process.communicate(timeout=WAITING_S)
+    bed.worker2.power_on()
+    bed.join(bed.worker2)
+    bed.wait_for_nodes(4)
+    assert process.returncode == 0, output
+    assert not told(output)
+    assert project.tags("power_states", "host") == ["worker1"] * 2
+    records = [json.loads(path.read_text()) for path in folder.glob("trials/*.json")]
+    assert len(records) == 2
+    for record in records:
+        ended_ms = [epoch["ended_ms"] for epoch in record["epochs"]]
+        assert len(ended_ms) == 1 + LONG_EPOCHS
+        assert ended_ms[0] < lost_ms < ended_ms[-1]
+
+
 def test_a_worker_whose_clock_is_an_hour_off(project: Project) -> None:
     """It is the only one; what it says is put into order by the driver's clock."""
     bed = project.bed
