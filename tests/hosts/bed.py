@@ -66,8 +66,10 @@ def why_not() -> str | None:
         return "the hosts are network namespaces, which root alone may make"
     if lacking := [name for name in TOOLS if shutil.which(name) is None]:
         return f"the hosts need {', '.join(lacking)} (Debian: {PACKAGES})"
-    made = subprocess.run(["ip", "netns", "add", SWITCH], capture_output=True, check=False)
-    subprocess.run(["ip", "netns", "del", SWITCH], capture_output=True, check=False)
+    # None that a bed has: another process may have made hosts already.
+    tried = f"gait-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", tried], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "del", tried], capture_output=True, check=False)
     if made.returncode:
         return "the hosts are network namespaces, which this container may not make"
     return None

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 
-from tests.hosts.bed import Bed, Host, wait_for
+from tests.hosts.bed import Bed, Host, wait_for, why_not
 
 LISTEN = "import socket, time; s = socket.create_server(('', {})); time.sleep(1000)"
 
@@ -32,6 +32,13 @@ def test_a_host_has_its_own_name_address_files_and_processes(wired: Bed) -> None
     assert (one.tmp / "here").exists()
     assert "here" not in other.run("ls", "/tmp", "/dev/shm").split()
     assert len(one.run("ps", "-e").splitlines()) < 8
+
+
+def test_who_asks_whether_hosts_can_be_made_takes_none_away(wired: Bed) -> None:
+    """As a second pytest on the machine does."""
+    assert why_not() is None
+    wired.worker1.cut()
+    wired.worker1.mend()
 
 
 def test_a_line_that_is_cut_and_mended(wired: Bed) -> None:
