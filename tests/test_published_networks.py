@@ -354,6 +354,9 @@ def of_the_square_network() -> list[str]:
     ]
     for epoch in (1, 10):
         found += [f"{told(watched('mnist', each, epoch), '.2f')} %" for each in models]
+    for epoch in (1, 10):
+        for pair in (("BP", "BP reference"), ("GAIT-prop", "BP")):
+            found.append(interval(paired_test(in_validation("mnist", *pair, epoch))))
     return [*found, f"{models['GAIT-prop']['seconds'] / models['BP']['seconds']:.1f} times"]
 
 
@@ -369,17 +372,19 @@ def of_the_tower() -> list[str]:
     ]
 
 
-def behind_in_validation(other: str, epoch: int) -> list[float]:
+def in_validation(images: str, ours: str, theirs: str, epoch: int) -> list[float]:
     """Differences of shares of the validation images, of each seed."""
-    pairs = zip(
-        watched("fashion", "GAIT-prop", epoch), watched("fashion", other, epoch), strict=True
-    )
-    return [(ours - theirs) / 100 for ours, theirs in pairs]
+    pairs = zip(watched(images, ours, epoch), watched(images, theirs, epoch), strict=True)
+    return [(mine - other) / 100 for mine, other in pairs]
 
 
 def of_fashion() -> list[str]:
     others = ("BP reference", "BP")
-    later = [behind_in_validation(other, epoch) for other in others for epoch in (10, 20)]
+    later = [
+        in_validation("fashion", "GAIT-prop", other, epoch)
+        for other in others
+        for epoch in (10, 20)
+    ]
     # What the text says of how they change.
     changes = [
         paired_test([b - a for a, b in zip(*two, strict=True)]) for two in (later[:2], later[2:])
