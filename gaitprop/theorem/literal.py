@@ -78,7 +78,10 @@ def literal_gradients(
         error = (outputs - target) / gamma**above
         gradients.append(_gradient(network, layer, activations, error))
         if layer > 1:
-            step = _step(network, outputs, rule, gamma)
+            # How much of the target replaces the output: γD², γ or 1, unit by unit.
+            step = torch.full_like(outputs, 1.0 if rule == "tp" else gamma)
+            if rule == "gait":
+                step = network.activation.times_derivative(step, outputs, 2)
             aim = (1 - step) * outputs + step * target
             target = _target_below(network, layer, aim, activations[layer - 1])
     return gradients[::-1]
@@ -154,11 +157,3 @@ def _target_below(network: InvertibleNetwork, layer: int, aim: Tensor, below: Te
     reading = network.architecture.readings[layer - 1]
     inverted = network.invert_layer(layer, aim)
     return reading.fold(inverted) - (reading.counts(below) - 1) * below
-
-
-def _step(network: InvertibleNetwork, outputs: Tensor, rule: str, gamma: float) -> Tensor:
-    """How much of the target replaces the output: γD², γ or 1, unit by unit."""
-    if rule == "tp":
-        return torch.ones_like(outputs)
-    step = torch.full_like(outputs, gamma)
-    return network.activation.times_derivative(step, outputs, 2) if rule == "gait" else step

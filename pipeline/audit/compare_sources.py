@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from pipeline.audit.whole_table import whole_table
 from pipeline.params.schema import REFERENCE, Convolution
 from pipeline.params.search_space import SECTIONS
-from pipeline.params.section import Section
 from pipeline.project.errors import GaitError
 from pipeline.project.files import text_of
 from pipeline.project.source import git
@@ -28,10 +27,11 @@ from pipeline.project.yaml_mapping import mapping
 from pipeline.results import seeds_table
 from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
+from pipeline.tracking.model_runs import holds
 from pipeline.tracking.run_metrics import KEPT_PREFIX, LEVEL_TAG, all_runs
 from pipeline.training.epochs import FINISHED
 from pipeline.training.experiment import flat, parameters
-from pipeline.training.model_files import read_config, result_checksum
+from pipeline.training.model_files import read_config
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -188,21 +188,12 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
 
 def _settings_of(model: Path, result: str) -> dict[str, Any]:
     """What its config.json says; nothing where the folder's files are not those of the result."""
-    with suppress(OSError):
-        if result_checksum(model) == result:
-            return _renamed(parameters(read_config(model)))
-    return {}
+    return _renamed(parameters(read_config(model))) if holds(model, result) else {}
 
 
 def _defaults() -> dict[str, Any]:
     """What settings are that a params.yaml does not name, as MLflow's runs say of all."""
-    defaults = {
-        f"{section}.{name}": field.get_default(call_default_factory=True)
-        for section, model in SECTIONS.items()
-        for name, field in model.model_fields.items()
-        if not field.is_required()
-    }
-    sections = {k: v.model_dump() if isinstance(v, Section) else v for k, v in defaults.items()}
+    sections = {name: each.model_construct().model_dump() for name, each in SECTIONS.items()}
     return {k: v for k, v in flat(sections).items() if isinstance(v, int | float | str)}
 
 

@@ -13,7 +13,6 @@ import json
 import mimetypes
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from pipeline.project.files import as_json, check_writable, text_of, whole_folde
 from pipeline.project.source import git, source
 from pipeline.project.yaml_mapping import mapping
 from pipeline.results import provenance
-from pipeline.training.model_files import result_checksum
+from pipeline.tracking.model_runs import holds
 
 METADATA = "ro-crate-metadata.json"
 WORKFLOW, LOCK, PARAMS = "dvc.yaml", "dvc.lock", "params.yaml"
@@ -87,7 +86,7 @@ def write(results: Path, destination: Path) -> int:
     # What dvc.lock and models/ have of a model that params.yaml no longer names is left out.
     stages = {name: facts for name, facts in stages.items() if not _is_of_another(facts, models)}
     for folder, result in models.items():
-        if folder.is_dir() and not _is_of_result(folder, result):
+        if folder.is_dir() and not holds(folder, result):
             raise GaitError(
                 f"{folder} is not the model that {results} are of: `dvc checkout`, or `gait repro`"
             )
@@ -135,13 +134,6 @@ def _is_of_another(facts: Mapping[str, Any], models: Collection[Path]) -> bool:
     """Whether a stage made a model that is none of these."""
     outs = [Path(each["path"]) for each in facts.get("outs", ())]
     return any(out.is_relative_to("models") and out not in models for out in outs)
-
-
-def _is_of_result(folder: Path, result: str) -> bool:
-    """Whether a model's folder holds the files of that checksum."""
-    with suppress(OSError):
-        return result_checksum(folder) == result
-    return False
 
 
 def _document(

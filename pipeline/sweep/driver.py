@@ -65,11 +65,6 @@ class Options:
         return f"`{shlex.join(['gait', 'sweep', option, *words])}`"
 
 
-def plan(params: Params) -> list[Configuration]:
-    """The configurations of a grid or of random search; none for optuna, whose come one by one."""
-    return [] if params.sweep.search == "optuna" else search_space.configurations(params)
-
-
 def dry_run(params: Params, options: Options) -> list[Configuration]:
     """The plan, refused as ``run`` would; its images are looked at where they are here already."""
     configurations = _checked_plan(params, options)
@@ -338,11 +333,19 @@ def _leave(runs: SweepRuns) -> None:
 
 
 def _checked_plan(params: Params, options: Options) -> list[Configuration]:
+    """The configurations of a grid or of random search; none for optuna, whose come one by one."""
     # Before an image set of a package's computes anything.
     choose_numerics(params)
-    configurations = plan(params)
+    configurations = [] if params.sweep.search == "optuna" else search_space.configurations(params)
     ray_cluster.check_address(options.address)
-    _check_store(options.address)
+    # A cluster's runs must not lie in a file of this machine.
+    if options.address is not None and not is_served():
+        raise GaitError(
+            "a sweep on a cluster needs an MLflow server, and the store is"
+            f" {shown(tracking_uri())}; start one with `mlflow server --host 0.0.0.0"
+            " --backend-store-uri sqlite:///mlflow.db --allowed-hosts '<its host>:5000'` and set"
+            " MLFLOW_TRACKING_URI=http://<its host>:5000"
+        )
     _root(options.storage)
     return configurations
 
@@ -411,14 +414,3 @@ def _root(storage: str | None) -> Path:
             " cluster see under this name, and no address of an object store"
         )
     return environment.expanded(storage, "--storage").resolve()
-
-
-def _check_store(address: str | None) -> None:
-    """Refuses a cluster's sweep whose runs would lie in a file of this machine."""
-    if address is not None and not is_served():
-        raise GaitError(
-            "a sweep on a cluster needs an MLflow server, and the store is"
-            f" {shown(tracking_uri())}; start one with `mlflow server --host 0.0.0.0"
-            " --backend-store-uri sqlite:///mlflow.db --allowed-hosts '<its host>:5000'` and set"
-            " MLFLOW_TRACKING_URI=http://<its host>:5000"
-        )

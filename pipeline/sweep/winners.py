@@ -103,12 +103,10 @@ def read(folder: Path) -> Winners:
     text = text_of(path)
     try:
         return Winners.model_validate(YAML(typ="safe").load(text))
-    except YAMLError as error:
-        reason = str(error).splitlines()[0]
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc'])) or 'the file as a whole'}: {first['msg']}"
-    except ValueError as error:  # A date, or a number, that cannot be.
+    except (YAMLError, ValueError) as error:  # Or a date, or a number, that cannot be.
         reason = str(error).splitlines()[0]
     raise GaitError(
         f"{path} is not as `gait sweep` writes it ({reason}); `gait sweep --resume` writes it anew"

@@ -16,6 +16,7 @@ import numpy
 from pipeline.data.image_sets import image_set
 from pipeline.tracking import run_metrics
 from pipeline.training import model_files
+from pipeline.training.epochs import KEPT, kept
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,14 +95,10 @@ def _final_figures(training: Training, model_id: str) -> list[Metric]:
     """What MLflow's page of models compares: means over the seeds, of the weights that are kept."""
     from mlflow.entities import Metric
 
-    last = training.epochs[-1]
-    means = last.means()
+    last = kept(training.epochs)
+    # Those of the last epoch the run has already: the same points, to the model now.
+    prefix = run_metrics.KEPT_PREFIX if KEPT in training.epochs[-1].rows[0] else ""
     return [
-        Metric(each.key, each.value, each.timestamp, each.step, model_id=model_id)
-        # Those of the last epoch the run has already: the same points, to the model now.
-        for each in run_metrics.of_kept(training.epochs)
-        or [
-            run_metrics.metric(name, means[name], last.ended_ms, last.epoch)
-            for name in run_metrics.OF_KEPT
-        ]
+        Metric(f"{prefix}{name}", last.mean(name), last.ended_ms, last.epoch, model_id=model_id)
+        for name in run_metrics.OF_KEPT
     ]

@@ -6,6 +6,7 @@ sends the difference. So there is one parent run a training, with every step onc
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,11 +126,7 @@ class ModelRuns:
     def _log_folder(self, run_id: str, training: Training) -> None:
         folder = Path(training.folder)
         # Whoever trained this model anew since has replaced the files.
-        try:
-            there = result_checksum(folder) == training.outcome[KEY_TAG]
-        except FileNotFoundError:
-            there = False
-        if not there:
+        if not holds(folder, training.outcome[KEY_TAG]):
             said = f"{folder} holds another model by now: this one's files are lost"
             self._client.set_tag(run_id, "gait.warning", said)
             return
@@ -140,6 +137,13 @@ class ModelRuns:
         curves = figures.model_curves(history.read(folder / model_files.HISTORY), training.name)
         self._client.log_figure(run_id, curves, "curves.svg")
         mlflow_model.send(self._client, self._experiment_id, run_id, training)
+
+
+def holds(folder: Path, result: str) -> bool:
+    """Whether a model's folder is there, and has the files of that checksum."""
+    with suppress(FileNotFoundError):
+        return result_checksum(folder) == result
+    return False
 
 
 def abandon(client: MlflowClient, experiment_id: str, training_id: str) -> int:

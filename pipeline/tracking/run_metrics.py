@@ -143,13 +143,12 @@ def end(
 
 def of_kept(epochs: Sequence[Epoch], row: int | None = None) -> list[Metric]:
     """Figures of the kept weights, a seed's row or the means; none without early stopping."""
-    last = epochs[-1]
-    if KEPT not in last.rows[0]:
+    if KEPT not in epochs[-1].rows[0]:
         return []
     best = kept(epochs)
     figures = best.means() if row is None else best.rows[row]
     return [
-        metric(f"{KEPT_PREFIX}{name}", figures[name], last.ended_ms, last.epoch) for name in OF_KEPT
+        metric(f"{KEPT_PREFIX}{name}", figures[name], best.ended_ms, best.epoch) for name in OF_KEPT
     ]
 
 
