@@ -90,6 +90,9 @@ def tried(sweep: str, wanted: dict[str, str]) -> str:
     return f"{mean:.2f} ± {spread:.2f} %"
 
 
+OF_DIGITS = "digits/sweep/learning_rate_and_orthogonality"
+# Where GAIT-prop is best at the largest learning rate.
+FASTEST = {"rule.learning_rate": "0.03", "rule.orthogonality": "1000.0"}
 OF_ITP = "mnist_256/sweep/learning_rate_of_incremental_targets"
 OF_ITP_LONG = "mnist_256_long_targets/sweep/learning_rate_of_incremental_targets"
 
@@ -308,6 +311,7 @@ FACTS = {
         lambda: behind("digits", "tp"),
         lambda: length("digits", "ITP, λ = 10"),
         lambda: length("digits", "TP, λ = 10"),
+        lambda: tried(OF_DIGITS, {"rule": "gait", **FASTEST}),
     ],
     "docs/results_100_epochs.md": [
         lambda: difference("mnist_256_long", "gait_strong"),
