@@ -427,7 +427,7 @@ def test_shapes_of_weights(tmp_path: Path, shape: str, weights: list[tuple[int, 
 def test_a_sweep_may_vary_shapes_and_settings(tmp_path: Path) -> None:
     kernels = "[[{channels: 1, kernel_size: 2}], [{channels: 1, kernel_size: 3}]]"
     text = changed("hidden_layers: 4", "widths: [10]").replace(
-        "rule.learning_rate: [1.0e-5, 1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2]",
+        "rule.learning_rate: [1.0e-5, 1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2, 3.0e-2]",
         f"architecture.convolutions: {kernels}\n    training.loss: [squared_error, cross_entropy]",
     )
     text = text.replace(
