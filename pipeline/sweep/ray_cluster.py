@@ -81,8 +81,9 @@ def connected(address: str | None, images_bytes: int) -> Iterator[None]:
     except Exception as error:  # Ray raises no less
         if address is None:
             raise GaitError(f"Ray cannot be started here: {first_line(error)}") from None
+        # Ray says no more than that it failed to connect: the cause has the reason.
         if "No node info found" in str(error.__cause__):
-            raise _outside(address) from None
+            raise _no_node_here(address) from None
         raise _unusable(address, first_line(error)) from None
     if signal.getsignal(signal.SIGTERM) != ending:
         # Ray's own handler would end this process without a word.
@@ -276,7 +277,7 @@ def _unusable(address: str, why: str) -> GaitError:
     )
 
 
-def _outside(address: str) -> GaitError:
+def _no_node_here(address: str) -> GaitError:
     address = shown(_meant(address))
     return GaitError(
         f"the Ray cluster {address} has no living node on this machine, as a sweep needs;"
