@@ -14,12 +14,17 @@ inverted, so GAIT-prop is backpropagation whatever its matrix.
 
 from __future__ import annotations
 
+import math
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from gaitprop.errors import ArgumentError, SingularLayerError
 from gaitprop.linalg import add_matmul, gram, less_identity, matmul, solve_rows
 from gaitprop.surroundings import undisturbed
+
+_Size = TypeVar("_Size", float, Tensor)
 
 CONSTRAINTS = ("none", "orthogonal")
 
@@ -61,17 +66,17 @@ def orthogonalize(weight: Tensor, iterations: int | None = None) -> Tensor:
     if iterations is not None:
         together = weight.view(-1, n, n)
         size = _excess(together).norm(dim=(-2, -1), keepdim=True)
-        together.mul_(torch.where(size < SAFE, 1.0, _made_safe(size)))
+        together.mul_(torch.where(size < SAFE, 1.0, _squared_scale(size).sqrt()))
         for _ in range(iterations):
             add_matmul(together, together.clone(), _excess(together), -0.5)
         return weight
     for matrix in weight.view(-1, n, n):
         for iteration in range(MOST_ITERATIONS):
             excess = _excess(matrix)
-            norm = excess.norm()
-            size = float(norm)
+            size = float(excess.norm())
             if iteration == 0 and size >= SAFE:
-                matrix.mul_(_made_safe(norm))
+                # A root of the processor's: a tensor's is MKL's, which depends on its make.
+                matrix.mul_(math.sqrt(_squared_scale(size)))
                 continue
             # The update reads the matrix while it writes it, so it reads a copy.
             add_matmul(matrix, matrix.clone(), excess, -0.5)
@@ -87,12 +92,12 @@ def _excess(weight: Tensor) -> Tensor:
     return less_identity(gram(weight))
 
 
-def _made_safe(size: Tensor) -> Tensor:
-    """The factor that brings all singular values of W below √3, where ‖WᵀW − I‖_F is ``size``.
+def _squared_scale(size: _Size) -> _Size:
+    """Of the factor that brings all singular values below √3, where ‖WᵀW − I‖_F is ``size``.
 
     No squared singular value is above 1 + size.
     """
-    return (0.99 * (1.0 + SAFE) / (1.0 + size)) ** 0.5
+    return 0.99 * (1.0 + SAFE) / (1.0 + size)
 
 
 def solve_orthogonal_rows(weight: Tensor, rows: Tensor) -> Tensor:

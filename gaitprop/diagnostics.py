@@ -17,6 +17,7 @@ from gaitprop.losses import Loss, check_classes, check_targets, find_loss
 from gaitprop.network import InvertibleNetwork
 from gaitprop.regularizer import orthogonality_defect
 from gaitprop.rules import RULES, Rule, find_rule
+from gaitprop.rules.feedback import FeedbackRule
 from gaitprop.surroundings import undisturbed
 
 LOST_DIGITS = 1e-2
@@ -33,7 +34,7 @@ class Diagnostics(NamedTuple):
         bp_relative_norm: (S, L), float64, ratio of their norms.
         defect_of_errors: (S, L), see ``defects_of_errors``.
         inverse_defect: (S, L − 1), layer 2 first, see ``inverse_defects``; None for rules that
-            learn no inverses.
+            learn no inverses, whatever the network keeps for another.
     """
 
     orthogonality_defect: Tensor
@@ -126,7 +127,9 @@ def diagnose(
 ) -> Diagnostics:
     """All of it for the network as it is; arguments as for ``alignment_with_bp``."""
     alignment = alignment_with_bp(network, inputs, labels, n_classes, rule, gamma, loss)
-    missed = inverse_defects(network)
+    found, kept = find_rule(rule), network.feedback
+    is_kept = kept is not None and isinstance(found, FeedbackRule) and found.name == kept.rule
+    missed = inverse_defects(network) if is_kept else None
     return Diagnostics(
         orthogonality_defect=orthogonality_defects(network).cpu(),
         condition_number=condition_numbers(network).cpu(),

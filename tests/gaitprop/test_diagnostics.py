@@ -118,6 +118,15 @@ def test_rules_that_learn_no_inverse_have_no_such_defect(rule: str | FeedbackRul
     assert inverse_defects(trained((0,), rule=rule)) is None
 
 
+def test_what_is_kept_for_another_rule_is_none_of_this_ones() -> None:
+    network = trained((0,), rule="gait_learned_inverse")
+    inputs, labels = torch.ones(2, network.widths[0]), torch.tensor([0, 1])
+    kept = diagnose(network, inputs, labels, 2, "gait_learned_inverse", 0.0).inverse_defect
+    own = inverse_defects(network)
+    assert kept is not None and own is not None and torch.equal(kept, own)
+    assert diagnose(network, inputs, labels, 2, "gait", 0.0).inverse_defect is None
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_condition_numbers_and_defects_of_known_matrices(dtype: torch.dtype) -> None:
     matrices = [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [5.0, 1.0, 0.5]]

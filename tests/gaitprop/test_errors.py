@@ -152,6 +152,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "slope 0": (lambda: network(negative_slope=0.0), ["0.0", "above 0", "at most 1"]),
     "slope < 0": (lambda: network(negative_slope=-0.1), ["-0.1", "above 0"]),
     "slope > 1": (lambda: network(negative_slope=1.5), ["1.5", "at most 1"]),
+    "slope bool": (lambda: network(negative_slope=True), ["True", "a number"]),
     "slope nan": (lambda: network(negative_slope=NAN), ["nan", "above 0"]),
     "activation alone": (lambda: make_activation("tanh", 0.1), ["'tanh'", "allowed"]),
     "no weights": (lambda: given([], []), ["0 weights and 0 biases", "at least one"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import subprocess
@@ -10,11 +11,16 @@ import sys
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from gaitprop import InvertibleNetwork, layer_gradients, numerics
+from gaitprop import RULES, InvertibleNetwork, layer_gradients, numerics
+from gaitprop.constraints import CONSTRAINTS
 from gaitprop.errors import ArgumentError
 from gaitprop.linalg import matmul
+from gaitprop.losses import LOSSES
 from gaitprop.numerics import CHAIN, chained, is_chained
+from gaitprop.settings import OPTIMIZERS
+from gaitprop.training import TrainingData, TrainingSettings, evaluate, make_optimizer, train
 
 SHAPES = [
     (60, 784, 784),
@@ -200,3 +206,49 @@ def test_fast_products_are_onednns_on_amd_alone(amd, monkeypatch):
         found, layer_gradients(other, images, labels, 10, orthogonality=0.1), strict=True
     ):
         assert (one.weight - two.weight).norm() < 1e-5 * two.weight.norm()
+
+
+# MKL has them as vector functions, which round otherwise from one make of processor to the other.
+VECTOR_FUNCTIONS = "sqrt rsqrt pow exp exp2 expm1 log log2 log10 log1p sin cos tan tanh erf erfc"
+
+
+class Watch(TorchDispatchMode):
+    """Writes down which of MKL's vector functions are called within the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met: set[str] = set()
+
+    def __torch_dispatch__(self, called, types, arguments=(), named=None):
+        name = called._schema.name.removeprefix("aten::").rstrip("_")
+        # A square is a product, and a number is no vector.
+        if name in VECTOR_FUNCTIONS.split() and not (name == "pow" and arguments[1] == 2):
+            self.met.add(name)
+        return called(*arguments, **(named or {}))
+
+
+@pytest.mark.parametrize("function", [torch.sqrt, torch.exp_, lambda x: x**0.5, lambda x: x**2])
+def test_vector_functions_are_met(function):
+    with Watch() as watch:
+        function(torch.ones(3))
+    assert watch.met <= {"sqrt", "exp", "pow"}
+    assert bool(watch.met) == (float(function(torch.tensor(3.0))) != 9.0)
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+@pytest.mark.parametrize("rule", RULES)
+def test_no_training_calls_a_vector_function_of_mkls(rule, constraint):
+    """Nor its diagnostics, its evaluation, and steps so long that weights are made smaller."""
+    network = InvertibleNetwork((16, 16, 16), seeds=(0, 7))
+    images, labels = torch.linspace(-1, 1, 640).view(40, 16), torch.arange(40) % 3
+    rate = 0.01 if constraint == "none" else 0.5
+    data = TrainingData(images, labels, images, labels, n_classes=3)
+    for loss, optimizer in itertools.product(LOSSES, OPTIMIZERS):
+        settings = TrainingSettings(
+            rule, rate, batch_size=10, loss=loss, optimizer=optimizer, constraint=constraint
+        )
+        with Watch() as watch:
+            made = make_optimizer(network, settings)
+            list(train(network, made, data, settings))
+            evaluate(network, images, labels, 3)
+        assert not watch.met
