@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from gaitprop import numerics
 from pipeline.project.source import changed, source
@@ -49,6 +52,32 @@ def test_what_this_machine_makes_is_what_is_published() -> None:
     if not source().clean:
         pytest.skip("code or params are not as committed, so results may be others")
     assert changed("results", "dvc.lock") == []
+
+
+def checksum_of_dvc(path: Path) -> str:
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    files = sorted((each.relative_to(path).parts, each) for each in path.rglob("*"))
+    listed = [
+        {"md5": checksum_of_dvc(each), "relpath": "/".join(parts)}
+        for parts, each in files
+        if each.is_file()
+    ]
+    return f"{hashlib.md5(json.dumps(listed).encode()).hexdigest()}.dir"
+
+
+def test_no_result_is_older_than_the_results_that_it_was_made_from() -> None:
+    """Of every profile: a report without a sweep that ended later, say."""
+    stages = YAML(typ="safe").load(REPOSITORY / "dvc.lock")["stages"]
+    recorded = [
+        (stage, each["path"], each["md5"])
+        for stage, facts in stages.items()
+        for each in (*facts.get("deps", ()), *facts.get("outs", ()))
+        if each["path"].startswith("results/")
+    ]
+    assert len({stage.split("@")[0] for stage, _, _ in recorded}) == 4
+    stale = [each for each in recorded if checksum_of_dvc(REPOSITORY / each[1]) != each[2]]
+    assert not stale
 
 
 def test_the_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
