@@ -447,7 +447,14 @@ def test_every_figure_in_words_is_a_result(document: str) -> None:
     assert left - CHOSEN == set()
 
 
-PROFILES = (*SETS, "mnist1d_orthogonal", "board", "board_mnist", "trade_off", "trade_off_cross_entropy")
+PROFILES = (
+    *SETS,
+    "mnist1d_orthogonal",
+    "board",
+    "board_mnist",
+    "trade_off",
+    "trade_off_cross_entropy",
+)
 
 
 # Of each profile of the trade-off four: its tests, and the pairs.
