@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ NAMES = sorted(set(re.findall(r"`([^`\n]+)`", THEORY)))
 COMMANDS = {"gait verify"}
 
 
+@functools.cache
 def defined() -> set[str]:
     """Functions and classes of the library and of its tests, methods also as Class.method."""
     found: set[str] = set()

@@ -131,7 +131,7 @@ def test_a_wrong_name_in_params_is_told_the_nearest(
     ("typed", "offered"),
     [
         ("gait tr", ["train"]),
-        ("gait profile m", ["mnist1d", "mnist_256", "mnist_256_long", "mnist_256_long_targets"]),
+        ("gait profile mnist_", ["mnist_256", "mnist_256_long", "mnist_256_long_targets"]),
         ("gait download k", ["kmnist"]),
         ("gait train d", ["digits"]),
         ("gait train digits s", ["square"]),

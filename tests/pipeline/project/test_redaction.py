@@ -74,14 +74,16 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("store", STORES)
+# Each command with one of the addresses, all of which are shown alike: see above.
+@pytest.mark.parametrize("number", range(len(STORES)), ids=STORES)
 def test_every_command_with_a_store_that_is_away(
-    tmp_path: Path, reported: Path, helper: Preloaded, store: str
+    tmp_path: Path, reported: Path, helper: Preloaded, number: int
 ) -> None:
+    store, commands = STORES[number], COMMANDS[number :: len(STORES)]
     project = shutil.copytree(reported, tmp_path / "project")
     # A sweep that is complete asks no store.
     shutil.rmtree(project / "results" / "digits" / "sweep")
-    for command in COMMANDS:
+    for command in commands:
         process = helper.start(project, *command, MLFLOW_TRACKING_URI=store)
         process.wait()
         assert process.output, command
