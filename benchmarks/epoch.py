@@ -125,7 +125,7 @@ def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, lis
         stepping = (ends[-1] - ends[0]) * steps / (steps - 1)
         parts["steps"].append(stepping)
         parts["evaluation"].append(trained - began - stepping)
-    # There is no model of that checksum, whose files would be sent.
+    # The checksum of no model: MLflow gets the figures, a warning, and no files.
     if not sending.close(ended(training, FINISHED, {KEY_TAG: "0" * 64}), patience=60):
         raise RuntimeError(f"MLflow lacks a part of what was measured: {sending.problem}")
     return parts

@@ -75,7 +75,7 @@ def orthogonalize(weight: Tensor, iterations: int | None = None) -> Tensor:
             excess = _excess(matrix)
             size = float(excess.norm())
             if iteration == 0 and size >= SAFE:
-                # A root of the processor's: a tensor's is MKL's, which depends on its make.
+                # A tensor's root would be MKL's, which rounds otherwise on another make.
                 matrix.mul_(math.sqrt(_squared_scale(size)))
                 continue
             # The update reads the matrix while it writes it, so it reads a copy.
@@ -93,9 +93,9 @@ def _excess(weight: Tensor) -> Tensor:
 
 
 def _squared_scale(size: _Size) -> _Size:
-    """Of the factor that brings all singular values below √3, where ‖WᵀW − I‖_F is ``size``.
+    """The square of the factor that brings all singular values of W below √3.
 
-    No squared singular value is above 1 + size.
+    ``size`` is ‖WᵀW − I‖_F: no squared singular value is above 1 + size.
     """
     return 0.99 * (1.0 + SAFE) / (1.0 + size)
 

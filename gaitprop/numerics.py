@@ -66,7 +66,8 @@ def use(wanted: str, threads: int | None = None) -> None:
     """Chooses the arithmetic of this process, once and for all of it.
 
     In portable mode PyTorch has one thread from here on, but for the products that give the same
-    bits on any number of them.
+    bits on any number of them. An optimizer of PyTorch's, in a loop of one's own, has to be fused:
+    others take a tensor's square root.
 
     Args:
         wanted: one of ``MODES``.

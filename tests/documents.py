@@ -93,12 +93,13 @@ def of_test(
 
     By each seed's results; claims.json has the same of those it judges.
     """
-    mine = _of_seeds(profile, ours, metric)
-    others = _of_seeds(beside or profile, theirs, metric)
+    mine = by_seed(profile, ours, metric)
+    others = by_seed(beside or profile, theirs, metric)
     return paired_test([value - others[seed] for seed, value in mine.items()])
 
 
-def _of_seeds(profile: str, model: str, metric: str) -> dict[str, float]:
+def by_seed(profile: str, model: str, metric: str = "test_accuracy") -> dict[str, float]:
+    """A figure of each seed of a published model."""
     table = csv.DictReader(io.StringIO(published(f"results/{profile}/seeds.csv")))
     return {row["seed"]: float(row[metric]) for row in table if row["model"] == model}
 
