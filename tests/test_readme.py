@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from gaitprop import numerics
+from pipeline.audit.export_crate import checksum_of_dvc
 from pipeline.project.source import changed, source
 from tests.documents import published
 
@@ -52,15 +51,6 @@ def test_what_this_machine_makes_is_what_is_published() -> None:
     if not source().clean:
         pytest.skip("code or params are not as committed, so results may be others")
     assert changed("results", "dvc.lock") == []
-
-
-def checksum_of_dvc(path: Path) -> str:
-    if path.is_file():
-        return hashlib.md5(path.read_bytes()).hexdigest()
-    files = (each for each in path.rglob("*") if each.is_file())
-    names = sorted((each.relative_to(path).as_posix(), each) for each in files)
-    listed = [{"md5": checksum_of_dvc(each), "relpath": name} for name, each in names]
-    return f"{hashlib.md5(json.dumps(listed).encode()).hexdigest()}.dir"
 
 
 def test_no_result_is_older_than_the_results_that_it_was_made_from() -> None:

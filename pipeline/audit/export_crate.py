@@ -74,7 +74,7 @@ def write(results: Path, destination: Path) -> int:
     for each in [out for facts in stages.values() for out in facts.get("outs", ())]:
         if not (path := Path(each["path"])).is_relative_to(own):
             continue
-        if not _is_as_recorded(results / path.relative_to(own), each.get("md5")):
+        if checksum_of_dvc(results / path.relative_to(own)) != each.get("md5"):
             raise GaitError(
                 f"{path} is not what {LOCK} records of it, and the crate would say that it is:"
                 " `gait repro` makes it again"
@@ -113,21 +113,18 @@ def write(results: Path, destination: Path) -> int:
     return len(files)
 
 
-def _is_as_recorded(path: Path, recorded: str | None) -> bool:
-    """Whether a file or folder has DVC's checksum: of a folder, that of its list as JSON."""
+def checksum_of_dvc(path: Path) -> str:
+    """What dvc.lock has as ``md5`` of a file, or of a folder: of its list of files as JSON."""
 
     def md5(content: bytes) -> str:
         return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
     if path.is_file():
-        return md5(path.read_bytes()) == recorded
-    files = sorted((each.relative_to(path).parts, each) for each in path.rglob("*"))
-    listed = [
-        {"md5": md5(each.read_bytes()), "relpath": "/".join(parts)}
-        for parts, each in files
-        if each.is_file()
-    ]
-    return f"{md5(json.dumps(listed).encode())}.dir" == recorded
+        return md5(path.read_bytes())
+    # By the whole name, where paths would be sorted part by part.
+    files = sorted(each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file())
+    listed = [{"md5": md5((path / name).read_bytes()), "relpath": name} for name in files]
+    return f"{md5(json.dumps(listed).encode())}.dir"
 
 
 def _is_of_another(facts: Mapping[str, Any], models: Collection[Path]) -> bool:

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from pipeline.audit import export_crate
 from pipeline.project.errors import GaitError
-from tests.pipeline.project_copy import REPOSITORY, commit, run
+from tests.pipeline.project_copy import REPOSITORY, commit, dvc, run
 
 RESULTS = Path("results", "digits")
 REQUIRED = os.environ.get("GAIT_TEST_CRATE") == "required"
@@ -192,6 +192,19 @@ def test_what_no_provenance_names_is_compared_with_dvc_lock(project: Path) -> No
     figures.write_text(figures.read_text().replace("0.9", "0.4"))
     with pytest.raises(GaitError, match=r"^results/digits/metrics is not what dvc\.lock records"):
         export_crate.write(RESULTS, project / "second")
+
+
+def test_checksums_are_dvcs(tmp_path: Path) -> None:
+    """Of a file, and of a folder whose names stand otherwise by their parts than as a whole."""
+    for name in ("a/b", "a-b", "a.b", "a_b", "ä"):
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / name).write_text(name)
+    (tmp_path / "file").write_text("x")
+    dvc(tmp_path, "init", "--no-scm", "--quiet")
+    dvc(tmp_path, "add", "--quiet", "folder", "file")
+    for name in ("folder", "file"):
+        (recorded,) = YAML(typ="safe").load(tmp_path / f"{name}.dvc")["outs"]
+        assert export_crate.checksum_of_dvc(tmp_path / name) == recorded["md5"]
 
 
 def test_the_published_validator_takes_it(made: Path) -> None:
