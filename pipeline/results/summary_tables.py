@@ -118,9 +118,9 @@ def as_markdown(params: Params, models: pandas.DataFrame) -> str:
         "",
         f"{training.epochs} epochs{' at most' if early else ''}, batches of {training.batch_size},"
         f" {training.precision}, {count} {'seeds' if count > 1 else 'seed'}. Accuracies in percent:"
-        " mean ± sample standard deviation over the seeds. The test set was used once, after"
-        f" training, with the weights of {_epoch(training)}. Training accuracy is the mean over an"
-        " epoch's batches as they are trained on. Difference: test accuracy minus that of BP"
+        " mean ± sample standard deviation over the seeds. Each training used the test set once,"
+        f" at its end, with the weights of {_epoch(training)}. Training accuracy is the mean over"
+        " an epoch's batches as they are trained on. Difference: test accuracy minus that of BP"
         f" reference, which is {reference_text(params)},"
         " paired by seed, in percentage points, with its 95 % confidence interval (Student's t"
         f", n = {count}).",

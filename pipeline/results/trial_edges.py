@@ -24,7 +24,7 @@ POWERS = 20.0
 
 
 class Edge(NamedTuple):
-    """A setting of a rule's best trial that is the smallest or largest of those tried."""
+    """A setting of a rule's best trial that is among the smallest or largest of those tried."""
 
     rule: str  # by its name in params.yaml
     label: str  # the rule's name for readers
@@ -32,13 +32,15 @@ class Edge(NamedTuple):
     value: float  # in the best trial
     end: str  # ``smallest`` or ``largest``
     further: float  # a value beyond the edge, as far as the step before it
+    near: bool  # to the end, which was another trial's
 
     def __str__(self) -> str:
         """What a reader should do about it."""
         towards = "up" if self.end == "largest" else "down"
+        place = f"near the {self.end}" if self.near else f"the {self.end}"
         return (
             f"{self.label}'s best {setting_name(self.name)}, {value_text(self.value)}, is"
-            f" on the edge, the {self.end} of those tried: try values {towards} to"
+            f" on the edge, {place} of those tried: try values {towards} to"
             f" {value_text(self.further)} too"
         )
 
@@ -80,7 +82,7 @@ def _edge(
             before = value * 10.0**-step if powers else value - step * SHARE * (high - low)
         ratio = value > 0 and before > 0
         beyond = value * value / before if ratio else 2 * value - before
-        return Edge(*rule, name, value, end, _rounded(beyond, value, step))
+        return Edge(*rule, name, value, end, _rounded(beyond, value, step), value != at)
     return None
 
 

@@ -92,5 +92,11 @@ def test_every_rule_has_a_winner_of_its_own(params: Params) -> None:
     )
 
 
+def test_near_the_end_of_what_was_drawn_is_not_said_to_be_the_end(params: Params) -> None:
+    values = drawn(1e-5, 1e-2, 40)
+    (edge,) = edges(params, table(RATE, values, values[-2]))
+    assert "is on the edge, near the largest of those tried: try" in str(edge)
+
+
 def test_a_table_of_a_rule_that_params_no_longer_has(params: Params, tmp_path: Path) -> None:
     assert edges(params, table(RATE, [1e-4, 1e-3], 1e-3, "gone")) == []
