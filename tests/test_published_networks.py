@@ -335,6 +335,13 @@ def test_the_verdicts_are_the_tests() -> None:
         assert published_difference("fashion_tower", *pair).shown
     assert max(apart("fashion_tower", "test_accuracy", "GAIT-prop", "BP reference")) < 0
     assert published_difference("fashion_tower", "GAIT-prop", "BP").high > 0
+    constrained = ("GAIT-prop, orthogonal", "BP, orthogonal")
+    assert published_difference("fashion_tower", *constrained).shown
+    for name in constrained:
+        assert published_difference("fashion_tower", name).refuted
+        for quantity, layer in itertools.product(("bp_cosine", "bp_relative_norm"), range(4)):
+            figures = of_layer("fashion_tower", name, quantity, layer)
+            assert all(abs(each - 1) < 0.00005 for each in figures)
     # Behind by less than the margin, as the page says.
     assert published_difference("mnist_tower", "GAIT-prop").high < 0
     losses = [
@@ -417,6 +424,14 @@ def of_fashions_tower() -> list[str]:
         *(interval(published_difference("fashion_tower", *pair)) for pair in pairs),
         *(interval(paired_test(each)) for each in later),
         *cosines_in_the_tower("fashion_tower"),
+        *(
+            interval(published_difference("fashion_tower", *pair))
+            for pair in (
+                ("GAIT-prop, orthogonal", "BP, orthogonal"),
+                ("BP, orthogonal", "BP reference"),
+                ("GAIT-prop, orthogonal", "BP reference"),
+            )
+        ),
     ]
 
 
