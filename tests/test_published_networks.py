@@ -386,9 +386,12 @@ def cosines_in_the_tower(name: str) -> list[str]:
     return cosines
 
 
-def in_validation(images: str, ours: str, theirs: str, epoch: int) -> list[float]:
+def in_validation(
+    images: str, ours: str, theirs: str, epoch: int, part: str = "validation"
+) -> list[float]:
     """Differences of shares of the validation images, of each seed."""
-    pairs = zip(watched(images, ours, epoch), watched(images, theirs, epoch), strict=True)
+    two = (watched(images, each, epoch, part) for each in (ours, theirs))
+    pairs = zip(*two, strict=True)
     return [(mine - other) / 100 for mine, other in pairs]
 
 
@@ -420,18 +423,22 @@ def of_fashion() -> list[str]:
 def of_fashions_tower() -> list[str]:
     pairs = (("GAIT-prop", "BP reference"), ("GAIT-prop", "BP"), ("BP", "BP reference"))
     later = [in_validation("fashion_tower", "GAIT-prop", "BP", epoch) for epoch in (10, 20)]
+    in_training = in_validation("fashion_tower", "GAIT-prop", "BP", 20, "training")
+    losses = apart("fashion_tower", "test_loss", "GAIT-prop", "BP")
+    assert max(in_training) < 0 < min(losses)
+    loss = paired_test([each / 100 for each in losses])
+    constrained = ("GAIT-prop, orthogonal", "BP, orthogonal")
+    images = [-1e4 * each for each in apart("fashion_tower", "test_accuracy", *constrained)]
+    assert (round(min(images)), round(max(images))) == (3, 8)
     return [
         *(interval(published_difference("fashion_tower", *pair)) for pair in pairs),
         *(interval(paired_test(each)) for each in later),
+        interval(paired_test(in_training)),
+        f"{100 * loss.mean:.4f} ({100 * loss.low:.4f} to {100 * loss.high:.4f})",
         *cosines_in_the_tower("fashion_tower"),
-        *(
-            interval(published_difference("fashion_tower", *pair))
-            for pair in (
-                ("GAIT-prop, orthogonal", "BP, orthogonal"),
-                ("BP, orthogonal", "BP reference"),
-                ("GAIT-prop, orthogonal", "BP reference"),
-            )
-        ),
+        interval(published_difference("fashion_tower", *constrained)),
+        interval(paired_test(in_validation("fashion_tower", *constrained, 20))),
+        *(interval(published_difference("fashion_tower", each)) for each in constrained[::-1]),
     ]
 
 
@@ -452,9 +459,17 @@ def of_target_propagation(images: str) -> list[str]:
 
 def stated() -> list[str]:
     """Every figure of the page's text, in its order."""
-    behind = f"{-100 * published_difference('fashion', 'GAIT-prop').mean:.2f} points"
+    behind = [
+        f"{-100 * published_difference(name, 'GAIT-prop').mean:.2f} points"
+        for name in ("fashion_tower", "fashion")
+    ]
+    costs = {
+        f"{-100 * published_difference('fashion_tower', f'{rule}, orthogonal').mean:.1f} points"
+        for rule in ("BP", "GAIT-prop")
+    }
     return [
-        behind,
+        *behind,
+        *costs,
         *of_the_square_network(),
         *of_the_tower(),
         *of_fashion(),
