@@ -17,8 +17,6 @@ from mlflow import MlflowClient
 from tests.documents import blocks, put_into_params, shell
 from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, run
 
-pytestmark = pytest.mark.long
-
 PAGES = ("extend.md", "extend_train.md")
 DOCUMENT = "\n".join((REPOSITORY / "docs" / page).read_text() for page in PAGES)
 BLOCKS = blocks(DOCUMENT)
@@ -81,6 +79,7 @@ def test_links_lead_somewhere() -> None:
     assert [each for each in targets if not (REPOSITORY / "docs" / each).exists()] == []
 
 
+@pytest.mark.long
 def test_table_and_figures_have_the_rule(followed: tuple[Path, dict[str, str]]) -> None:
     folder, said = followed
     found = " ".join(said["gait doctor"].split())
@@ -100,6 +99,7 @@ def test_table_and_figures_have_the_rule(followed: tuple[Path, dict[str, str]]) 
     assert run_.data.params["rule.decay"] == "1.0"
 
 
+@pytest.mark.long
 def test_the_sweep_has_tried_it(followed: tuple[Path, dict[str, str]]) -> None:
     folder, said = followed
     assert said["gait sweep --dry-run"].count("weight_mirror") >= 2
@@ -112,6 +112,7 @@ def test_the_sweep_has_tried_it(followed: tuple[Path, dict[str, str]]) -> None:
     assert "weight mirror" in said["gait sweep best"]
 
 
+@pytest.mark.long
 def test_an_experiment_in_a_copy_of_the_project(followed: tuple[Path, dict[str, str]]) -> None:
     """Its runs and their artifacts are the project's, also where the store is a relative path."""
     folder, said = followed
@@ -125,6 +126,7 @@ def test_an_experiment_in_a_copy_of_the_project(followed: tuple[Path, dict[str, 
     assert run_.info.artifact_uri.startswith(f"file://{folder}/mlartifacts/")
 
 
+@pytest.mark.long
 def test_its_source_is_a_dependency_of_its_models_alone(
     followed: tuple[Path, dict[str, str]],
 ) -> None:
@@ -149,6 +151,7 @@ def test_its_source_is_a_dependency_of_its_models_alone(
     source.write_text(text)
 
 
+@pytest.mark.long
 def test_without_the_package(followed: tuple[Path, dict[str, str]]) -> None:
     folder, _ = followed
     metadata = next((folder / ".venv/lib").glob("*/site-packages/own_rule-*.dist-info"))

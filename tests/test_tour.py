@@ -15,8 +15,6 @@ from tests.documents import blocks, differences, published, put_into_params, she
 from tests.pipeline.preloaded import Preloaded
 from tests.pipeline.project_copy import REPOSITORY, copy_project
 
-pytestmark = pytest.mark.long
-
 DOCUMENT = (REPOSITORY / "docs" / "tour.md").read_text()
 # What makes it a matter of seconds.
 SHORTER = {
@@ -39,6 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_commands_say_what_is_shown(project: Path, helper: Preloaded, tmp_path: Path) -> None:
     def said_by(command: str) -> str:
         program, *arguments = shlex.split(command)
