@@ -26,7 +26,13 @@ def why_not() -> str:
         return "needs Linux"
     if "GenuineIntel" not in processor or " cpuid_fault" not in processor:
         return "needs an Intel processor whose /proc/cpuinfo has cpuid_fault"
-    return "" if shutil.which("cc") else "needs a C compiler, cc"
+    if shutil.which("cc") is None:
+        return "needs a C compiler, cc"
+    lines = SOURCE.read_text(encoding="utf-8").splitlines()
+    headers = "\n".join(line for line in lines if line.startswith("#include"))
+    check = ["cc", "-fsyntax-only", "-x", "c", "-"]
+    done = subprocess.run(check, input=headers, text=True, capture_output=True, check=False)
+    return "" if done.returncode == 0 else "needs the C library's headers (Debian: libc6-dev)"
 
 
 def build(folder: Path) -> Path:
