@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from numbers import Real
+from typing import NamedTuple, cast
 
 from torch import nn
 
@@ -113,8 +114,9 @@ def _obstacle(module: nn.Module, after: nn.Module | None) -> str:
         return f"it is in {module.weight.dtype}, neither float32 nor float64"
     if type(after) is not nn.LeakyReLU:
         return "no nn.LeakyReLU follows it in an nn.Sequential with torch's own forward"
-    if not 0.0 < after.negative_slope <= 1.0:
-        return f"the leaky ReLU after it has the slope {after.negative_slope}, not in (0, 1]"
+    slope = after.negative_slope
+    if not isinstance(cast(object, slope), Real) or not 0.0 < slope <= 1.0:
+        return f"the leaky ReLU after it has the slope {slope!r}, not a number in (0, 1]"
     if any(getattr(each, kind) for each in (module, after) for kind in _HOOKS):
         return "it or the leaky ReLU after it has hooks"
     if _has_own_forward(module, nn.Linear) or _has_own_forward(after, nn.LeakyReLU):

@@ -138,7 +138,8 @@ def invertible_conv2d(
             f"input is of shape {tuple(input.shape)}; allowed: {channels} channels or more, of"
             f" which the first {channels} are read"
         )
-    reading = Reading((*input.shape[-3:],), channels, kernel_size, stride, padding)
+    *_, depth, height, width = _shape(input)
+    reading = Reading((depth, height, width), channels, kernel_size, stride, padding)
     units = _cast(input, weight).reshape(-1, reading.n_units)
     kept = _kept(rule, feedback, weight)
     tensors = input, weight, bias, *kept.values()
@@ -208,6 +209,11 @@ def _kept(
     return feedback
 
 
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """In numbers, of which ``torch.jit.trace`` makes tensors."""
+    return tuple(int(each) if isinstance(each, Tensor) else each for each in tensor.shape)
+
+
 def check_dtype(dtype: torch.dtype, of: str) -> None:
     """Raises ArgumentError unless the dtype is one in which a layer can be inverted."""
     if dtype not in PRECISIONS:
@@ -238,9 +244,10 @@ def check_device(value: Tensor, weight: Tensor, name: str) -> None:
 
 
 def check_gamma(gamma: float) -> None:
-    """Raises ArgumentError unless γ is finite and at least 0."""
-    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0.0 <= gamma < float("inf"):
-        raise ArgumentError(f"gamma is {gamma!r}; allowed: 0 or more, finite")
+    """Raises ArgumentError unless γ is at least 0, and finite in every precision of a layer."""
+    largest = torch.finfo(torch.float32).max
+    if isinstance(gamma, bool) or not isinstance(gamma, Real) or not 0.0 <= gamma <= largest:
+        raise ArgumentError(f"gamma is {gamma!r}; allowed: 0 or more, finite in float32")
 
 
 def _check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> int:
@@ -252,7 +259,7 @@ def _check_tensors(input: Tensor, weight: Tensor, bias: Tensor | None) -> int:
         check_tensor(bias, "bias")
         check_device(bias, weight, "bias")
     check_dtype(weight.dtype, "weight")
-    n = weight.shape[-1] if weight.dim() else 0
+    n = _shape(weight)[-1] if weight.dim() else 0
     if weight.shape != (n, n) or (bias is not None and bias.shape != (n,)):
         of_bias = "" if bias is None else f" with bias {tuple(bias.shape)}"
         raise ArgumentError(

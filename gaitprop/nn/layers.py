@@ -351,6 +351,7 @@ class InvertibleConv2d(_InvertibleLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """The outputs, (batch, out_channels, down, across), of images of the weight's dtype."""
+        check_tensor(input, "input")
         return invertible_conv2d(
             input,
             self._checked_weight(self.out_channels),

@@ -150,8 +150,9 @@ weight_penalty = torch.ops.gaitprop.weight_penalty.default
 
 def _untrained(_context: Any, *_errors: Any) -> NoReturn:
     raise RuntimeError(
-        "an exported model of gaitprop.nn was asked for gradients, which no learning rule is in"
-        " it to make; allowed: to run it, and to train the module that it was exported from"
+        "a model of gaitprop.nn that was exported, or compiled within torch.func.vmap, was asked"
+        " for gradients, which no learning rule is in it to make; allowed: to run it, and to train"
+        " the module that it was made from"
     )
 
 

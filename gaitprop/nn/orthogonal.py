@@ -12,6 +12,7 @@ from gaitprop.nn.function import WeightPenalty
 from gaitprop.nn.functional import check_dtype
 from gaitprop.nn.layers import InvertibleConv2d, InvertibleLinear
 from gaitprop.regularizer import check_penalty, orthogonality_defect
+from gaitprop.surroundings import undisturbed
 
 NEAR = 0.5
 """Below this ‖WᵀW − I‖_F no singular value of W is below 0.7, so that W has an inverse."""
@@ -43,7 +44,7 @@ def orthogonality_penalty(module: nn.Module, kind: str = "off_diagonal") -> Tens
     return torch.stack([each.to(penalties[0].device) for each in penalties]).sum()
 
 
-@torch.no_grad()
+@undisturbed
 def orthogonal_(module: nn.Module) -> None:
     """Makes the weights of the module's invertible layers orthogonal to rounding, in place.
 
@@ -57,8 +58,8 @@ def orthogonal_(module: nn.Module) -> None:
 
     Raises:
         ArgumentError: there is no invertible layer, or a weight has no inverse to working
-            precision, or holds inf or NaN, or is computed from other parameters; nothing was
-            changed.
+            precision, or holds inf or NaN, or is computed from other parameters, or spread over
+            processes; nothing was changed.
     """
     found: list[tuple[nn.Parameter, Tensor]] = []
     for name, weight in _weights(module).items():
@@ -67,6 +68,8 @@ def orthogonal_(module: nn.Module) -> None:
                 f"{name} is computed from other parameters, as by a parametrization or pruning, so"
                 " that nothing can be put in its place; allowed: an nn.Parameter"
             )
+        if hasattr(weight, "full_tensor"):
+            raise ArgumentError(f"{name} is spread over processes, a DTensor; allowed: a whole one")
         if not weight.requires_grad or weight.is_meta:
             continue
         nearest = weight.clone(memory_format=torch.contiguous_format)
@@ -83,7 +86,7 @@ def orthogonal_(module: nn.Module) -> None:
                 fault = f"is singular to working precision (smallest singular value {smallest:.3g})"
             raise ArgumentError(
                 f"{name}, {n} x {n}, {fault}, so that no orthogonal matrix is the nearest; allowed:"
-                " a weight of full rank"
+                " a weight of full rank, and torch.set_float32_matmul_precision('highest')"
             )
         found.append((weight, nearest))
     for weight, nearest in found:

@@ -108,7 +108,9 @@ def masked() -> nn.Linear:
         (nn.Conv2d(1, 9, 3), nn.LeakyReLU(), "it is a Conv2d, not an nn.Linear"),
         (weight_norm(nn.Linear(3, 3)), nn.LeakyReLU(), "ParametrizedLinear, not an nn.Linear"),
         (nn.Linear(3, 3).half(), nn.LeakyReLU(), "torch.float16, neither float32 nor float64"),
-        (nn.Linear(3, 3), nn.LeakyReLU(-0.1), r"has the slope -0.1, not in \(0, 1\]"),
+        (nn.Linear(3, 3), nn.LeakyReLU(-0.1), r"has the slope -0.1, not a number in \(0, 1\]"),
+        (nn.Linear(3, 3), nn.LeakyReLU("0.1"), r"has the slope '0.1', not a number in \(0, 1\]"),
+        (nn.Linear(3, 3), nn.LeakyReLU(torch.tensor(0.1)), r"the slope tensor\(0.1000\), not a"),
         *(
             (hooked(kind), nn.LeakyReLU(), "it or the leaky ReLU after it has hooks")
             for kind in (

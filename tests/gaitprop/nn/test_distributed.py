@@ -1,4 +1,4 @@
-"""Two processes with half of the batch each: the gradients of one with all of it."""
+"""Two processes with half of the batch each: the gradients of one with all of it; shards."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import faulthandler
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.multiprocessing.spawn import spawn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+from gaitprop import ArgumentError
+from gaitprop.nn import InvertibleLinear, orthogonal_
 from tests.gaitprop.nn.models import gradients, small_batch, small_model
 
 TIMEOUT = timedelta(seconds=120)
@@ -30,6 +36,10 @@ def half(rank: int, folder: str) -> None:
     model = DistributedDataParallel(small_model("gait", seed=rank))
     found = gradients(model, cross_entropy(model(images[part]), labels[part]))
     torch.save(found, f"{folder}/{rank}.pt")
+    sharded = nn.Sequential(InvertibleLinear(4, 4))
+    fully_shard(sharded, mesh=init_device_mesh("cpu", (2,)))
+    with pytest.raises(ArgumentError, match=r"^0\.weight is spread over processes, a DTensor"):
+        orthogonal_(sharded)
     # What still holds the group when Python frees it waits, now and then, for gloo's threads,
     # which wait for Python.
     del model

@@ -215,12 +215,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no rule": (lambda: InvertibleLinear(3, 3, 7), "rule is 7; allowed: a name or a function"),
     "gamma": (
         lambda: InvertibleLinear(3, 3, gamma=-1.0),
-        "gamma is -1.0; allowed: 0 or more, finite",
+        "gamma is -1.0; allowed: 0 or more, finite in float32",
     ),
     "gamma in words": (lambda: InvertibleLinear(3, 3, gamma="x"), "gamma is 'x'; .*"),
+    "gamma that float32 does not hold": (
+        lambda: InvertibleLinear(3, 3, gamma=1e39),
+        r"gamma is 1e\+39; allowed: 0 or more, finite in float32",
+    ),
     "gamma of a call": (
         lambda: invertible_linear(torch.ones(1, 3), _square_of_3(), gamma=float("nan")),
-        "gamma is nan; allowed: 0 or more, finite",
+        "gamma is nan; allowed: 0 or more, finite in float32",
     ),
     "activation": (
         lambda: InvertibleLinear(3, 3, activation="relu"),
@@ -350,7 +354,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "gamma in the place of bias": (
         lambda: InvertibleLinear(3, 3, "gait", False),
-        "gamma is False; allowed: 0 or more, finite",
+        "gamma is False; allowed: 0 or more, finite in float32",
     ),
     "no model": (lambda: convert(None), "model is a NoneType; allowed: an nn.Module"),
     "nothing to keep orthogonal": (lambda: orthogonal_(nn.Linear(3, 3)), "Linear has no .*"),

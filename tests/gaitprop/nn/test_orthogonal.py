@@ -93,6 +93,20 @@ def test_the_nearest_orthogonal_matrix() -> None:
     torch.testing.assert_close(layer.weight.detach(), u @ v)
 
 
+def test_autocast_changes_nothing() -> None:
+    """Where an optimizer's step is within it, the weights become what they do outside."""
+    start = torch.linalg.qr(torch.randn(64, 64))[0] + 0.1 * torch.randn(64, 64)
+    found = []
+    for enabled in (False, True):
+        layer = InvertibleLinear(64, 64)
+        layer.weight.data.copy_(start)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            orthogonal_(layer)
+        found.append(layer.weight.detach())
+    assert torch.equal(*found)
+    assert regularizer.orthogonality_defect(found[0]) < 2e-6
+
+
 @pytest.mark.parametrize("scale", [1e-20, 1e20])
 def test_of_a_weight_of_any_size(scale: float) -> None:
     layer = InvertibleLinear(5, 5)

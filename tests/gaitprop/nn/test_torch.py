@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import gaitprop
-from gaitprop.nn import InvertibleLinear
+from gaitprop.nn import InvertibleConv2d, InvertibleLinear
 from gaitprop.rules import find_rule
 from tests.gaitprop.nn.models import assert_close, gradients, loss_of, small_batch, small_model
 
@@ -227,7 +227,7 @@ def test_exported_with_gradients_it_refuses_to_be_trained(rule: str, strict: boo
     inputs = torch.randn(3, 6)
     exported = torch.export.export(model, (inputs,), strict=strict).module()
     assert torch.equal(exported(inputs), model(inputs))
-    with pytest.raises(RuntimeError, match=r"^an exported model of gaitprop\.nn was asked for"):
+    with pytest.raises(RuntimeError, match=r"^a model of gaitprop\.nn that was exported"):
         exported(inputs).sum().backward()
 
 
@@ -238,6 +238,34 @@ def test_exported_under_autocast_it_computes_in_its_own_dtype(strict: bool) -> N
         with torch.autocast("cpu", torch.bfloat16):
             exported = torch.export.export(model, (images,), strict=strict).module()
         assert torch.equal(exported(images), model(images))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("layer", [InvertibleLinear(4, 4), InvertibleConv2d(1, kernel_size=2)])
+def test_traced_it_learns_by_its_rule(layer: torch.nn.Module) -> None:
+    inputs = torch.randn(2, 1, 4, 4, requires_grad=True)
+    expected = gradients(layer, layer(inputs).square().sum())
+    traced = torch.jit.trace(layer, inputs)
+    found = gradients(layer, traced(inputs).square().sum())
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("layer", [InvertibleLinear(4, 4), InvertibleConv2d(1, kernel_size=2)])
+def test_symbols_are_refused(layer: torch.nn.Module) -> None:
+    with pytest.raises(gaitprop.ArgumentError, match=r"^input is a Proxy; allowed: a tensor"):
+        torch.fx.symbolic_trace(layer)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compiled_within_a_vmap_it_says_that_it_has_no_gradients() -> None:
+    torch.compiler.reset()
+    model, inputs = torch.nn.Sequential(InvertibleLinear(4, 4)), torch.randn(3, 4)
+    stacked, _ = torch.func.stack_module_state([model, model])
+    every = torch.func.vmap(lambda each: torch.func.functional_call(model, each, (inputs,)))
+    outputs = torch.compile(every, backend="eager")(stacked)
+    with pytest.raises(RuntimeError, match=r"exported, or compiled within torch\.func\.vmap, was"):
+        outputs.sum().backward()
 
 
 def test_a_trained_optimizer_and_model_go_on_after_pickle() -> None:
