@@ -328,6 +328,9 @@ FACTS = {
         lambda: worst_seed("mnist_256", "gait"),
         lambda: marked(difference("fashion_256", "gait", "bp")),
         lambda: difference("mnist1d", "gait", "bp"),
+        lambda: in_fashions_tower("BP, strong"),
+        lambda: in_fashions_tower("GAIT-prop, strong"),
+        lambda: in_fashions_tower("GAIT-prop, strong", "BP, strong"),
         lambda: difference("mnist1d", "bp_strong"),
         lambda: difference("mnist1d", "gait_strong", "bp_strong"),
         lambda: spread_cosine("mnist"),
@@ -595,9 +598,9 @@ def test_what_a_correction_over_the_first_table_would_change() -> None:
         for model, test in published_tests(name).items()
         if model != "tp"
     }
-    assert len(tests) == 21
+    assert len(tests) == 22
     assert spoiled(tests) == {("digits", "gait"), ("fashion_tower", "gait")}
-    assert spoiled(refuting(tests)) == {("fashion_256", "gait")}
+    assert spoiled(refuting(tests)) == {("fashion_256", "gait"), ("fashion_tower", "gait_strong")}
 
 
 def test_the_table_by_epochs() -> None:
