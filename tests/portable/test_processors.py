@@ -1,7 +1,8 @@
 """The same bits on every processor: this one, the same as an AMD, and others that qemu plays.
 
-bits.json holds what every machine must give; ``python tests/portable/bits.py`` writes it. A part of
-this is in `make test`; `make test-portable` runs all of it, which takes two hours of two cores.
+bits.json holds what every machine must give; ``python tests/portable/bits.py`` writes it. What runs
+at full speed is in `make test`, a little of the rest in `make test-commands`; `make test-portable`
+runs all of it, which takes two hours of two cores.
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ def test_the_published_digits_as_an_amd(amd: Path, tmp_path: Path) -> None:
         assert result_checksum(project / "models/digits/digits/square" / model) == result[model]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("qemu")
 @pytest.mark.parametrize("part", PLAYED)
 @pytest.mark.parametrize("processor", PROCESSORS)
