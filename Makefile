@@ -95,8 +95,8 @@ test-hosts: $(READY)
 
 # Four processors of two makes, by qemu-user: some fifty times as slow as this one.
 test-portable: $(READY)
-	GAIT_TEST_PORTABLE=all GAIT_TEST_QEMU=required OMP_NUM_THREADS=1 python -m pytest tests/portable \
-		--numprocesses 2
+	GAIT_TEST_PORTABLE=all GAIT_TEST_QEMU=required OMP_NUM_THREADS=1 \
+		python -m pytest tests/portable --numprocesses 2
 
 # Half a hundred kills, seeded: GAIT_KILLS_SEED=7 make test-kills draws other moments.
 test-kills: $(READY)
