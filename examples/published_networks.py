@@ -150,9 +150,7 @@ def train_model(
     epochs: int,
 ) -> dict[str, Any]:
     """One row: settings, test results of every seed after the last epoch, and each epoch's."""
-    settings = TrainingSettings(
-        **MODELS[name], **COMMON, epochs=epochs, diagnostics_interval=epochs
-    )
+    settings = TrainingSettings(**MODELS[name], **COMMON, epochs=epochs, diagnostics_interval=20)
     began, history, last = time.perf_counter(), [], None
     for last in train(network, make_optimizer(network, settings), data, settings):
         took = time.perf_counter() - began
@@ -161,6 +159,8 @@ def train_model(
         history.append({"epoch": last.epoch, "validation_accuracy": validation.tolist()})
         if last.training is not None:
             history[-1]["training_accuracy"] = last.training.accuracy.tolist()
+        if last.diagnostics is not None:
+            history[-1]["bp_cosine"] = last.diagnostics.bp_cosine.tolist()
     test = evaluate(network, test_images, test_labels, data.n_classes)
     return {
         "settings": MODELS[name],

@@ -131,6 +131,8 @@ def test_a_model_that_is_there_is_not_trained_again(
     script.main([*common, "--seeds", "0", "1", "--models", "BP reference"])
     first = json.loads(output.read_text())["models"]["BP reference"]
     assert [each["epoch"] for each in first["history"]] == [0, 1, 2]
+    assert [each["epoch"] for each in first["history"] if "bp_cosine" in each] == [0, 2]
+    assert first["history"][-1]["bp_cosine"] == first["bp_cosine"]
     assert capsys.readouterr().err.count("BP reference, epoch") == 3
     script.main([*common, "--seeds", "0", "1", "--models", "BP reference", "GAIT-prop"])
     said = capsys.readouterr()
