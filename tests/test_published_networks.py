@@ -411,6 +411,12 @@ def cosines_in_the_tower(name: str, model: str = "GAIT-prop") -> list[str]:
     return cosines
 
 
+def lengths_in_the_tower(model: str) -> str:
+    """Of the first three layers on Fashion-MNIST, in BP's."""
+    lengths = [mean(of_layer("fashion_tower", model, "bp_relative_norm", k)) for k in range(3)]
+    return "{:.2f}, {:.2f} and {:.2f}".format(*lengths)
+
+
 def watched_apart(
     images: str, ours: str, theirs: str, epoch: int, part: str = "validation"
 ) -> list[float]:
@@ -468,6 +474,8 @@ def of_fashions_tower() -> list[str]:
         f"{100 * loss.mean:.4f} ({100 * loss.low:.4f} to {100 * loss.high:.4f})",
         *cosines_in_the_tower("fashion_tower"),
         *cosines_in_the_tower("fashion_tower", "GAIT-prop, strong")[:2],
+        f"({lengths_in_the_tower('GAIT-prop, strong')} of BP's",
+        f"{lengths_in_the_tower('GAIT-prop')})",
         *(interval(published_difference("fashion_tower", each)) for each in strong[::-1]),
         interval(published_difference("fashion_tower", *strong)),
         f"{100 * more.mean:.2f} ({100 * more.low:.2f} to {100 * more.high:.2f})",

@@ -8,7 +8,7 @@ error e' and backpropagation's e obey, from e'_L = e_L on (proof: docs/theory_de
 The bound takes norms in this, and holds for any ‖E_l‖₂ < 1; the forecast keeps the terms of first
 order. Both need backpropagation alone: no layer is inverted.
 
-A learned inverse V_l, with Δ_l = V_l W_l − I, takes the place of W_l⁻¹, and Δ_l − E_l that of −E_l.
+A learned inverse V_l, with M_l = V_l W_l − I, takes the place of W_l⁻¹, and M_l − E_l that of −E_l.
 """
 
 from __future__ import annotations
