@@ -23,7 +23,7 @@ from pipeline.params.search_space import SECTIONS
 from pipeline.project.errors import GaitError
 from pipeline.project.files import text_of
 from pipeline.project.source import git
-from pipeline.project.yaml_mapping import mapping
+from pipeline.project.yaml_mapping import mapping, stages_of
 from pipeline.results import seeds_table
 from pipeline.results.seeds_table import FILE as SEEDS
 from pipeline.tracking import store
@@ -141,7 +141,7 @@ def _of_results(word: str, folder: Path, read: Callable[[Path], str | None]) -> 
     )
     project = folder.parents[1] if folder.parent.name == "results" else None
     lock = read(project / "dvc.lock") if project is not None else None
-    stages = mapping(lock or "", f"dvc.lock of {word}").get("stages") or {}
+    stages = stages_of(lock or "", f"dvc.lock of {word}")
     # `gait train` and `gait evaluate` write no dvc.lock, which then tells of other models.
     made = stages.get(f"evaluate@{profile}", {}).get("outs", ())
     checksum = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

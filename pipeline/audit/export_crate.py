@@ -20,9 +20,16 @@ from typing import Any
 from pipeline.audit import provenance_chain
 from pipeline.params import params_file, profiles
 from pipeline.project.errors import GaitError
-from pipeline.project.files import as_json, check_writable, text_of, whole_folder
+from pipeline.project.files import (
+    PASSING,
+    as_json,
+    check_writable,
+    passing,
+    text_of,
+    whole_folder,
+)
 from pipeline.project.source import git, source
-from pipeline.project.yaml_mapping import mapping
+from pipeline.project.yaml_mapping import stages_of
 from pipeline.results import provenance
 from pipeline.tracking.model_runs import holds
 
@@ -102,10 +109,11 @@ def write(results: Path, destination: Path) -> int:
         for name in (WORKFLOW, LOCK):
             shutil.copyfile(name, folder / name)
         shutil.copyfile(params, folder / PARAMS)
-        shutil.copytree(results, folder / "results" / profile)
+        unfinished = shutil.ignore_patterns(*PASSING)
+        shutil.copytree(results, folder / "results" / profile, ignore=unfinished)
         for model in models:
             if model.is_dir():
-                shutil.copytree(model, folder / model)
+                shutil.copytree(model, folder / model, ignore=unfinished)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         described = [_file(path.relative_to(folder).as_posix(), path) for path in files]
         document = _document(profile, stages, chain, described)
@@ -121,8 +129,9 @@ def checksum_of_dvc(path: Path) -> str:
 
     if path.is_file():
         return md5(path.read_bytes())
+    found = (each for each in path.rglob("*") if each.is_file() and not passing(each.name))
     # By the whole name, where paths would be sorted part by part.
-    files = sorted(each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file())
+    files = sorted(each.relative_to(path).as_posix() for each in found)
     listed = [{"md5": md5((path / name).read_bytes()), "relpath": name} for name in files]
     return f"{md5(json.dumps(listed).encode())}.dir"
 
@@ -319,10 +328,9 @@ def _stages(profile: str) -> dict[str, Any]:
         raise GaitError(
             f"there is no {LOCK}, so nothing records how results were made: `gait repro`"
         )
-    document = mapping(text_of(Path(LOCK)), LOCK)
     of_profile = {
         name: facts
-        for name, facts in (document.get("stages") or {}).items()
+        for name, facts in stages_of(text_of(Path(LOCK)), LOCK).items()
         if name.partition("@")[2].split("-")[0] == profile
     }
     if not of_profile:

@@ -77,9 +77,9 @@ def _record(key: ModelKey, commit: str | None) -> Training:
     result, now = result_checksum(key.folder), int(time.time() * 1000)
     epochs = []
     for number, of_epoch in history.read(key.folder / model_files.HISTORY).groupby("epoch"):
-        rows = of_epoch.to_dict("records")
-        known = [{name: value for name, value in row.items() if value == value} for row in rows]
-        epochs.append(Epoch(int(number), now, known))
+        # Left out is what the epoch did not have; what one seed has no number for is NaN.
+        rows = of_epoch.dropna(axis="columns", how="all").to_dict("records")
+        epochs.append(Epoch(int(number), now, rows))
     tags = {
         "gait.imported": "true",
         "gait.profile": key.profile,

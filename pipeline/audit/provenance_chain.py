@@ -111,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise GaitError(f"{path} cannot be read ({error}); `gait repro` makes it again") from None
     known = isinstance(content, dict) and set(content) >= _KEYS
-    if not known:
+    if not known or not all(isinstance(content[each], dict) for each in ("files", "models")):
         raise GaitError(f"{path} is none of `gait`'s; `gait repro` makes it again")
     return dict(content)
 

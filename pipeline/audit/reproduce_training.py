@@ -13,11 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 import gaitprop
 import pipeline
 from pipeline.data import image_tensors
 from pipeline.params import params_file
 from pipeline.params.schema import REFERENCE
+from pipeline.params.section import Name
 from pipeline.project import environment
 from pipeline.project.errors import GaitError
 from pipeline.project.paths import ModelKey, data_file
@@ -26,13 +29,21 @@ from pipeline.training.image_download import archive_root
 
 
 def key_of(config: Mapping[str, Any]) -> ModelKey:
-    """The model that a config.json describes; GaitError if it describes none."""
+    """The model that a config.json describes; GaitError if it describes none.
+
+    A run of a shared server may be anybody's: what is no name would be a path, or an option.
+    """
     try:
-        return ModelKey(
-            config["profile"], config["dataset"], config["architecture_name"], config["model"]
-        )
+        names = [config[each] for each in ("profile", "dataset", "architecture_name", "model")]
+        return ModelKey(*TypeAdapter(list[Name]).validate_python(names, strict=True))
     except KeyError as error:
         raise GaitError(f"the recorded config lacks {error}: it is none of a model") from None
+    except ValidationError as error:
+        (at, *_), received = error.errors()[0]["loc"], error.errors()[0]["input"]
+        raise GaitError(
+            f"the recorded config is none of a model: received {received!r} for name {at} of"
+            " profile, dataset, architecture and model; allowed: a-z, 0-9 and _"
+        ) from None
 
 
 def params_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,6 +93,12 @@ def main() -> None:
         _end(str(stop), stop.exit_code)
     except KeyboardInterrupt:
         _end("interrupted", 128 + signal.SIGINT)
+    except ValueError as error:
+        # Of a package that offers a rule or images, say. The library is loaded by then, or not.
+        library = sys.modules.get("gaitprop.errors")
+        if library is None or not isinstance(error, library.ArgumentError):
+            raise
+        _end(str(error), 2)
 
 
 def _end(why: str, code: int) -> NoReturn:

@@ -111,7 +111,7 @@ def _is_known(argument: str) -> bool:
         # Of the beginning of several options it would tell all of its usage.
         with redirect_stdout(io.StringIO()):
             return not get_main_parser().parse_known_args(["repro", argument])[1]
-    except DvcParserError:
+    except (DvcParserError, SystemExit):  # It ends where it takes one for --help.
         return False
     finally:
         logging.disable(logging.NOTSET)

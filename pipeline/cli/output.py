@@ -30,6 +30,13 @@ def show_every_letter() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def write_json(text: str) -> None:
+    """To standard output, in UTF-8 whatever it can show: JSON knows no escapes but its own."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(text)
+
+
 def to_standard_error(wanted: bool) -> contextlib.AbstractContextManager[object]:
     """What is printed within the block goes to standard error, if wanted: JSON is to be alone."""
     return contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext()

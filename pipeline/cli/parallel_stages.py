@@ -116,9 +116,13 @@ def run(steps: Sequence[Step], jobs: int) -> int:
                     process.start()
                     running[process] = step
                     waiting.remove(step)
+                    # Another thread may have taken the signal before the process was known.
+                    if stopped:
+                        process.terminate()
                 finally:
                     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-            done = wait([process.sentinel for process in running])
+            # Of nothing one would wait for ever.
+            done = wait([process.sentinel for process in running]) if running else []
             for ended in [each for each in running if each.sentinel in done]:
                 ended.join()
                 name = running.pop(ended).stage

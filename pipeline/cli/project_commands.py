@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli import completion
-from pipeline.cli.output import JSON
+from pipeline.cli.output import JSON, write_json
 from pipeline.project.environment import prepare_environment
 from pipeline.project.errors import GaitError
 from pipeline.project.files import check_file
@@ -82,8 +82,10 @@ def params(
     """
     from pipeline.params import settings_reference
 
-    text = settings_reference.as_json() if schema else settings_reference.as_markdown()
-    sys.stdout.write(text)
+    if schema:
+        write_json(settings_reference.as_json())
+    else:
+        sys.stdout.write(settings_reference.as_markdown())
 
 
 def verify(
@@ -115,7 +117,7 @@ def verify(
     if figure is not None:
         theorem_check.write_figure(document, figure)
     if as_json:
-        print(theorem_check.as_json(document))
+        write_json(f"{theorem_check.as_json(document)}\n")
     else:
         printed_tables.show(document, Console())
     if not document["holds"]:

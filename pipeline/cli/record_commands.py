@@ -305,6 +305,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "model": outcome.name,
         "identical": not differences,
         "differences": differences,
+        "recorded": outcome.recorded,
         "facts": outcome.facts,
     }
 

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.project.errors import GaitError
 
 # As .dvcignore has them: what an editor keeps while a file is open, or a kill left unfinished.
-_PASSING = (".*.sw?", ".#*", "*~", ".DS_Store", ".*.tmp")
+PASSING = (".*.sw?", ".#*", "*~", ".DS_Store", ".*.tmp")
 # What ends the name of the folder that another takes the place of.
 _RETIRED = ".old"
 
@@ -57,14 +57,18 @@ def as_json(content: Any) -> bytes:
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
+def passing(name: str) -> bool:
+    """Whether a file of this name is of an open editor or unfinished, and no result of anything."""
+    return any(fnmatch.fnmatchcase(name, each) for each in PASSING)
+
+
 def checksum(files: Iterable[tuple[str, Path]]) -> str:
     """SHA-256 of names and contents, in this order; folders, compiled code, and what is unfinished
     or of an open editor, are left out.
     """
     digest = hashlib.sha256()
     for name, path in files:
-        passing = any(fnmatch.fnmatchcase(path.name, each) for each in _PASSING)
-        if path.is_file() and "__pycache__" not in path.parts and not passing:
+        if path.is_file() and "__pycache__" not in path.parts and not passing(path.name):
             digest.update(f"{name}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

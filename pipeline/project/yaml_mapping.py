@@ -19,3 +19,11 @@ def mapping(text: str, name: str) -> dict[str, Any]:
     if found is not None and not isinstance(found, dict):
         raise GaitError(f"{name} is no mapping")
     return found or {}
+
+
+def stages_of(text: str, name: str) -> dict[str, dict[str, Any]]:
+    """What a dvc.lock has of each stage; GaitError, which names it, if it is none of DVC's."""
+    found = mapping(text, name).get("stages") or {}
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+        raise GaitError(f"{name} is none of DVC's: its stages are no mapping of mappings")
+    return found

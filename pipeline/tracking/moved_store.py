@@ -26,8 +26,9 @@ _WAITING_S = 5.0
 def follow(database: Path) -> str | None:
     """Has all places of artifacts beside another database be those beside this SQLite file.
 
-    A run's own place stays where it is if its artifacts are there and not here. Returns a sentence
-    of what was done; None if nothing was to be.
+    Another is one of this name, there or gone with its folder; what lies in a folder without one
+    was put there by choice. A run's own place stays where it is if its artifacts are there and not
+    here. Returns a sentence of what was done; None if nothing was to be.
 
     Raises:
         sqlite3.OperationalError: they are another folder's, and the file cannot be written.
@@ -35,7 +36,7 @@ def follow(database: Path) -> str | None:
     here = database.parent
     with closing(sqlite3.connect(database, timeout=_WAITING_S, isolation_level=None)) as store:
         try:
-            if not _moved(store, here):
+            if not _moved(store, database):
                 return None
         except sqlite3.DatabaseError:
             return None  # Locked, or no store of this version: MLflow itself will say so.
@@ -44,7 +45,7 @@ def follow(database: Path) -> str | None:
         for table, column in COLUMNS:
             rows = store.execute(f"SELECT rowid, {column} FROM {table} WHERE rowid != 0")
             for row, place in rows.fetchall():
-                moved = _elsewhere(place, here)
+                moved = _elsewhere(place, database)
                 if moved is None:
                     continue
                 root, new = moved
@@ -59,23 +60,23 @@ def follow(database: Path) -> str | None:
     )
 
 
-def _moved(store: sqlite3.Connection, here: Path) -> bool:
+def _moved(store: sqlite3.Connection, database: Path) -> bool:
     tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
     if not {table for table, _ in COLUMNS} <= tables:
         return False
     # Number 0 is MLflow's own experiment, which holds no run of ours.
     places = store.execute("SELECT artifact_location FROM experiments WHERE rowid != 0")
-    return any(_elsewhere(place, here) for (place,) in places)
+    return any(_elsewhere(place, database) for (place,) in places)
 
 
-def _elsewhere(place: str | None, here: Path) -> tuple[str, str] | None:
+def _elsewhere(place: str | None, database: Path) -> tuple[str, str] | None:
     """Of a place beside another database: that one's folder, and the place beside this one."""
     found = _PLACE.fullmatch(place or "")
     if found is None:
         return None
     scheme, root, rest = found[1] or "", found[2], found[3]
-    old = unquote(root) if scheme else root
-    if old == str(here):
+    old, here = unquote(root) if scheme else root, database.parent
+    if old == str(here) or (Path(old).is_dir() and not Path(old, database.name).is_file()):
         return None
     return old, f"{here.as_uri() if scheme else here}/{rest}"
 

@@ -182,8 +182,13 @@ def existing_run(run_id: str) -> tuple[MlflowClient, Any]:
 def _client() -> MlflowClient:
     from mlflow import MlflowClient
 
+    if (path := database()) is not None and path.exists() and not path.is_file():
+        # MLflow would try for two minutes, without a word.
+        raise GaitError(
+            f"the MLflow store {shown(tracking_uri())} cannot be used ({path} is no file){_ADVICE}"
+        )
     # Others' stores, of which MLFLOW_TRACKING_URI may name one, are theirs to mend.
-    if database() == (own := store_folder() / DATABASE):
+    if path == (own := store_folder() / DATABASE):
         try:
             said = moved_store.follow(own)
         except sqlite3.OperationalError as error:
@@ -193,11 +198,6 @@ def _client() -> MlflowClient:
             ) from None
         if said is not None:
             print(said, file=sys.stderr, flush=True)
-    if (path := database()) is not None and path.exists() and not path.is_file():
-        # MLflow would try for two minutes, without a word.
-        raise GaitError(
-            f"the MLflow store {shown(tracking_uri())} cannot be used ({path} is no file){_ADVICE}"
-        )
     if tracking_uri().startswith(_SERVERS_OF_DATABASES):
         from mlflow.store.db import utils
 

@@ -441,6 +441,10 @@ def test_an_empty_list_of_stages_records_nothing(tmp_path: Path) -> None:
         shutil.copy(REPOSITORY / "results/digits" / name, folder)
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n")
     assert "nothing beside it records the settings" in find(str(folder)).notes[0]
+    for none_of_dvcs in ("stages: [a]", "stages: {evaluate@digits: }"):
+        (tmp_path / "dvc.lock").write_text(none_of_dvcs)
+        with pytest.raises(GaitError, match=r"^dvc\.lock of .* is none of DVC's"):
+            find(str(folder))
 
 
 def test_a_name_of_nothing_is_one_sentence(project: Path) -> None:

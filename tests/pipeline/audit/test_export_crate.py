@@ -194,11 +194,29 @@ def test_what_no_provenance_names_is_compared_with_dvc_lock(project: Path) -> No
         export_crate.write(RESULTS, project / "second")
 
 
+@pytest.mark.parametrize("stages", [["evaluate@digits"], {"evaluate@digits": None}])
+def test_a_lock_that_is_none_of_dvcs_is_one_sentence(project: Path, stages: object) -> None:
+    (project / "dvc.lock").write_text(json.dumps({"stages": stages}))
+    with pytest.raises(GaitError, match=r"^dvc\.lock is none of DVC's"):
+        export_crate.write(RESULTS, project / "crate")
+
+
+def test_what_an_editor_left_is_not_in_the_crate(project: Path) -> None:
+    left = RESULTS / "plots" / "final_accuracy.svg~"
+    left.touch()
+    export_crate.write(RESULTS, project / "crate")
+    assert (project / "crate" / left.with_suffix(".svg")).is_file()
+    assert not (project / "crate" / left).exists()
+
+
 def test_checksums_are_dvcs(tmp_path: Path) -> None:
     """Of a file, and of a folder whose names stand otherwise by their parts than as a whole."""
+    shutil.copy(REPOSITORY / ".dvcignore", tmp_path)
     for name in ("a/b", "a-b", "a.b", "a_b", "ä"):
         (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "folder" / name).write_text(name)
+    for passing in ("a/.DS_Store", "b~", ".c.tmp", ".d.swp", ".#e"):
+        (tmp_path / "folder" / passing).touch()
     (tmp_path / "file").write_text("x")
     dvc(tmp_path, "init", "--no-scm", "--quiet")
     dvc(tmp_path, "add", "--quiet", "folder", "file")

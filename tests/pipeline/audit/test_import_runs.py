@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_a_training_whose_record_waits_is_not_imported_beside_it(
     of_gait = [run for run in runs(folder) if run.data.tags["gait.model"] == "gait"]
     assert len(of_gait) == 3
     assert not any("gait.imported" in run.data.tags for run in of_gait)
+
+
+def test_a_figure_that_one_seed_lacks_is_no_other_seeds(
+    reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seed whose gradient is 0 has a cosine of NaN, and the mean that training records is NaN."""
+    key = ModelKey("digits", "digits", "square", "gait")
+    shutil.copytree(reported / key.folder, tmp_path / key.folder)
+    monkeypatch.chdir(tmp_path)
+    table = pandas.read_csv(key.folder / "history.csv")
+    table.loc[0, "bp_cosine_layer_1"] = float("nan")
+    table.to_csv(key.folder / "history.csv", index=False)
+    first, *_ = import_runs._record(key, None).epochs
+    means = first.means()
+    assert math.isnan(means["bp_cosine_layer_1"])
+    assert means["bp_cosine_layer_2"] == pytest.approx(table.bp_cosine_layer_2[:2].mean())
+    assert "train_loss" not in means
 
 
 def test_a_commit_is_claimed_for_what_it_records_alone(

@@ -55,9 +55,10 @@ def test_a_record_without_all_that_is_told_is_one_sentence(tmp_path: Path, lacki
     made |= {"files": {"a.md": ""}, "models": {}}  # type: ignore[dict-item]
     del made[lacking]
     (tmp_path / "a.md").touch()
-    (tmp_path / "provenance.json").write_text(json.dumps(made))
-    with pytest.raises(GaitError, match=r"provenance\.json is none of `gait`'s"):
-        of_file(tmp_path / "a.md")
+    for content in (made, {**made, lacking: ["a.md"], "files": ["a.md"]}):
+        (tmp_path / "provenance.json").write_text(json.dumps(content))
+        with pytest.raises(GaitError, match=r"provenance\.json is none of `gait`'s"):
+            of_file(tmp_path / "a.md")
 
 
 def test_every_file_is_named_with_its_hash(project: Path) -> None:

@@ -43,6 +43,17 @@ def test_they_describe_the_recorded_model(tmp_path: Path, model: str) -> None:
     assert described(Params.model_validate(params_of(recorded)), key, images) == recorded
 
 
+@pytest.mark.parametrize("name", ["../../elsewhere", "--help", "a/b", "", 5])
+def test_what_is_no_name_is_refused_before_it_is_a_path(name: object) -> None:
+    """A run of a shared server may have been made by anybody."""
+    names = ("profile", "dataset", "architecture_name", "model")
+    good = dict.fromkeys(names, "digits")
+    assert reproduce_training.key_of(good) == ModelKey(*["digits"] * 4)
+    for each in names:
+        with pytest.raises(GaitError, match="none of a model: received"):
+            reproduce_training.key_of({**good, each: name})
+
+
 def test_a_published_model_is_trained_on_as_many_threads_as_params_say(
     ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -334,9 +334,11 @@ def test_a_stage_that_is_not_there_is_one_sentence(project: Path, forked_gait: F
         "gait: received --fource (did you mean '--force'?); allowed: options of `gait repro` and of"
         " `dvc repro`, whose --help lists them"
     )
-    # The beginning of two of DVC's.
-    said = forked_gait(project, "repro", "--no", code=2)
-    assert said.startswith("gait: received --no ") and "allowed: options of `gait repro`" in said
+    # The beginning of two of DVC's, and of one that would end the process.
+    for beginning in ("--no", "--hel"):
+        said = forked_gait(project, "repro", beginning, code=2)
+        assert said.startswith(f"gait: received {beginning} ")
+        assert "allowed: options of `gait repro`" in said
     for target in ("", "results"):
         assert f"gait: received '{target}'; allowed" in forked_gait(
             project, "repro", target, code=2

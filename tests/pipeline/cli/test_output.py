@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from pipeline import cli
 from pipeline.verify import printed_tables
+from tests.own_packages import packages
 from tests.pipeline.project_copy import REPOSITORY, gait, run
 from tests.pipeline.sweep_tables import params_text
 
@@ -44,6 +46,11 @@ def test_a_table_of_greek_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert letter.encode("ascii", "backslashreplace") in output.getvalue()
 
 
+def test_json_is_json_in_ascii(tmp_path: Path) -> None:
+    said = gait(tmp_path, "params", "--schema", **ASCII)
+    assert json.loads(said) == json.loads((REPOSITORY / "params.schema.json").read_text())
+
+
 def test_a_file_of_a_strange_name(tmp_path: Path) -> None:
     """Of letters that are none in any encoding."""
     name = b"r\xe9sultats \xff.csv".decode(errors="surrogateescape")
@@ -59,3 +66,11 @@ def test_a_closed_output(tmp_path: Path, closed: str) -> None:
     run(tmp_path, "sh", "-c", f"exec {sys.executable} -m pipeline profile {closed}", **HERE)
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
     assert (tmp_path / "params.yaml").read_text() == params_text()
+
+
+def test_a_rule_under_a_taken_name_is_one_sentence(tmp_path: Path) -> None:
+    with packages(tmp_path, "gaitprop.rules") as install:
+        install("copy", "rule = None", gait="rule")
+    said = gait(tmp_path, "params", code=2, PYTHONPATH=f"{tmp_path}{os.pathsep}{REPOSITORY}")
+    assert said.startswith("gait: ") and "'gait'" in said
+    assert "Traceback" not in said

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.context
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from ruamel.yaml import YAML
 from pipeline.cli import parallel_stages
 from pipeline.cli.dvc_repro import Step
 from pipeline.params import params_file
+from pipeline.project.interruption import Interrupted
 from tests.pipeline.project_copy import REPOSITORY, commit, copy_project, dvc, gait
 from tests.pipeline.trained import check_nothing_left
 
@@ -133,6 +136,46 @@ def test_two_trainings_are_worth_it_references_last() -> None:
     assert parallel_stages.trainings([step("count@x", "fetch@x"), *own, *steps]) == expected
     assert parallel_stages.trainings([*steps[:2], *rest]) == []
     assert parallel_stages.trainings(steps[1:]) == references_last[1:]
+
+
+def test_a_signal_before_the_first_stage_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the loop has looked, and signals do not wait yet."""
+    masked = signal.pthread_sigmask
+
+    def late(how: int, signals: set[signal.Signals]) -> set[signal.Signals]:
+        if how == signal.SIG_BLOCK:
+            signal.raise_signal(signal.SIGTERM)
+        return masked(how, signals)  # type: ignore[return-value]
+
+    monkeypatch.setattr(signal, "pthread_sigmask", late)
+    with pytest.raises(Interrupted):
+        parallel_stages.run([step("train@t")], 1)
+
+
+def test_a_signal_that_another_thread_takes_reaches_a_stage_that_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its handler runs before the new process is known."""
+    forked = multiprocessing.context.ForkProcess
+    begin = forked.start
+
+    def start(process: multiprocessing.context.ForkProcess) -> None:
+        begin(process)
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)
+        handler(signal.SIGTERM, None)
+
+    def sleeping(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        time.sleep(60)
+
+    monkeypatch.setattr(forked, "start", start)
+    monkeypatch.setattr(parallel_stages, "_run_one", sleeping)
+    begun = time.monotonic()
+    with pytest.raises(Interrupted):
+        parallel_stages.run([step("train@t")], 1)
+    assert time.monotonic() - begun < 30
 
 
 def test_cores_divided_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,18 @@ def test_what_is_no_store_is_mlflows_to_refuse(tmp_path: Path, content: bytes | 
         assert moved_store.follow(database) is None
 
 
+def test_a_place_that_was_chosen_stays(trained: Path, tmp_path: Path) -> None:
+    """On a disk with more room, say, where no store ever was."""
+    (tmp_path / "large").mkdir()
+    place = (tmp_path / "large" / "mlruns" / "7").as_uri()
+    shutil.copy(trained / "mlflow.db", tmp_path)
+    moved_store.follow(tmp_path / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    chosen = client.create_experiment("of one's own", artifact_location=place)
+    assert moved_store.follow(tmp_path / "mlflow.db") is None
+    assert client.get_experiment(chosen).artifact_location == place
+
+
 def test_artifacts_that_stayed_elsewhere_are_still_found_there(
     trained: Path, tmp_path: Path
 ) -> None:

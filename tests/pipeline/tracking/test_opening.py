@@ -43,6 +43,10 @@ def test_a_place_for_no_file_is_told_at_once(folder: Path, monkeypatch: pytest.M
     with pytest.raises(GaitError, match="is no file"):
         store.open_experiment("digits")
     assert time.monotonic() - begun < 30
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (folder / "mlflow.db").mkdir()
+    with pytest.raises(GaitError, match=r"mlflow\.db is no file"):
+        store.open_experiment("digits")
     # One in a folder that is not there yet is made.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'new/sub/x.db'}")
     store.open_experiment("digits")
