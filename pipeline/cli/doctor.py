@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import multiprocessing
 import os
 import platform
 import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from io import BytesIO
@@ -249,6 +251,12 @@ def _figures() -> str:
 
 
 def _started_ray() -> str:
+    """In a process of its own: a cluster that is looked at next is not to be shown its token."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_start_ray).result()
+
+
+def _start_ray() -> str:
     from pipeline.sweep import ray_cluster
 
     with ray_cluster.connected(None, images_bytes=0):
