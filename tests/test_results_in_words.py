@@ -53,6 +53,7 @@ ELSEWHERE |= {("fashion_256_long", "tp"): ("fashion_256_long_targets", "tp_slowe
 PUBLISHED = {"mnist": "MNIST, the paper's network", "mnist_tower": "MNIST, the paper's tower"}
 PUBLISHED |= {"fashion": "Fashion-MNIST, the paper's network"}
 PUBLISHED |= {"fashion_tower": "Fashion-MNIST, the paper's tower"}
+PUBLISHED |= {"fashion_tower_100": "Fashion-MNIST, the paper's tower, 100 epochs"}
 # As examples/published_networks.py calls them.
 IN_PUBLISHED = {"gait_orthogonal": "GAIT-prop, orthogonal", "gait_strong": "GAIT-prop, strong"}
 IN_PUBLISHED |= {"gait": "GAIT-prop", "tp": "TP"}
