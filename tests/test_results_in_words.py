@@ -657,8 +657,13 @@ def test_what_a_correction_over_the_first_table_would_change() -> None:
         for model, test in published_tests(name).items()
         if model != "tp"
     }
-    assert len(tests) == 22
-    assert spoiled(tests) == {("digits", "gait"), ("fashion_tower", "gait")}
+    assert len(tests) == 23
+    assert spoiled(tests) == {
+        ("digits", "gait"),
+        ("fashion_256_long", "gait_orthogonal"),
+        ("fashion_tower", "gait"),
+        ("fashion_tower_100", "gait"),
+    }
     assert spoiled(refuting(tests)) == {("fashion_256", "gait"), ("fashion_tower", "gait_strong")}
 
 
