@@ -337,7 +337,7 @@ def test_a_stage_that_is_not_there_is_one_sentence(project: Path, forked_gait: F
     # The beginning of two of DVC's, and of one that would end the process.
     for beginning in ("--no", "--hel"):
         said = forked_gait(project, "repro", beginning, code=2)
-        assert said.startswith(f"gait: received {beginning} ")
+        assert said.startswith(f"gait: received {beginning}")
         assert "allowed: options of `gait repro`" in said
     for target in ("", "results"):
         assert f"gait: received '{target}'; allowed" in forked_gait(
