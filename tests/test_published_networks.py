@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from gaitprop import InvertibleNetwork
+from gaitprop.training import evaluate
 from pipeline.data.image_tensors import ImageData, training_and_validation
 from pipeline.params import params_file
 from pipeline.project.paths import ModelKey
@@ -95,6 +96,8 @@ def test_the_settings_are_the_papers_profile(script: ModuleType) -> None:
         strong = {**script.MODELS[name], "orthogonality": 10.0}
         assert script.MODELS[f"{name}, strong"] == strong
         assert script.MODELS[f"{name}, orthogonal"] == {**script.MODELS[name], **kept}
+        gaussian = {**script.MODELS[name], "initialisation": "gaussian"}
+        assert script.MODELS[f"{name}, Gaussian"] == gaussian
     assert set(script.PUBLISHED) == {*MODELS, "BP"}
 
 
@@ -148,10 +151,15 @@ def test_a_model_that_is_there_is_not_trained_again(
     # On another day one goes on.
     document["machine"]["date"] = "2000-01-01"
     output.write_text(json.dumps(document))
-    orthogonal = "GAIT-prop, orthogonal"
-    script.main([*common, "--seeds", "0", "1", "--models", orthogonal])
+    orthogonal, gaussian = "GAIT-prop, orthogonal", "GAIT-prop, Gaussian"
+    script.main([*common, "--seeds", "0", "1", "--models", orthogonal, gaussian])
     document = json.loads(output.read_text())
-    assert set(document["models"]) == {"BP reference", "GAIT-prop", orthogonal}
+    assert set(document["models"]) == {"BP reference", "GAIT-prop", orthogonal, gaussian}
+    drawn = InvertibleNetwork([784, 32, 32, 32], orthogonal=False, seeds=(0, 1))
+    data, *_ = script.images_of(archives, torch.device("cpu"))
+    right = evaluate(drawn, data.validation_images, data.validation_labels, 10).accuracy
+    begun = document["models"][gaussian]["history"][0]["validation_accuracy"]
+    assert begun == right.tolist() != first["history"][0]["validation_accuracy"]
     assert f"| {orthogonal} | 0.0001 | orthogonal W | 2 |" in capsys.readouterr().out
     assert np.min(document["models"][orthogonal]["bp_cosine"]) > 0.999999
     assert np.min(document["models"]["GAIT-prop"]["bp_cosine"]) < 0.999999
