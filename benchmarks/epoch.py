@@ -133,7 +133,7 @@ def measure(images: int, epochs: int, shape: Shape = PUBLISHED) -> dict[str, lis
 
 def _data(images: int, width: int) -> TrainingData:
     source = generator(0, "benchmark")
-    count = images + images // 11  # the published share for validation
+    count = images + images // 11  # the share for validation of profiles/paper.yaml
     pixels = torch.randint(256, (count, width), generator=source, dtype=torch.uint8)
     labels: Any = torch.randint(N_CLASSES, (count,), generator=source)
     return TrainingData(

@@ -90,7 +90,7 @@ def test_the_settings_are_the_papers_profile(script: ModuleType) -> None:
     # BP with the regularizer has GAIT-prop's settings.
     gait = {**script.MODELS["GAIT-prop"], "rule": "bp"}
     assert {**script.MODELS["BP"], "gamma": 1e-3} == gait
-    # What is not of the paper differs from it by one thing.
+    # What no published command has differs from it by one thing.
     kept = {"orthogonality": 0.0, "constraint": "orthogonal"}
     for name in ("BP", "GAIT-prop"):
         strong = {**script.MODELS[name], "orthogonality": 10.0}

@@ -47,7 +47,7 @@ def literal_gradients(
     The target of an auxiliary unit is its own value; that of a unit which several positions of a
     convolution read is the sum of what these give, less its own value for all of them but one. The
     error is (y_l − t_l) / γ^k, k the number of layers above (TP: no division). Everything is in the
-    network's dtype, as published.
+    network's dtype; the published code's is float64, and it multiplies by inverse matrices.
 
     Args:
         network: in float32 or float64.

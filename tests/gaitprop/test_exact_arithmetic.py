@@ -81,7 +81,7 @@ def test_float32(rule: str, gamma: float) -> None:
         compare(case, rule, float(np.float32(gamma)), torch.float32, 0.5)
 
 
-def test_the_literal_form_is_noise_at_the_papers_depth() -> None:
+def test_the_literal_form_is_noise_at_six_hidden_layers() -> None:
     """Why the library has another form: in float64 the literal one loses all digits by γ^-6."""
     case = random_case((8,) * 8, 0.1, "orthogonal")
     exact = literal(case, "gait", 1e-3, digits(case, 1e-3)).gradients[0][0]
