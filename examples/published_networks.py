@@ -3,14 +3,15 @@
     python examples/published_networks.py my.json --archives data/archives/MNIST/raw
 
 The square one has five layers of 784 units, the tower four of 784, 500, 200 and 10; batches of 60,
-Adam at a constant 0.0001 (Ahmad, van Gerven, Ambrogioni, arXiv 2006.06438): BP; GAIT-prop with λ =
-0.1, and BP with it, its control; TP with its own settings. They are those of profiles/paper.yaml,
-for machines that have no DVC or MLflow. All weights start orthogonal, as by the published commands,
-but those of BP and GAIT-prop with Gaussian ones ("Gaussian"), as the code of June 2020 starts if λ
-> 0. Not of the paper, but with all else as it is there: BP and GAIT-prop with λ = 10 ("strong"),
-and with weights that stay orthogonal. Any archives in MNIST's format will do, of images of 28 x 28 pixels and ten
-classes: Fashion-MNIST's and KMNIST's, too. A model that the output has is not trained again;
-docs/results_published.md has such tables as are printed at the end.
+Adam at a constant 0.0001 (Ahmad, van Gerven, Ambrogioni, arXiv 2006.06438): BP; GAIT-prop with
+λ = 0.1, and BP with it, its control; TP with its own settings. They are those of
+profiles/paper.yaml, for machines that have no DVC or MLflow. All weights start orthogonal, as by
+the published commands, but those of BP and GAIT-prop with Gaussian ones ("Gaussian"), as the code
+of June 2020 starts if λ > 0. Not of the paper, but with all else as it is there: BP and GAIT-prop
+with λ = 10 ("strong"), and with weights that stay orthogonal. Any archives in MNIST's format will
+do, of images of 28 x 28 pixels and ten classes: Fashion-MNIST's and KMNIST's, too. A model that the
+output has is not trained again; docs/results_published.md has such tables as are printed at the
+end.
 """
 
 from __future__ import annotations
