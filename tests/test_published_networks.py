@@ -92,12 +92,13 @@ def test_the_settings_are_the_papers_profile(script: ModuleType) -> None:
     assert {**script.MODELS["BP"], "gamma": 1e-3} == gait
     # What no published command has differs from it by one thing.
     kept = {"orthogonality": 0.0, "constraint": "orthogonal"}
+    for name in ("BP reference", "BP", "GAIT-prop"):
+        gaussian = {**script.MODELS[name], "initialisation": "gaussian"}
+        assert script.MODELS[f"{name}, Gaussian"] == gaussian
     for name in ("BP", "GAIT-prop"):
         strong = {**script.MODELS[name], "orthogonality": 10.0}
         assert script.MODELS[f"{name}, strong"] == strong
         assert script.MODELS[f"{name}, orthogonal"] == {**script.MODELS[name], **kept}
-        gaussian = {**script.MODELS[name], "initialisation": "gaussian"}
-        assert script.MODELS[f"{name}, Gaussian"] == gaussian
     assert set(script.PUBLISHED) == {*MODELS, "BP"}
 
 
