@@ -40,7 +40,7 @@ PAGES = ("results_published", "results_towers")
 PAGE = "\n".join((REPOSITORY / f"docs/{each}.md").read_text() for each in PAGES)
 RESULTS = "results/published"
 WITH_REFERENCE = ("mnist", "mnist_tower", "mnist_tower_cpu", "fashion", "fashion_tower")
-WITH_REFERENCE += ("fashion_tower_100",)
+WITH_REFERENCE += ("fashion_tower_100", "fashion_tower_gaussian")
 MODELS = {"BP reference": "reference", "GAIT-prop": "gait", "TP": "tp"}
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
@@ -357,6 +357,11 @@ def test_the_verdicts_are_the_tests() -> None:
     strong = ("GAIT-prop, strong", "BP, strong")
     assert published_difference("fashion_tower", *strong).shown
     assert all(published_difference("fashion_tower", each).refuted for each in strong)
+    gaussian = ("GAIT-prop, Gaussian", "BP, Gaussian", "BP reference, Gaussian")
+    tests = [published_difference("fashion_tower_gaussian", each) for each in gaussian]
+    assert tests[0].refuted and tests[2].shown
+    between = published_difference("fashion_tower_gaussian", *gaussian[:2])
+    assert not between.shown and not between.refuted
     # Behind by less than the margin, as the page says.
     assert published_difference("mnist_tower", "GAIT-prop").high < 0
     losses = [
@@ -518,6 +523,36 @@ def of_fashions_tower_after_100_epochs() -> list[str]:
     ]
 
 
+def from_gaussian_weights(images: str) -> list[str]:
+    name = f"{images}_tower_gaussian"
+    gait, bp, alone = "GAIT-prop, Gaussian", "BP, Gaussian", "BP reference, Gaussian"
+    first = [
+        [seed[0] for seed in published_models(name)[gait]["history"][epoch]["bp_cosine"]]
+        for epoch in (0, 20)
+    ]
+    lengths = of_layer(name, gait, "bp_relative_norm", 0)
+    later = [watched_apart(name, gait, bp, epoch) for epoch in (10, 20)]
+    assert paired_test([b - a for a, b in zip(*later, strict=True)]).low > 0
+    assert max(apart(name, "test_accuracy", gait, bp)) < 0
+    before = published_models(f"{images}_tower")["BP reference"]
+    again = published_models(name)["BP reference"]
+    assert again["test_accuracy"] == before["test_accuracy"]
+    return [
+        interval(published_difference(name, gait)),
+        interval(published_difference(name, alone)),
+        interval(published_difference(name, bp)),
+        interval(published_difference(name, gait, bp)),
+        *(told(each, ".3f") for each in first),
+        f"{min(lengths):.1f} to {max(lengths):.1f} times",
+        *(
+            f"{told(watched(name, each, epoch), '.1f')} %"
+            for epoch in (2, 5)
+            for each in (gait, bp)
+        ),
+        *(interval(paired_test(each)) for each in later),
+    ]
+
+
 def of_target_propagation(images: str) -> list[str]:
     found = [f"{told(watched(f'{images}_tp', 'TP', 10), '.2f')} %"]
     for name in ("BP reference", "GAIT-prop"):
@@ -543,6 +578,8 @@ def stated() -> list[str]:
             ("fashion", " points"),
         )
     ]
+    gaussian = published_difference("fashion_tower_gaussian", "GAIT-prop, Gaussian")
+    behind.insert(2, f"{-100 * gaussian.mean:.2f} points")
     cost = "{:.1f} and {:.1f} points by BP, {:.1f} and {:.1f} by GAIT-prop".format(
         *(
             -100 * published_difference("fashion_tower", f"{rule}, {kind}").mean
@@ -561,6 +598,7 @@ def stated() -> list[str]:
         *of_the_tower_again(),
         *of_fashions_tower(),
         *of_fashions_tower_after_100_epochs(),
+        *from_gaussian_weights("fashion"),
     ]
 
 
