@@ -47,13 +47,15 @@ MODELS = {
 PUBLISHED = list(MODELS)
 ORTHOGONAL = {"orthogonality": 0.0, "constraint": "orthogonal"}
 MODELS |= {
-    "BP reference, Gaussian": {**MODELS["BP reference"], "initialisation": "gaussian"},
-    "BP, Gaussian": {**MODELS["BP"], "initialisation": "gaussian"},
-    "GAIT-prop, Gaussian": {**MODELS["GAIT-prop"], "initialisation": "gaussian"},
     "BP, strong": {**MODELS["BP"], "orthogonality": 10.0},
     "GAIT-prop, strong": {**MODELS["GAIT-prop"], "orthogonality": 10.0},
     "BP, orthogonal": {**MODELS["BP"], **ORTHOGONAL},
     "GAIT-prop, orthogonal": {**MODELS["GAIT-prop"], **ORTHOGONAL},
+}
+GAUSSIAN = {"initialisation": "gaussian"}
+MODELS |= {
+    f"{name}, Gaussian": {**MODELS[name], **GAUSSIAN}
+    for name in ("BP reference", "BP", "GAIT-prop", "GAIT-prop, strong")
 }
 ARCHITECTURES = {"square": [784] * 6, "tower": [784, 784, 500, 200, 10]}
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -158,7 +160,7 @@ def train_model(
 ) -> dict[str, Any]:
     """One row: settings, test results of every seed after the last epoch, and each epoch's."""
     chosen = {key: value for key, value in MODELS[name].items() if key != "initialisation"}
-    settings = TrainingSettings(**chosen, **COMMON, epochs=epochs, diagnostics_interval=20)
+    settings = TrainingSettings(**chosen, **COMMON, epochs=epochs, diagnostics_interval=5)
     began, history, last = time.perf_counter(), [], None
     for last in train(network, make_optimizer(network, settings), data, settings):
         took = time.perf_counter() - began
@@ -168,7 +170,8 @@ def train_model(
         if last.training is not None:
             history[-1]["training_accuracy"] = last.training.accuracy.tolist()
         if last.diagnostics is not None:
-            history[-1]["bp_cosine"] = last.diagnostics.bp_cosine.tolist()
+            for kept in ("bp_cosine", "bp_relative_norm", "orthogonality_defect"):
+                history[-1][kept] = getattr(last.diagnostics, kept).tolist()
     test = evaluate(network, test_images, test_labels, data.n_classes)
     return {
         "settings": MODELS[name],
