@@ -54,7 +54,9 @@ PUBLISHED = {"mnist": "MNIST, the paper's network", "mnist_tower": "MNIST, the p
 PUBLISHED |= {"fashion": "Fashion-MNIST, the paper's network"}
 PUBLISHED |= {"fashion_tower": "Fashion-MNIST, the paper's tower"}
 PUBLISHED |= {"fashion_tower_100": "Fashion-MNIST, the paper's tower, 100 epochs"}
-PUBLISHED |= {"fashion_tower_gaussian": "Fashion-MNIST, the paper's tower, Gaussian start"}
+PUBLISHED |= {
+    "fashion_tower_gaussian": "Fashion-MNIST, the paper's tower, GAIT-prop from Gaussian weights"
+}
 # As examples/published_networks.py calls them.
 IN_PUBLISHED = {"gait_orthogonal": "GAIT-prop, orthogonal", "gait_strong": "GAIT-prop, strong"}
 IN_PUBLISHED |= {"gait": "GAIT-prop", "tp": "TP"}
@@ -376,6 +378,7 @@ FACTS = {
         lambda: difference("mnist_256", "gait_strong", "bp_strong"),
         lambda: difference("fashion_256", "gait_strong", "bp_strong"),
         lambda: in_fashions_tower("GAIT-prop, Gaussian"),
+        lambda: in_fashions_tower("BP, Gaussian"),
         lambda: in_fashions_tower("GAIT-prop, Gaussian", "BP, Gaussian"),
         lambda: worst_seed("mnist_256", "gait"),
         lambda: marked(difference("fashion_256", "gait", "bp")),
