@@ -40,7 +40,7 @@ PAGES = ("results_published", "results_towers")
 PAGE = "\n".join((REPOSITORY / f"docs/{each}.md").read_text() for each in PAGES)
 RESULTS = "results/published"
 WITH_REFERENCE = ("mnist", "mnist_tower", "mnist_tower_cpu", "fashion", "fashion_tower")
-WITH_REFERENCE += ("fashion_tower_100", "fashion_tower_gaussian")
+WITH_REFERENCE += ("fashion_tower_100", "fashion_tower_gaussian", "mnist_tower_gaussian")
 MODELS = {"BP reference": "reference", "GAIT-prop": "gait", "TP": "tp"}
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
@@ -527,33 +527,71 @@ def of_fashions_tower_after_100_epochs() -> list[str]:
     ]
 
 
-def from_gaussian_weights(images: str) -> list[str]:
-    name = f"{images}_tower_gaussian"
-    gait, bp, alone = "GAIT-prop, Gaussian", "BP, Gaussian", "BP reference, Gaussian"
-    first = [
-        [seed[0] for seed in published_models(name)[gait]["history"][epoch]["bp_cosine"]]
-        for epoch in (0, 20)
-    ]
-    lengths = of_layer(name, gait, "bp_relative_norm", 0)
+def kept(name: str, model: str, quantity: str, epoch: int, layer: int) -> list[float]:
+    """What the history has of a layer after an epoch, of each seed."""
+    return [seed[layer] for seed in published_models(name)[model]["history"][epoch][quantity]]
+
+
+def of_the_start(images: str, model: str, orthogonal: str) -> list[float]:
+    """What a model's seeds differ by from the same from orthogonal weights."""
+    from_gaussian = published_models(f"{images}_tower_gaussian")[f"{model}, Gaussian"]
+    other = published_models(orthogonal)[model]["test_accuracy"]
+    return [a - b for a, b in zip(from_gaussian["test_accuracy"], other, strict=True)]
+
+
+def ends(values: list[float], form: str) -> str:
+    return f"{min(values):{form}} to {max(values):{form}}"
+
+
+def from_gaussian_weights() -> list[str]:
+    name = "fashion_tower_gaussian"
+    gait, bp, alone, strong = (
+        f"{each}, Gaussian" for each in ("GAIT-prop", "BP", "BP reference", "GAIT-prop, strong")
+    )
     later = [watched_apart(name, gait, bp, epoch) for epoch in (10, 20)]
     assert paired_test([b - a for a, b in zip(*later, strict=True)]).low > 0
     assert max(apart(name, "test_accuracy", gait, bp)) < 0
-    before = published_models(f"{images}_tower")["BP reference"]
-    again = published_models(name)["BP reference"]
-    assert again["test_accuracy"] == before["test_accuracy"]
+    in_training = watched_apart(name, gait, bp, 20, "training")
+    assert max(in_training) < 0
+    before = published_models("fashion_tower")["BP reference"]["test_accuracy"]
+    assert published_models(name)["BP reference"]["test_accuracy"] == before
+    started = [of_the_start("fashion", each, "fashion_tower") for each in ("GAIT-prop", "BP")]
+    more = [a - b for a, b in zip(*started, strict=True)]
+    assert max(more) < 0
     return [
         interval(published_difference(name, gait)),
         interval(published_difference(name, alone)),
         interval(published_difference(name, bp)),
         interval(published_difference(name, gait, bp)),
-        *(told(each, ".3f") for each in first),
-        f"{min(lengths):.1f} to {max(lengths):.1f} times",
-        *(
-            f"{told(watched(name, each, epoch), '.1f')} %"
-            for epoch in (2, 5)
-            for each in (gait, bp)
-        ),
+        interval(paired_test(in_training)),
+        *(interval(paired_test(each)) for each in (*started, more)),
+        f"{ends(watched(name, gait, 2), '.1f')} %",
+        f"{told(watched(name, bp, 2), '.1f')} %",
+        *(f"{told(watched(name, each, 5), '.1f')} %" for each in (gait, bp)),
         *(interval(paired_test(each)) for each in later),
+        *(told(kept(name, gait, "bp_cosine", epoch, 0), ".3f") for epoch in (0, 20)),
+        ends(kept(name, gait, "bp_relative_norm", 0, 0), ",.0f"),
+        ends(kept(name, gait, "bp_relative_norm", 20, 0), ".1f"),
+        *(told(kept(name, gait, "orthogonality_defect", epoch, 0), ".2f") for epoch in (0, 5, 20)),
+        *(told(kept(name, strong, "orthogonality_defect", epoch, 0), ".2f") for epoch in (5, 20)),
+        told(kept(name, strong, "bp_cosine", 20, 0), ".3f"),
+        interval(published_difference(name, strong)),
+        interval(paired_test(of_the_start("fashion", "GAIT-prop, strong", "fashion_tower"))),
+        *(f"{told(watched(name, strong, epoch), '.1f')} %" for epoch in (2, 5)),
+    ]
+
+
+def from_gaussian_weights_on_mnist() -> list[str]:
+    name, gait = "mnist_tower_gaussian", "GAIT-prop, Gaussian"
+    assert published_difference(name, gait).shown
+    assert max(apart(name, "test_accuracy", gait, "BP reference")) < 0
+    before = published_models("mnist_tower_cpu")["BP reference"]["test_accuracy"]
+    assert published_models(name)["BP reference"]["test_accuracy"] == before
+    return [
+        interval(published_difference(name, gait)),
+        interval(paired_test(of_the_start("mnist", "GAIT-prop", "mnist_tower_cpu"))),
+        f"{ends(watched(name, gait, 2), '.1f')} %",
+        told(of_layer(name, gait, "bp_cosine", 0), ".3f"),
     ]
 
 
@@ -602,7 +640,8 @@ def stated() -> list[str]:
         *of_the_tower_again(),
         *of_fashions_tower(),
         *of_fashions_tower_after_100_epochs(),
-        *from_gaussian_weights("fashion"),
+        *from_gaussian_weights(),
+        *from_gaussian_weights_on_mnist(),
     ]
 
 
