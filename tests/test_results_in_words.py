@@ -676,6 +676,7 @@ def test_what_a_correction_over_the_first_table_would_change() -> None:
         ("fashion_256_long", "gait_orthogonal"),
         ("fashion_tower", "gait"),
         ("fashion_tower_100", "gait"),
+        ("mnist_tower_gaussian", "gait"),
     }
     assert spoiled(refuting(tests)) == {
         ("fashion_256", "gait"),
