@@ -504,6 +504,11 @@ def of_fashions_tower() -> list[str]:
     ]
 
 
+def in_history(name: str, model: str, quantity: str, epoch: int, layer: int) -> list[float]:
+    """What the history has of a layer after an epoch, of each seed."""
+    return [seed[layer] for seed in published_models(name)[model]["history"][epoch][quantity]]
+
+
 def of_fashions_tower_after_100_epochs() -> list[str]:
     name, pair = "fashion_tower_100", ("GAIT-prop", "BP reference")
     for epoch in range(21):
@@ -515,8 +520,7 @@ def of_fashions_tower_after_100_epochs() -> list[str]:
     assert published_difference(name, *pair).shown
     assert max(apart(name, "test_accuracy", *pair)) < 0
     lengths = of_layer(name, "GAIT-prop", "bp_relative_norm", 0)
-    history = published_models(name)["GAIT-prop"]["history"]
-    cosines = [[seed[0] for seed in history[epoch]["bp_cosine"]] for epoch in (20, 60, 100)]
+    cosines = [in_history(name, "GAIT-prop", "bp_cosine", epoch, 0) for epoch in (20, 60, 100)]
     return [
         interval(paired_test(repeated)),
         interval(published_difference(name, *pair)),
@@ -525,11 +529,6 @@ def of_fashions_tower_after_100_epochs() -> list[str]:
         *(told(each, ".3f") for each in cosines),
         f"{mean(lengths):.2f} of it",
     ]
-
-
-def kept(name: str, model: str, quantity: str, epoch: int, layer: int) -> list[float]:
-    """What the history has of a layer after an epoch, of each seed."""
-    return [seed[layer] for seed in published_models(name)[model]["history"][epoch][quantity]]
 
 
 def of_the_start(images: str, model: str, orthogonal: str) -> list[float]:
@@ -569,12 +568,18 @@ def from_gaussian_weights() -> list[str]:
         f"{told(watched(name, bp, 2), '.1f')} %",
         *(f"{told(watched(name, each, 5), '.1f')} %" for each in (gait, bp)),
         *(interval(paired_test(each)) for each in later),
-        *(told(kept(name, gait, "bp_cosine", epoch, 0), ".3f") for epoch in (0, 20)),
-        ends(kept(name, gait, "bp_relative_norm", 0, 0), ",.0f"),
-        ends(kept(name, gait, "bp_relative_norm", 20, 0), ".1f"),
-        *(told(kept(name, gait, "orthogonality_defect", epoch, 0), ".2f") for epoch in (0, 5, 20)),
-        *(told(kept(name, strong, "orthogonality_defect", epoch, 0), ".2f") for epoch in (5, 20)),
-        told(kept(name, strong, "bp_cosine", 20, 0), ".3f"),
+        *(told(in_history(name, gait, "bp_cosine", epoch, 0), ".3f") for epoch in (0, 20)),
+        ends(in_history(name, gait, "bp_relative_norm", 0, 0), ",.0f"),
+        ends(in_history(name, gait, "bp_relative_norm", 20, 0), ".1f"),
+        *(
+            told(in_history(name, gait, "orthogonality_defect", epoch, 0), ".2f")
+            for epoch in (0, 5, 20)
+        ),
+        *(
+            told(in_history(name, strong, "orthogonality_defect", epoch, 0), ".2f")
+            for epoch in (5, 20)
+        ),
+        told(in_history(name, strong, "bp_cosine", 20, 0), ".3f"),
         interval(published_difference(name, strong)),
         interval(paired_test(of_the_start("fashion", "GAIT-prop, strong", "fashion_tower"))),
         *(f"{told(watched(name, strong, epoch), '.1f')} %" for epoch in (2, 5)),
@@ -613,15 +618,14 @@ def of_target_propagation(images: str) -> list[str]:
 def stated() -> list[str]:
     """Every figure of the pages' text, in its order."""
     behind = [
-        f"{-100 * published_difference(name, 'GAIT-prop').mean:.2f}{unit}"
-        for name, unit in (
-            ("fashion_tower", " points"),
-            ("fashion_tower_100", ""),
-            ("fashion", " points"),
+        f"{-100 * published_difference(*model).mean:.2f}{unit}"
+        for model, unit in (
+            (("fashion_tower", "GAIT-prop"), " points"),
+            (("fashion_tower_100", "GAIT-prop"), ""),
+            (("fashion_tower_gaussian", "GAIT-prop, Gaussian"), " points"),
+            (("fashion", "GAIT-prop"), " points"),
         )
     ]
-    gaussian = published_difference("fashion_tower_gaussian", "GAIT-prop, Gaussian")
-    behind.insert(2, f"{-100 * gaussian.mean:.2f} points")
     cost = "{:.1f} and {:.1f} points by BP, {:.1f} and {:.1f} by GAIT-prop".format(
         *(
             -100 * published_difference("fashion_tower", f"{rule}, {kind}").mean

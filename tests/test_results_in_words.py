@@ -50,15 +50,14 @@ ELSEWHERE |= {
     for profile in ("mnist_256", "mnist_256_long", "fashion_256")
 }
 ELSEWHERE |= {("fashion_256_long", "tp"): ("fashion_256_long_targets", "tp_slower")}
-PUBLISHED = {"mnist": "MNIST, the paper's network", "mnist_tower": "MNIST, the paper's tower"}
-PUBLISHED |= {
+PUBLISHED = {
+    "mnist": "MNIST, the paper's network",
+    "mnist_tower": "MNIST, the paper's tower",
     "mnist_tower_gaussian": "MNIST, the paper's tower, GAIT-prop from Gaussian weights",
     "fashion": "Fashion-MNIST, the paper's network",
-}
-PUBLISHED |= {"fashion_tower": "Fashion-MNIST, the paper's tower"}
-PUBLISHED |= {"fashion_tower_100": "Fashion-MNIST, the paper's tower, 100 epochs"}
-PUBLISHED |= {
-    "fashion_tower_gaussian": "Fashion-MNIST, the paper's tower, GAIT-prop from Gaussian weights"
+    "fashion_tower": "Fashion-MNIST, the paper's tower",
+    "fashion_tower_100": "Fashion-MNIST, the paper's tower, 100 epochs",
+    "fashion_tower_gaussian": "Fashion-MNIST, the paper's tower, GAIT-prop from Gaussian weights",
 }
 # As examples/published_networks.py calls them.
 IN_PUBLISHED = {"gait_orthogonal": "GAIT-prop, orthogonal", "gait_strong": "GAIT-prop, strong"}
