@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -46,6 +47,14 @@ def without(text: str, figures: Iterable[str]) -> str:
         place = found.start()
         text = text[:place] + text[found.end() :]
     return text
+
+
+def published_script() -> ModuleType:
+    """examples/published_networks.py, which is no module of a package."""
+    module = ModuleType("published_networks")
+    text = (REPOSITORY / "examples/published_networks.py").read_text(encoding="utf-8")
+    exec(compile(text, "published_networks.py", "exec"), module.__dict__)
+    return module
 
 
 def published_models(name: str) -> dict[str, dict[str, Any]]:
